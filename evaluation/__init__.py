@@ -1,0 +1,1 @@
+"""Three programs, retrieval, classification and correlation, and the demo that runs them all."""

@@ -1,0 +1,84 @@
+"""Program: zero-shot classification of CIFAR-100 and Birdsnap. `scripts/evaluate_classification.sh`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from evaluation.run import run_task
+from evaluation.task import Task, encode_images, encode_texts
+from i0t.cli import program
+from i0t.data.class_sets import CLASS_SETS, class_set_present, load_class_set
+from i0t.embeddings import Embeddings
+from i0t.encoders.encoder import Encoder
+from i0t.features import l2_normalize
+from i0t.metrics import classification_metrics
+from i0t.paths import Roots
+
+
+class Classification(Task):
+    """Nearest class embedding; a class embedding is the mean of its normalised prompts (App. D).
+
+    The gap is removed from the class embeddings, after that mean, as in the first public code.
+    """
+
+    name = "classification"
+    datasets = CLASS_SETS
+    headline = ("accuracy", "balanced_accuracy")
+
+    def add_flags(self, parser: argparse.ArgumentParser) -> None:
+        """None."""
+
+    def is_present(self, dataset: str, roots: Roots) -> bool:
+        """Whether the pictures are there; a model of the sample is not asked about CIFAR-100."""
+        if roots.is_sample and dataset == "cifar100":
+            return False
+        return class_set_present(dataset, roots)
+
+    def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
+        """Pictures, and one embedding a class."""
+        data = load_class_set(dataset, roots)
+        prompts = [template.format(name) for name in data.class_names for template in data.templates]
+        prompt_features = encode_texts(encoder, prompts, options)  # (C*K, D)
+        per_class = prompt_features.reshape(len(data.class_names), len(data.templates), -1)  # (C, K, D)
+        image_features = encode_images(encoder, data.images, options)
+        kept = encoder.report.kept
+        return Embeddings(
+            image_features=image_features,
+            text_features=l2_normalize(per_class.mean(axis=1), "class embeddings"),
+            image_of_text=np.full(len(data.class_names), -1),
+            image_ids=[data.image_ids[row] for row in kept],
+            texts=data.class_names,
+            labels=np.array([data.labels[row] for row in kept]),
+            metadata={"source": data.source, "templates": data.templates},
+        )
+
+    def measure(
+        self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Accuracies."""
+        assert embeddings.labels is not None
+        classes = len(embeddings.text_features)
+        counts = {"classes": classes, "classes_with_images": len(np.unique(embeddings.labels))}
+        return classification_metrics(embeddings.image_features, embeddings.text_features, embeddings.labels), counts
+
+    def protocol(self, options: argparse.Namespace) -> dict[str, Any]:
+        """How prompts become class embeddings."""
+        return {
+            "class_embedding": "mean of normalised prompts, normalised",
+            "gap_removed_from": "class embeddings",
+        }
+
+
+@program
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit status."""
+    return run_task(Classification(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Program: correlation with human judgments on Flickr8k. `scripts/evaluate_correlation.sh`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from evaluation.run import run_task
+from evaluation.task import Task, encode_images, encode_texts
+from i0t.cli import program
+from i0t.data.judgments import FILES, Judgments, judgment_file, load_judgments
+from i0t.embeddings import Embeddings
+from i0t.encoders.encoder import Encoder
+from i0t.metrics import correlation_metrics
+from i0t.metrics.caption_scores import SCORES, CaptionScore
+from i0t.paths import Roots
+
+
+class Correlation(Task):
+    """Kendall tau-b and tau-c of caption scores with ratings (App. D).
+
+    Expert ratings are taken one by one, not averaged (report tau-c); CF is reported with tau-b.
+    """
+
+    name = "correlation"
+    datasets = tuple(FILES)
+    headline = ("tau_b", "tau_c", "ref_tau_b", "ref_tau_c")
+
+    def add_flags(self, parser: argparse.ArgumentParser) -> None:
+        """`--score`."""
+        parser.add_argument(
+            "--score",
+            choices=tuple(SCORES),
+            default="i0t_s",
+            help="i0t_s: plain cosine (default); pac_s: 2.0 max(cos, 0); clip_s: 2.5 max(cos, 0)",
+        )
+
+    def is_present(self, dataset: str, roots: Roots) -> bool:
+        """Whether the ratings file is there."""
+        return roots.main is not None and judgment_file(dataset, roots.main).is_file()
+
+    def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
+        """All pictures, and every distinct candidate and reference once."""
+        judgments, prefix = load_judgments(dataset, roots.data_dir), self.prefix(options)
+        image_features = encode_images(encoder, judgments.images, options)
+        kept = encoder.report.kept
+        owner: dict[str, int] = {}
+        for row, image in enumerate(kept):
+            for reference in judgments.references[image]:
+                owner.setdefault(prefix + reference, row)
+        for candidate in judgments.candidates:
+            owner.setdefault(prefix + candidate, -1)
+        return Embeddings(
+            image_features=image_features,
+            text_features=encode_texts(encoder, list(owner), options),
+            image_of_text=np.array(list(owner.values())),
+            image_ids=[judgments.images[row].name for row in kept],
+            texts=list(owner),
+            metadata={"source": str(judgments.source)},
+        )
+
+    def measure(
+        self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Correlations, reference-free and reference-based, and how many ratings they rest on."""
+        judgments, score = load_judgments(dataset, roots.data_dir), SCORES[options.score]
+        rated = _RatedRows(judgments, embeddings, score.prefix)
+        candidates = embeddings.text_features[rated.candidates]  # (R, D)
+        scores = score.reference_free(embeddings.image_features[rated.images], candidates)
+        with_references = score.with_references(scores, rated.best_reference_cosines(embeddings))
+        counts = {
+            "ratings_used": len(rated.ratings),
+            "ratings_nan": judgments.n_dropped,
+            "ratings_without_picture": len(judgments.ratings) - len(rated.ratings),
+        }
+        return {
+            **correlation_metrics(scores, rated.ratings),
+            **correlation_metrics(with_references, rated.ratings, prefix="ref_"),
+        }, counts
+
+    def protocol(self, options: argparse.Namespace) -> dict[str, Any]:
+        """Score, prefix, w, clip and how ratings are used."""
+        score: CaptionScore = SCORES[options.score]
+        return {
+            "score": score.name,
+            "prefix": score.prefix,
+            "w": score.w,
+            "clip": score.clip,
+            "ratings": "one by one, not averaged",
+        }
+
+    def prefix(self, options: argparse.Namespace) -> str:
+        """The prefix of the score."""
+        return SCORES[options.score].prefix
+
+
+class _RatedRows:
+    """Rows of the embeddings that each rating is about; ratings of missing pictures are left out."""
+
+    def __init__(self, judgments: Judgments, embeddings: Embeddings, prefix: str) -> None:
+        image_row = {name: row for row, name in enumerate(embeddings.image_ids)}
+        text_row = {text: row for row, text in enumerate(embeddings.texts)}
+        present = [
+            (image_row[judgments.images[image].name], image, prefix + candidate, rating)
+            for image, candidate, rating in zip(
+                judgments.image_of_rating, judgments.candidates, judgments.ratings, strict=True
+            )
+            if judgments.images[image].name in image_row
+        ]
+        self.images = [row for row, _, _, _ in present]
+        self.candidates = [text_row[text] for _, _, text, _ in present]
+        self.ratings = np.array([rating for _, _, _, rating in present])
+        self.references = [
+            [text_row[prefix + reference] for reference in judgments.references[image]] for _, image, _, _ in present
+        ]
+
+    def best_reference_cosines(self, embeddings: Embeddings) -> np.ndarray:
+        """(R,) largest cosine of each candidate with the references of its picture."""
+        texts = embeddings.text_features
+        pairs = zip(self.candidates, self.references, strict=True)
+        return np.array([(texts[references] @ texts[candidate]).max() for candidate, references in pairs])
+
+
+@program
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit status."""
+    return run_task(Correlation(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

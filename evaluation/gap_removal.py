@@ -1,0 +1,155 @@
+"""Which gap removers there are, and where their means come from (`--remove-gap`, `--fit-on`)."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.task import encode_images, encode_texts
+from i0t.data.sharegpt4v import load_sharegpt4v
+from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
+from i0t.embeddings import Embeddings, safetensors_format
+from i0t.encoders.encoder import Encoder
+from i0t.errors import I0TError
+from i0t.paths import Roots
+from i0t.standardize import GapRemover
+
+NONE, TEST, TRAIN = "none", "test", "train"
+# A name is all that a program knows of a remover; a new one is a line here.
+REMOVERS = {
+    "i0t_post": "i0t.standardize:Standardizer",
+    "mind_the_gap": "baselines.mind_the_gap:MindTheGap",
+}
+
+
+def add_gap_flags(parser: argparse.ArgumentParser) -> None:
+    """`--remove-gap`, `--shift-lambda`, `--fit-on`, `--fit-samples`."""
+    group = parser.add_argument_group("removing the gap")
+    group.add_argument(
+        "--remove-gap",
+        choices=(NONE, *REMOVERS),
+        default=NONE,
+        help="i0t_post subtracts each modality's mean; mind_the_gap shifts along the unit gap vector",
+    )
+    group.add_argument(
+        "--shift-lambda",
+        type=float,
+        default=0.375,
+        metavar="L",
+        help="how far mind_the_gap shifts (Table 2: 0.375, 0.5, -0.5; default 0.375)",
+    )
+    group.add_argument(
+        "--fit-on",
+        default=TEST,
+        metavar="{test,train,FILE}",
+        help="where the means come from: the evaluated set itself (test: the paper's protocol, it leaks; default), "
+        "ShareGPT4V training pairs (train), or a means or Embeddings file",
+    )
+    group.add_argument(
+        "--fit-samples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="training pairs that --fit-on train takes, drawn with --seed (default 1000; compare Table 3)",
+    )
+
+
+class GapRemoval:
+    """Fits the remover that the flags ask for; training pairs are encoded once a prefix.
+
+    Args:
+        encoder: for the training pairs, and to refuse means of another model.
+        roots: where the training pairs are.
+        options: the flags of `add_gap_flags`, `seed`, and what encoding needs.
+    """
+
+    def __init__(self, encoder: Encoder, roots: Roots, options: argparse.Namespace) -> None:
+        self.encoder, self.roots, self.options = encoder, roots, options
+        self._train_features: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def remover(self, embeddings: Embeddings, prefix: str = "") -> GapRemover | None:
+        """The fitted remover for these embeddings; None for `--remove-gap none`.
+
+        Args:
+            embeddings: the evaluated set; its features are used by `--fit-on test` only.
+            prefix: put before training captions, as before the evaluated texts.
+
+        Raises:
+            I0TError: the file of means is missing, of another format or of another model.
+        """
+        if self.options.remove_gap == NONE:
+            return None
+        module, _, name = REMOVERS[self.options.remove_gap].partition(":")
+        remover_class = getattr(import_module(module), name)
+        parameters = {"shift_lambda": self.options.shift_lambda} if name == "MindTheGap" else {}
+        fit_on = self.options.fit_on
+        if fit_on not in (TEST, TRAIN):
+            return self._from_file(remover_class, parameters, Path(fit_on))
+        features = (
+            (embeddings.image_features, embeddings.text_features) if fit_on == TEST else self._training_features(prefix)
+        )
+        return remover_class(**parameters).fit(*features, provenance=self._provenance(fit_on, embeddings))
+
+    def _training_features(self, prefix: str) -> tuple[np.ndarray, np.ndarray]:
+        if prefix not in self._train_features:
+            pairs = load_sharegpt4v(self.roots.data_dir, "train")
+            count = min(self.options.fit_samples, len(pairs))
+            rows = np.sort(np.random.default_rng(self.options.seed).choice(len(pairs), count, replace=False))
+            images = encode_images(self.encoder, [pairs.images[row] for row in rows], self.options)
+            captions = [prefix + pairs.captions[rows[kept]] for kept in self.encoder.report.kept]
+            self._train_features[prefix] = images, encode_texts(self.encoder, captions, self.options)
+        return self._train_features[prefix]
+
+    def _from_file(self, remover_class: type[GapRemover], parameters: dict[str, float], path: Path) -> GapRemover:
+        if safetensors_format(path) == EMBEDDINGS_FORMAT:
+            fitting = Embeddings.load(path)
+            remover = remover_class(**parameters).fit(
+                fitting.image_features, fitting.text_features, {**fitting.metadata, "fit_on": str(path)}
+            )
+        else:
+            remover = remover_class.load(path, **parameters)
+        found = remover.provenance.get("fingerprint")
+        if found not in (None, self.encoder.fingerprint):
+            raise I0TError(
+                f"{path}: these means belong to model {remover.provenance.get('model')} ({found}), not to "
+                f"{self.encoder.name} ({self.encoder.fingerprint}). Fit them again with this model."
+            )
+        return remover
+
+    def _provenance(self, fit_on: str, embeddings: Embeddings) -> dict[str, Any]:
+        what = embeddings.metadata if fit_on == TEST else {"dataset": "sharegpt4v", "split": "train"}
+        return {
+            "fit_on": fit_on,
+            "model": self.encoder.name,
+            "fingerprint": self.encoder.fingerprint,
+            "dataset": what.get("dataset"),
+            "split": what.get("split", "test"),
+        }
+
+
+def apply_remover(remover: GapRemover | None, embeddings: Embeddings) -> Embeddings:
+    """The embeddings with the gap removed (the same object where nothing is removed)."""
+    if remover is None:
+        return embeddings
+    return embeddings.with_features(
+        remover.transform_image(embeddings.image_features), remover.transform_text(embeddings.text_features)
+    )
+
+
+def describe(remover: GapRemover | None) -> dict[str, Any]:
+    """What a record says of the remover: its name, parameters and where the means came from."""
+    if remover is None:
+        return {"remove_gap": NONE}
+    return {
+        "remove_gap": remover.name,
+        **remover.parameters(),
+        "fit_on": remover.provenance.get("fit_on"),
+        "fit_dataset": remover.provenance.get("dataset"),
+        "n_fit_images": remover.n_images_,
+        "n_fit_texts": remover.n_texts_,
+        "means_leak": remover.provenance.get("fit_on") == TEST,
+    }

@@ -1,0 +1,79 @@
+"""Program: image-text retrieval on COCO, Flickr30k and NoCaps. `scripts/evaluate_retrieval.sh`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from evaluation.run import run_task
+from evaluation.task import Task, encode_images, encode_texts
+from i0t.cli import program
+from i0t.data.captions import LAYOUTS, caption_file, load_captions
+from i0t.embeddings import Embeddings
+from i0t.encoders.encoder import Encoder
+from i0t.metrics import retrieval_metrics
+from i0t.paths import Roots
+
+
+class Retrieval(Task):
+    """R@1, R@5 and R@10 both ways; the paper takes the first caption of every image (App. D)."""
+
+    name = "retrieval"
+    datasets = tuple(LAYOUTS)
+    headline = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
+
+    def add_flags(self, parser: argparse.ArgumentParser) -> None:
+        """`--captions-per-image`."""
+        parser.add_argument(
+            "--captions-per-image",
+            type=int,
+            choices=(1, 5),
+            default=1,
+            help="1: the first caption, the paper's protocol (default); 5: all five",
+        )
+
+    def is_present(self, dataset: str, roots: Roots) -> bool:
+        """Whether the captions file is there."""
+        return roots.sub is not None and caption_file(dataset, roots.sub).is_file()
+
+    def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
+        """All images and their captions."""
+        captions = load_captions(dataset, roots.data_dir_sub)
+        texts, image_of_text = captions.texts(options.captions_per_image)
+        image_features = encode_images(encoder, captions.images, options)
+        kept = encoder.report.kept
+        row_of = {image: row for row, image in enumerate(kept)}
+        used = [index for index, image in enumerate(image_of_text) if image in row_of]
+        texts = [texts[index] for index in used]
+        return Embeddings(
+            image_features=image_features,
+            text_features=encode_texts(encoder, texts, options),
+            image_of_text=np.array([row_of[image_of_text[index]] for index in used]),
+            image_ids=[captions.images[row].name for row in kept],
+            texts=texts,
+            metadata={"source": str(captions.source)},
+        )
+
+    def measure(
+        self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Recalls and ranks."""
+        return retrieval_metrics(embeddings.image_features, embeddings.text_features, embeddings.image_of_text), {}
+
+    def protocol(self, options: argparse.Namespace) -> dict[str, Any]:
+        """Captions per image."""
+        return {"captions_per_image": options.captions_per_image}
+
+
+@program
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit status."""
+    return run_task(Retrieval(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

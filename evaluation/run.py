@@ -1,0 +1,193 @@
+"""The driver of the three programs: flags, one record a data set, one table."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, describe
+from evaluation.task import Task
+from i0t.cli import add_common_flags, device_of, roots_of, workers_of
+from i0t.embeddings import Embeddings
+from i0t.encoders import load_encoder
+from i0t.encoders.encoder import Encoder
+from i0t.errors import I0TError
+from i0t.files import ensure_folder, list_sha256
+from i0t.gap import modality_gap
+from i0t.paths import TENSORS, Roots, last_checkpoint, say
+from i0t.records import Record
+from i0t.standardize import GapRemover
+
+EPILOG = """\
+Without arguments: the last checkpoint, on all data sets of the path files that are present.
+Each data set gives one JSON record in --output (default: tensors), named after model and
+protocol, with its embeddings and means beside it; the records' paths are printed last."""
+
+
+def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Command line of an evaluation program."""
+    parser = argparse.ArgumentParser(
+        prog=f"evaluate_{task.name}",
+        description=type(task).__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME|CHECKPOINT",
+        help="a checkpoint, a spec of configs/models, or ARCH/TAG of open_clip (default: the last checkpoint)",
+    )
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        choices=task.datasets,
+        help="may be repeated (default: all that are present)",
+    )
+    task.add_flags(parser)
+    add_gap_flags(parser)
+    add_common_flags(parser)
+    parser.set_defaults(output=str(TENSORS), batch_size=64, seed=0)
+    return parser.parse_args(argv)
+
+
+def run_task(task: Task, argv: Sequence[str] | None) -> int:
+    """Evaluate as the command line says; returns the exit status."""
+    options = parse(task, argv)
+    folder = ensure_folder(options.output)  # before hours of encoding, not after
+    roots = roots_of(options)
+    datasets = options.dataset or [name for name in task.datasets if task.is_present(name, roots)]
+    if not datasets:
+        folders = ", ".join(str(folder) for folder in (roots.main, roots.sub) if folder)
+        raise I0TError(f"none of {', '.join(task.datasets)} is present in {folders}. See the README for the layout.")
+    options.workers = workers_of(options)
+    encoder = load_encoder(options.model or last_checkpoint(roots), device_of(options))
+    gap_removal = GapRemoval(encoder, roots, options)
+    records, paths = [], []
+    for dataset in datasets:
+        say(f"{task.name}: {dataset} with {encoder.name}")
+        record, embeddings, remover = evaluate(task, encoder, dataset, roots, options, gap_removal)
+        paths.append(save(folder, record, embeddings, remover))
+        records.append(record)
+    print(results_table(task, records))
+    print(*paths, sep="\n")
+    return 0
+
+
+def evaluate(
+    task: Task,
+    encoder: Encoder,
+    dataset: str,
+    roots: Roots,
+    options: argparse.Namespace,
+    gap_removal: GapRemoval,
+    embeddings: Embeddings | None = None,
+) -> tuple[Record, Embeddings, GapRemover | None]:
+    """Evaluate one data set.
+
+    Args:
+        task: what to measure.
+        encoder: the model.
+        dataset: its name.
+        roots: data folders.
+        options: all flags.
+        gap_removal: makes the remover.
+        embeddings: from an earlier call with the same model and data set, to not encode again.
+
+    Returns:
+        The record, the embeddings as encoded, and the remover used.
+    """
+    started = time.perf_counter()
+    if embeddings is None:
+        embeddings = task.embed(encoder, dataset, roots, options)
+        embeddings.metadata.update(_metadata(task, encoder, dataset))
+    remover = gap_removal.remover(embeddings, task.prefix(options))
+    moved = apply_remover(remover, embeddings)
+    metrics, counts = task.measure(moved, dataset, roots, options)
+    gap_before = {} if remover is None else _gap(embeddings, options.seed)
+    gap = _gap(moved, options.seed)
+    record = Record(
+        task=task.name,
+        dataset=dataset,
+        metrics=metrics,
+        gap=gap,
+        gap_before=gap_before,
+        protocol={**task.protocol(options), **describe(remover)},
+        config={"model": _model(encoder), "flags": vars(options)},
+        data={**_data(embeddings, roots), **counts},
+        seconds=round(time.perf_counter() - started, 3),
+    )
+    return record, embeddings, remover
+
+
+def save(folder: Path, record: Record, embeddings: Embeddings, remover: GapRemover | None) -> Path:
+    """Write embeddings (as encoded), means and record; returns the record's path, written last."""
+    embeddings.save(folder / f"{record.stem}.embeddings.safetensors")
+    if remover is not None:
+        remover.save(folder / f"{record.stem}.means.safetensors")
+    return record.save(folder)
+
+
+def results_table(task: Task, records: list[Record]) -> str:
+    """One row a data set, at most 80 columns wide."""
+    labels = [name.replace("balanced_accuracy", "balanced") for name in task.headline]
+    headers = ["data set", "CD", *labels]
+    rows = [
+        [
+            record.dataset,
+            f"{record.gap['centroid_distance']:.3f}",
+            *(record.metrics[name] for name in task.headline),
+        ]
+        for record in records
+    ]
+    protocol = records[0].protocol
+    title = ", ".join(
+        [str(records[0].config["model"]["name"]), f"remove_gap={protocol['remove_gap']}"]
+        + ([f"fit_on={protocol['fit_on']}"] if "fit_on" in protocol else [])
+    )
+    return f"{title}\n{tabulate(rows, headers=headers, floatfmt='.2f', disable_numparse=[0, 1])}"
+
+
+def _gap(embeddings: Embeddings, seed: int) -> dict[str, Any]:
+    return modality_gap(embeddings.image_features, embeddings.text_features, embeddings.pairs, seed=seed)
+
+
+def _model(encoder: Encoder) -> dict[str, Any]:
+    return {
+        "name": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "architecture": encoder.architecture,
+        "heads": encoder.heads.kind if encoder.heads else None,
+        "training": encoder.training_summary,
+    }
+
+
+def _metadata(task: Task, encoder: Encoder, dataset: str) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "dataset": dataset,
+        "split": "test",
+        "model": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "dtype": "float32",
+        "truncated_texts": encoder.report.truncated,
+        "unreadable": encoder.report.unreadable,
+    }
+
+
+def _data(embeddings: Embeddings, roots: Roots) -> dict[str, Any]:
+    unreadable = embeddings.metadata["unreadable"]
+    return {
+        "images": len(embeddings.image_features),
+        "texts": len(embeddings.text_features),
+        "source": embeddings.metadata["source"],
+        "built_in_sample": roots.is_sample,
+        "sha256": list_sha256([*embeddings.image_ids, *embeddings.texts]),
+        "truncated_texts": embeddings.metadata["truncated_texts"],
+        "unreadable_pictures": len(unreadable),
+        "unreadable": unreadable[:10],
+    }

@@ -1,0 +1,87 @@
+"""What all programs share: common flags, the device, and errors as one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+
+from i0t.errors import I0TError
+from i0t.paths import Roots, resolve_roots
+
+
+def program(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
+    """Turn bad input into one line and exit status 2, and Ctrl-C into status 130."""
+
+    @wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except I0TError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return 130
+
+    return run
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags every program has."""
+    group = parser.add_argument_group("common")
+    group.add_argument("--output", metavar="DIR", help="folder for what the run writes (made if missing)")
+    group.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if there is one, else cpu)")
+    group.add_argument("--batch-size", type=_positive, metavar="N", help="items a forward pass")
+    group.add_argument(
+        "--workers",
+        type=_not_negative,
+        metavar="N",
+        help="picture decoding processes (default: cores, at most 8)",
+    )
+    group.add_argument("--seed", type=int, help="seed of everything random")
+    group.add_argument("--skip-unreadable", action="store_true", help="leave out and count unreadable pictures")
+    group.add_argument("--data-dir", metavar="DIR", help="instead of configs/root.txt")
+    group.add_argument("--data-dir-sub", metavar="DIR", help="instead of configs/subroot.txt")
+
+
+def roots_of(arguments: argparse.Namespace) -> Roots:
+    """Data roots from the flags or path files."""
+    return resolve_roots(arguments.data_dir, arguments.data_dir_sub)
+
+
+def device_of(arguments: argparse.Namespace) -> str:
+    """The device asked for, or the best there is.
+
+    Raises:
+        I0TError: CUDA asked for where there is none.
+    """
+    import torch
+
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise I0TError(f"--device {device}: {str(error).splitlines()[0]}. Use --device cpu.") from None
+    return device
+
+
+def workers_of(arguments: argparse.Namespace) -> int:
+    """Decoding processes asked for, or one a core, at most 8."""
+    return min(8, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value

@@ -1,0 +1,130 @@
+"""Retrieval sets: COCO, Flickr30k and NoCaps captions in the paper's GOLD layouts.
+
+COCO_GOLD and Flickr_GOLD list `{"image_id", "captions": [5]}`, where only the base name of
+`image_id` counts. NoCaps_GOLD is the official validation file, joined by image id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from i0t.errors import I0TError
+from i0t.files import read_json
+
+LAVIS = "PnP-VQA/lavis"
+
+
+@dataclass(frozen=True)
+class CaptionSet:
+    """N images and their captions.
+
+    Attributes:
+        name: e.g. "flickr".
+        images: N picture paths.
+        captions: N lists of captions.
+        source: the JSON file they came from.
+    """
+
+    name: str
+    images: list[Path]
+    captions: list[list[str]]
+    source: Path
+
+    def texts(self, captions_per_image: int) -> tuple[list[str], list[int]]:
+        """The first captions of every image, and the image each belongs to.
+
+        Args:
+            captions_per_image: 1 (the paper's protocol, App. D) or 5.
+
+        Raises:
+            I0TError: an image has fewer captions.
+        """
+        texts, image_of_text = [], []
+        for row, (path, captions) in enumerate(zip(self.images, self.captions, strict=True)):
+            if len(captions) < captions_per_image:
+                raise I0TError(
+                    f"{self.source}: {path.name} has {len(captions)} captions, --captions-per-image "
+                    f"{captions_per_image} needs more. Use --captions-per-image 1 or correct the file."
+                )
+            texts += captions[:captions_per_image]
+            image_of_text += [row] * captions_per_image
+        return texts, image_of_text
+
+
+@dataclass(frozen=True)
+class _Layout:
+    captions: str
+    images: str
+    parse: Callable[[Any, Path], list[tuple[str, list[str]]]]
+
+
+def _parse_gold(content: Any, source: Path) -> list[tuple[str, list[str]]]:
+    try:
+        return [(Path(entry["image_id"]).name, list(entry["captions"])) for entry in content]
+    except (TypeError, KeyError) as error:
+        raise I0TError(f'{source}: expected a list of {{"image_id", "captions"}}: {error!r}.') from None
+
+
+def _parse_nocaps(content: Any, source: Path) -> list[tuple[str, list[str]]]:
+    try:
+        captions: dict[int, list[str]] = {image["id"]: [] for image in content["images"]}
+        for annotation in content["annotations"]:
+            captions[annotation["image_id"]].append(annotation["caption"])
+        return [(Path(image["file_name"]).name, captions[image["id"]]) for image in content["images"]]
+    except (TypeError, KeyError) as error:
+        raise I0TError(
+            f"{source}: expected NoCaps' official validation file with images and annotations: {error!r}."
+        ) from None
+
+
+LAYOUTS = {
+    "coco": _Layout("COCO_Captions/NewCaptions/COCO_GOLD.json", "coco/images/val2014", _parse_gold),
+    "flickr": _Layout("Flickr_Captions/NewCaptions/Flickr_GOLD.json", "flickr30k/images/flickr30k-images", _parse_gold),
+    "nocaps": _Layout("Nocaps_Captions/NewCaptions/NoCaps_GOLD.json", "nocaps/images/val", _parse_nocaps),
+}
+
+
+def caption_file(name: str, data_dir_sub: Path) -> Path:
+    """Where the captions of a retrieval set lie."""
+    return data_dir_sub / "Evaluation" / LAYOUTS[name].captions
+
+
+def load_captions(name: str, data_dir_sub: Path) -> CaptionSet:
+    """Read a retrieval set.
+
+    Args:
+        name: "coco", "flickr" or "nocaps".
+        data_dir_sub: `<data_dir_sub>` of the README.
+
+    Raises:
+        I0TError: the file is missing or of another form, an image has no captions or is not there.
+    """
+    source = caption_file(name, data_dir_sub)
+    folder = data_dir_sub / LAVIS / LAYOUTS[name].images
+    rows = LAYOUTS[name].parse(read_json(source, f"the captions of {name}"), source)
+    if not rows:
+        raise I0TError(f"{source}: lists no image.")
+    for file_name, captions in rows:
+        if not captions:
+            raise I0TError(f"{source}: {file_name} has no captions. Remove the entry or complete the file.")
+    images = [folder / file_name for file_name, _ in rows]
+    require_files(images, source)
+    cleaned = [[" ".join(caption.split()) for caption in captions] for _, captions in rows]
+    return CaptionSet(name, images, cleaned, source)
+
+
+def require_files(paths: list[Path], source: Path) -> None:
+    """Refuse a list that names pictures which are not there.
+
+    Raises:
+        I0TError: how many are missing of how many, and the first of them.
+    """
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise I0TError(
+            f"{source}: {len(missing)} of the {len(paths)} pictures it lists are missing, first {missing[0]}. "
+            "Complete the download, or correct the path files."
+        )

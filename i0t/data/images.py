@@ -1,0 +1,86 @@
+"""Pictures from disk to pixel batches: decoded and preprocessed in workers, each item once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from i0t.errors import I0TError
+
+Preprocess = Callable[[Image.Image], torch.Tensor]
+ImageSource = str | Path | Image.Image
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Decode a picture fully, as RGB (before any resizing, which would spoil palette images).
+
+    Args:
+        source: a path, or a PIL image, which is converted only.
+
+    Raises:
+        I0TError: the file is missing, truncated or not a picture.
+    """
+    if isinstance(source, Image.Image):
+        return source.convert("RGB")
+    try:
+        with Image.open(source) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise I0TError(f"{source}: no such picture, but the data list names it. Complete the download.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise I0TError(
+            f"{source}: unreadable picture ({error}). Replace it, or go on without it: --skip-unreadable."
+        ) from None
+
+
+class ImageDataset(Dataset):
+    """Preprocessed pictures by index; a picture that cannot be read comes back as its error message.
+
+    Errors travel as values because an exception raised in a worker reaches the user as a traceback.
+    """
+
+    def __init__(self, sources: Sequence[ImageSource], preprocess: Preprocess) -> None:
+        self.sources, self.preprocess = sources, preprocess
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.sources)
+
+    def __getitem__(self, index: int) -> torch.Tensor | str:
+        """(3, H, W) float32 pixels, or the error message."""
+        try:
+            return self.preprocess(open_image(self.sources[index]))
+        except I0TError as error:
+            return str(error)
+
+
+def collate_images(items: list[torch.Tensor | str]) -> tuple[torch.Tensor | None, list[str | None]]:
+    """Stack what could be read: pixels (B', 3, H, W) or None, and one error or None per item."""
+    pixels = [item for item in items if not isinstance(item, str)]
+    errors = [item if isinstance(item, str) else None for item in items]
+    return (torch.stack(pixels) if pixels else None), errors
+
+
+def image_loader(sources: Sequence[ImageSource], preprocess: Preprocess, batch_size: int, workers: int) -> DataLoader:
+    """Batches of `ImageDataset` in order.
+
+    Args:
+        sources: paths or PIL images.
+        preprocess: the encoder's own transform.
+        batch_size: B.
+        workers: decoding processes; 0 decodes in this process, which is quicker for few pictures.
+    """
+    options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+    return DataLoader(
+        ImageDataset(sources, preprocess),
+        batch_size=batch_size,
+        num_workers=min(workers, -(-len(sources) // batch_size)),
+        collate_fn=collate_images,
+        pin_memory=torch.cuda.is_available(),
+        **(options if len(sources) else {}),
+    )

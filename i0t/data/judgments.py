@@ -1,0 +1,79 @@
+"""Flickr8k-Expert and Flickr8k-CF: captions that people rated, in the pacscore layout."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from i0t.data.captions import require_files
+from i0t.errors import I0TError
+from i0t.files import read_json
+
+FOLDER = "pacscore_datasets/flickr8k"
+FILES = {"flickr8k_expert": "flickr8k.json", "flickr8k_cf": "crowdflower_flickr8k.json"}
+
+
+@dataclass(frozen=True)
+class Judgments:
+    """R ratings of (picture, candidate caption) pairs.
+
+    Attributes:
+        name: "flickr8k_expert" or "flickr8k_cf".
+        images: N distinct picture paths.
+        references: N lists of reference captions.
+        image_of_rating: R rows of `images`.
+        candidates: R candidate captions.
+        ratings: R numbers, 1..4 (Expert, one per annotator, not averaged) or 0..1 (CF).
+        n_dropped: how many ratings were NaN and left out.
+        source: the JSON file.
+    """
+
+    name: str
+    images: list[Path]
+    references: list[list[str]]
+    image_of_rating: list[int]
+    candidates: list[str]
+    ratings: list[float]
+    n_dropped: int
+    source: Path
+
+
+def judgment_file(name: str, data_dir: Path) -> Path:
+    """Where the ratings of a set lie."""
+    return data_dir / FOLDER / FILES[name]
+
+
+def load_judgments(name: str, data_dir: Path) -> Judgments:
+    """Read a set of human judgments; runs of white space collapse to one blank.
+
+    Raises:
+        I0TError: missing or malformed file, no rating left, an image without references or not there.
+    """
+    source = judgment_file(name, data_dir)
+    content = read_json(source, f"the ratings of {name}")
+    images, references, image_of_rating, candidates, ratings, dropped = [], [], [], [], [], 0
+    try:
+        for row, entry in enumerate(content.values()):
+            images.append(data_dir / FOLDER / "images" / Path(entry["image_path"]).name)
+            references.append([_clean(text) for text in entry["ground_truth"]])
+            for judgment in entry["human_judgement"]:
+                if math.isnan(judgment["rating"]):
+                    dropped += 1
+                    continue
+                image_of_rating.append(row)
+                candidates.append(_clean(judgment["caption"]))
+                ratings.append(float(judgment["rating"]))
+    except (AttributeError, TypeError, KeyError) as error:
+        raise I0TError(f"{source}: not in the pacscore form ({error!r}).") from None
+    if not ratings:
+        raise I0TError(f"{source}: no rating left ({dropped} were NaN). Download the file again.")
+    for path, texts in zip(images, references, strict=True):
+        if not texts:
+            raise I0TError(f"{source}: {path.name} has no references (ground_truth).")
+    require_files(images, source)
+    return Judgments(name, images, references, image_of_rating, candidates, ratings, dropped, source)
+
+
+def _clean(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,118 @@
+"""Draws the pictures of the sample with a few processes and words what is said of them.
+
+Each process gets chunks of scene numbers and sends back records. A scene has its own random generator
+(see `splits`), so the outcome does not depend on the chunks or on who draws them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from i0t.data.sample import judgments
+from i0t.data.sample.captions import long_caption
+from i0t.data.sample.layout import Record, picture_path
+from i0t.data.sample.scenes import Scene, paint
+from i0t.data.sample.splits import Split, captioned_scene, generator, scene_at
+
+CHUNK = 100
+# Below this many pictures starting processes takes longer than it saves.
+FEWEST_FOR_PROCESSES = 1_000
+JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: a small object is 13 pixels wide
+CAPTIONS = {Split.FLICKR: 5, Split.COCO: 5, Split.NOCAPS: 10}
+# Every so many judged pictures, one rating in either file is NaN, beginning with the first picture.
+NAN_EVERY = 20
+# The candidates that are captions of other pictures come from this many following ones.
+_NEIGHBOURS = max(plan.count(judgments.OTHER) for plan in (judgments.EXPERT_PLAN, judgments.CROWD_PLAN))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Scenes `start` to `stop` - 1 of a part."""
+
+    root: Path
+    seed: int
+    split: Split
+    start: int
+    stop: int
+
+
+def draw_all(root: Path, counts: dict[Split, int], seed: int) -> dict[Split, list[Record]]:
+    """Paint `counts[split]` pictures of every part below `root`; return their records in order."""
+    chunks = [
+        Chunk(root, seed, split, start, min(start + CHUNK, count))
+        for split, count in counts.items()
+        for start in range(0, count, CHUNK)
+    ]
+    total = sum(counts.values())
+    records: dict[Split, list[Record]] = {split: [] for split in counts}
+    with _mapper(worker_count(total)) as mapper:
+        results = mapper(draw_chunk, chunks)  # starts the processes, before the bar starts its thread
+        with tqdm(total=total, desc="built-in sample", unit=" pictures") as bar:
+            for chunk, drawn in zip(chunks, results, strict=True):
+                records[chunk.split] += drawn
+                bar.update(len(drawn))
+    return records
+
+
+def worker_count(total: int) -> int:
+    """How many processes to draw `total` pictures with; 1 means in this one."""
+    return 1 if total < FEWEST_FOR_PROCESSES else max(1, min(4, os.cpu_count() or 1))
+
+
+def draw_chunk(chunk: Chunk) -> list[Record]:
+    """Paint and save the pictures of a chunk; return their records."""
+    return [_draw(chunk.root, chunk.seed, chunk.split, index) for index in range(chunk.start, chunk.stop)]
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable[..., Iterable[list[Record]]]]:
+    """`map`, with this many processes."""
+    if workers == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        try:
+            yield pool.map
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # on Ctrl-C do not draw the rest first
+            raise
+
+
+def _draw(root: Path, seed: int, split: Split, index: int) -> Record:
+    path = picture_path(root, split, index)
+    record = Record(path.name)
+    if split in (Split.TRAIN, Split.VALIDATION):
+        scene, rng = scene_at(seed, split, index)
+        record.captions = [long_caption(scene, rng)]
+    elif split is Split.CLASSES:
+        scene, _ = scene_at(seed, split, index)
+    else:
+        scene, captions = captioned_scene(seed, split, index, CAPTIONS.get(split, 5))
+        record.captions = list(captions)
+        if split is Split.JUDGED:
+            _judge(record, scene, seed, index)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    paint(scene).save(path, "JPEG", **JPEG)
+    return record
+
+
+def _judge(record: Record, scene: Scene, seed: int, index: int) -> None:
+    """Add candidates and ratings in both forms to the record of a judged picture."""
+    others = [captioned_scene(seed, Split.JUDGED, index + step)[0] for step in range(1, 1 + _NEIGHBOURS)]
+    forms = (
+        (record.expert, judgments.EXPERT_PLAN, judgments.expert_entries),
+        (record.crowd, judgments.CROWD_PLAN, judgments.crowd_entries),
+    )
+    for purpose, (entries, plan, rate) in enumerate(forms, start=1):
+        rng = generator(seed, Split.JUDGED, index, purpose)
+        candidates = judgments.draw_candidates(plan, scene, others, record.captions, rng)
+        entries += rate(candidates, scene, rng)
+        if index % NAN_EVERY == 0:
+            judgments.lose_rating(entries, rng)

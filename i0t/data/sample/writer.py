@@ -1,0 +1,140 @@
+"""Writes the sample below a folder, once.
+
+`sample.json` is written last and says what is there: without it, or with another size, seed or
+version in it, the sample is made (again). A lock keeps two processes from writing at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from i0t.data.sample.drawing import draw_all
+from i0t.data.sample.layout import OWNED, write_annotations
+from i0t.data.sample.scenes import KINDS
+from i0t.data.sample.splits import Split
+from i0t.errors import I0TError
+from i0t.files import ensure_folder, read_json, write_json
+
+VERSION = 2  # raise it whenever a seed begins to give other bytes
+MARKER = "sample.json"
+LOCK = ".sample.lock"
+
+
+@dataclass(frozen=True)
+class SampleSize:
+    """How many scenes each part gets.
+
+    Raises:
+        I0TError: a number is negative.
+    """
+
+    train: int = 10_000  # records in the ShareGPT4V file, the tenth for validation included
+    flickr: int = 1_000
+    coco: int = 200
+    nocaps: int = 100
+    birdsnap_per_class: int = 10  # of 48 classes
+    judged: int = 300
+
+    def __post_init__(self) -> None:
+        """Refuse negative numbers."""
+        for field in fields(self):
+            if getattr(self, field.name) < 0:
+                raise I0TError(f"Sample size {field.name}: {getattr(self, field.name)}. Give 0 or more.")
+
+    def counts(self) -> dict[Split, int]:
+        """Scenes by part. Validation is what the readers take: the first 1 000, or a tenth if less."""
+        validation = min(1_000, self.train // 10)
+        return {
+            Split.VALIDATION: validation,
+            Split.TRAIN: self.train - validation,
+            Split.FLICKR: self.flickr,
+            Split.COCO: self.coco,
+            Split.NOCAPS: self.nocaps,
+            Split.JUDGED: self.judged,
+            Split.CLASSES: self.birdsnap_per_class * len(KINDS),
+        }
+
+
+DEFAULT_SIZE = SampleSize()
+
+
+def data_dir(root: str | Path) -> Path:
+    """The sample's `<data_dir>`, as `configs/root.txt` would name it."""
+    return Path(root) / "data_dir"
+
+
+def data_dir_sub(root: str | Path) -> Path:
+    """The sample's `<data_dir_sub>`, as `configs/subroot.txt` would name it."""
+    return Path(root) / "data_dir_sub"
+
+
+def make_sample(root: str | Path, size: SampleSize = DEFAULT_SIZE, seed: int = 0) -> Path:
+    """Write the sample below `root`, unless this very sample is there already.
+
+    A sample of another size, seed or version, or one left unfinished, is replaced; other files below
+    `root`, such as checkpoints, stay. Several processes may call this at once: one writes, the others
+    wait for it.
+
+    Args:
+        root: the folder, made if need be.
+        size: how many scenes each part gets.
+        seed: other seeds give other scenes.
+
+    Returns:
+        `root`.
+
+    Raises:
+        I0TError: the folder cannot be written or holds data that are not the sample's.
+
+    Example:
+        >>> root = make_sample("/tmp/sample", SampleSize(train=100, flickr=20))  # doctest: +SKIP
+        >>> data_dir(root)  # doctest: +SKIP
+        PosixPath('/tmp/sample/data_dir')
+    """
+    if seed < 0:
+        raise I0TError(f"Sample seed: {seed}. Give 0 or more.")
+    root = Path(root)
+    marker = {
+        "version": VERSION,
+        "size": asdict(size),
+        "seed": seed,
+        "judgments": "constructed, not human",
+    }
+    if _marker_of(root) == marker:
+        return root
+    _refuse_foreign(ensure_folder(root))
+    with _only_writer(root):
+        if _marker_of(root) != marker:  # another process may have made it while we waited
+            (root / MARKER).unlink(missing_ok=True)
+            for folder in OWNED:
+                shutil.rmtree(root / folder, ignore_errors=True)
+            write_annotations(root, draw_all(root, size.counts(), seed), seed)
+            write_json(root / MARKER, marker)
+    return root
+
+
+def _marker_of(root: Path) -> object:
+    """What the marker says; None if there is none."""
+    return read_json(root / MARKER, "the built-in sample's marker") if (root / MARKER).exists() else None
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Stop before removing anything that we did not make: ours comes with a marker or a lock."""
+    if (root / MARKER).exists() or (root / LOCK).exists():
+        return
+    for folder in OWNED:
+        if (root / folder).exists():
+            raise I0TError(f"{root / folder}: exists and was not made by the built-in sample. Choose another folder.")
+
+
+@contextmanager
+def _only_writer(root: Path) -> Iterator[None]:
+    """Hold the sample's lock. The system gives it back if the process is killed."""
+    with open(root / LOCK, "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,80 @@
+"""Our checkpoints: one safetensors file that describes its own architecture and training.
+
+Loading needs no flags and never guesses from a file name. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from i0t.encoders.encoder import Encoder
+from i0t.encoders.openclip import build_encoder
+from i0t.errors import I0TError
+from i0t.files import atomic_path
+
+FORMAT = "i0t-checkpoint-1"
+
+
+def save_checkpoint(path: str | Path, encoder: Encoder, training: dict[str, Any]) -> Path:
+    """Write weights, architecture and training summary atomically.
+
+    Args:
+        path: ends in .safetensors.
+        encoder: weights and heads.
+        training: recipe, step, validation figures; anything JSON can hold.
+    """
+    header = {
+        "architecture": encoder.architecture,
+        "heads": encoder.heads.kind if encoder.heads else None,
+        "training": training,
+    }
+    tensors = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
+    encoded = {key: json.dumps(value) for key, value in header.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": FORMAT, **encoded})
+    return Path(path)
+
+
+def load_checkpoint(path: str | Path) -> Encoder:
+    """Rebuild the encoder that `save_checkpoint` wrote; `encoder.training_summary` says how it was trained.
+
+    Raises:
+        I0TError: missing, truncated, of another format, or with keys missing or left over.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise I0TError(f"{path}: no such checkpoint.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise I0TError(_foreign(path, header.get("format")))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise I0TError(_unreadable(path, error)) from None
+    encoder = build_encoder(json.loads(header["architecture"]), json.loads(header["heads"]), name=path.name)
+    try:
+        encoder.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise I0TError(f"{path}: weights do not fit its own description: {error}") from None
+    encoder.training_summary = json.loads(header["training"])
+    return encoder
+
+
+def _foreign(path: Path, found: str | None) -> str:
+    return f"{path}: a safetensors file, but not an i0t checkpoint (format {found!r}, expected {FORMAT!r})."
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    start = path.open("rb").read(2)
+    if start in (b"PK", b"\x80\x02", b"\x80\x04"):  # zip (torch.save) or a bare pickle
+        return (
+            f"{path}: a pickle or torch.save file, not an i0t checkpoint (safetensors). Pickles can run code and are "
+            "not opened here; train with scripts/train.sh, or name a model spec under configs/models."
+        )
+    return f"{path}: truncated or not a checkpoint ({error}). Train again, or copy the file again."

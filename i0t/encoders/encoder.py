@@ -1,0 +1,247 @@
+"""`Encoder`: one contract for every CLIP-like model, and the loops that encode many items.
+
+Shapes: B batch, N images, M texts, L tokens, D embedding dimensions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from i0t.data.images import ImageSource, Preprocess, image_loader
+from i0t.encoders.heads import NormHeads
+from i0t.errors import I0TError
+
+END_OF_TEXT = 49407  # of CLIP's byte-pair vocabulary: the largest id
+
+
+@dataclass
+class EncodingReport:
+    """What happened while encoding; it goes into the record of the run.
+
+    Attributes:
+        unreadable: error messages of skipped pictures.
+        kept: rows of the sources that were encoded.
+        truncated: distinct texts cut to the context length (the end token is kept).
+    """
+
+    unreadable: list[str] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    truncated: int = 0
+
+
+class Encoder(nn.Module):
+    """A CLIP-family model with its preprocessing, tokenizer and optional normalisation heads.
+
+    Args:
+        model: an `open_clip.CLIP`-like module with `encode_image`, `encode_text`, `logit_scale`.
+        preprocess: PIL image to (3, H, W) pixels.
+        tokenize: list of str to (B, L) token ids, cut to the context keeping the end token.
+        architecture: what rebuilds `model`; see `i0t.encoders.openclip`.
+        heads: normalisation heads, e.g. of I0T_async.
+        name: what the user called it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocess: Preprocess,
+        tokenize: Callable[[list[str]], torch.Tensor],
+        architecture: dict[str, Any],
+        heads: NormHeads | None = None,
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        self.model, self.heads = model, heads
+        self.preprocess, self.tokenize = preprocess, tokenize
+        self.architecture, self.name = architecture, name
+        self.report = EncodingReport()
+        self.training_summary: dict[str, Any] = {}  # filled by training and by loading a checkpoint
+
+    @property
+    def is_small(self) -> bool:
+        """Whether this is the sample's small architecture, which trains after a recipe's sample values."""
+        return bool(self.architecture.get("small"))
+
+    @property
+    def embed_dim(self) -> int:
+        """D."""
+        return int(self.architecture["model"]["embed_dim"])
+
+    @property
+    def context_length(self) -> int:
+        """Largest number of tokens, start and end included."""
+        return int(self.model.context_length)
+
+    @property
+    def logit_scale(self) -> torch.Tensor:
+        """Exp of the learned log temperature, a scalar."""
+        return self.model.logit_scale.exp()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of SHA-256 over all weights: which model a result belongs to."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def features_of_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) to unit image features (B, D); with gradients, for training."""
+        features = F.normalize(self.model.encode_image(pixels).float(), dim=-1)
+        return features if self.heads is None else self.heads(features, "image")
+
+    def features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Token ids (B, L) to unit text features (B, D); with gradients, for training."""
+        features = F.normalize(_encode_cut_text(self.model, tokens).float(), dim=-1)
+        return features if self.heads is None else self.heads(features, "text")
+
+    def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(image_features, text_features) of a batch, both (B, D)."""
+        return self.features_of_pixels(pixels), self.features_of_tokens(tokens)
+
+    @torch.no_grad()
+    def encode_images(
+        self,
+        images: Sequence[ImageSource],
+        batch_size: int = 64,
+        workers: int = 0,
+        skip_unreadable: bool = False,
+        progress: bool = False,
+    ) -> torch.Tensor:
+        """Encode pictures in one pass.
+
+        Args:
+            images: N paths or PIL images.
+            batch_size: pictures a forward pass.
+            workers: decoding processes (0: this one).
+            skip_unreadable: leave out pictures that cannot be read; `report.kept` says which stayed.
+            progress: show a bar.
+
+        Returns:
+            (N, D) float32 on the CPU, L2-normalised.
+
+        Raises:
+            I0TError: a picture cannot be read, or none is left.
+        """
+        self.eval()
+        self.report.kept, self.report.unreadable = [], []
+        features, row = [], 0
+        loader = image_loader(images, self.preprocess, batch_size, workers)
+        for pixels, errors in tqdm(loader, desc="images", unit="batch", disable=not progress):
+            for error in errors:
+                if error is None:
+                    self.report.kept.append(row)
+                elif skip_unreadable:
+                    self.report.unreadable.append(error)
+                else:
+                    raise I0TError(error)
+                row += 1
+            if pixels is not None:
+                with autocast(self.device):
+                    batch = self.features_of_pixels(pixels.to(self.device, non_blocking=True))
+                features.append(batch.float().cpu())
+        if not features:
+            raise I0TError(f"no picture to encode: {len(images)} listed, {row} unreadable.")
+        return torch.cat(features)
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 64, progress: bool = False) -> torch.Tensor:
+        """Encode texts in one pass, each distinct one once, so that equal texts get equal bits.
+
+        Args:
+            texts: M strings.
+            batch_size: texts a forward pass.
+            progress: show a bar.
+
+        Returns:
+            (M, D) float32 on the CPU, L2-normalised. `report.truncated` counts distinct texts that
+            were longer than the context.
+
+        Raises:
+            I0TError: no text given.
+        """
+        if not len(texts):
+            raise I0TError("no text to encode.")
+        self.eval()
+        distinct = list(dict.fromkeys(texts))
+        tokens = torch.cat([self.tokenize(distinct[i : i + 4096]) for i in range(0, len(distinct), 4096)])
+        self.report.truncated = self._count_truncated(distinct, tokens)
+        # Texts of like length share a batch, which is then cut to its longest.
+        order = token_lengths(tokens).argsort(stable=True)
+        features = torch.empty(len(distinct), self.embed_dim)
+        for rows in tqdm(order.split(batch_size), desc="texts", unit="batch", disable=not progress):
+            with autocast(self.device):
+                batch = self.features_of_tokens(tokens[rows].to(self.device, non_blocking=True))
+            features[rows] = batch.float().cpu()
+        position = {text: row for row, text in enumerate(distinct)}
+        return features[[position[text] for text in texts]]
+
+    def _count_truncated(self, texts: list[str], tokens: torch.Tensor) -> int:
+        full = (tokens[:, -1] != 0).nonzero().flatten().tolist()
+        encode = getattr(self.tokenize, "encode", None)
+        if encode is None:
+            return len(full)
+        return sum(len(encode(texts[row])) + 2 > tokens.shape[1] for row in full)
+
+
+def autocast(device: torch.device) -> AbstractContextManager:
+    """bf16 on CUDA (fp16 where the card lacks bf16), full precision elsewhere."""
+    if device.type != "cuda":
+        return torch.autocast(device.type, enabled=False)
+    return torch.autocast("cuda", dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+
+
+def token_lengths(tokens: torch.Tensor) -> torch.Tensor:
+    """(B,) number of ids up to and including the end token, which is the largest id of its row."""
+    return tokens.argmax(dim=1) + 1
+
+
+def _encode_cut_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """`model.encode_text` on tokens cut to the longest of the batch.
+
+    Equal to the uncut result, because the causal mask keeps padding out of all that comes before
+    it; at 248 tokens it is several times faster. `open_clip.CLIP` adds all its positions, so they
+    and the mask are exchanged for their first rows for this one call (gradients pass through).
+    """
+    if not _is_causal(model):
+        return model.encode_text(tokens)
+    length = int(token_lengths(tokens).max())
+    if length == model.context_length:
+        return model.encode_text(tokens)
+    cut = {
+        "positional_embedding": model.positional_embedding[:length],
+        "attn_mask": model.attn_mask[:length, :length],
+    }
+    return torch.func.functional_call(_TextTower(model), {f"model.{k}": v for k, v in cut.items()}, tokens[:, :length])
+
+
+def _is_causal(model: nn.Module) -> bool:
+    return getattr(model, "text_pool_type", "") == "argmax" and getattr(model, "attn_mask", None) is not None
+
+
+class _TextTower(nn.Module):
+    """`encode_text` as `forward`, which is what `functional_call` calls."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Unnormalised text features (B, D)."""
+        return self.model.encode_text(tokens)

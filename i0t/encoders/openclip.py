@@ -1,0 +1,146 @@
+"""open_clip models as `Encoder`s: by architecture and tag, or by a plain configuration.
+
+An architecture is a dict {"model": open_clip's configuration, "preprocess": its image settings},
+enough to rebuild the module without a network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+
+from i0t.encoders.encoder import Encoder
+from i0t.encoders.heads import NormHeads
+from i0t.errors import I0TError
+from i0t.paths import say
+
+RANDOM = "random"  # the tag that asks for untrained weights by name
+
+
+def load_pretrained(architecture: str, pretrained: str, name: str = "") -> Encoder:
+    """An open_clip architecture with the weights of one of its tags.
+
+    Args:
+        architecture: e.g. "ViT-B-32-quickgelu".
+        pretrained: a tag of `open_clip.list_pretrained()`, or "random" for untrained weights.
+        name: what the user called it.
+
+    Raises:
+        I0TError: no such architecture or tag, or the weights cannot be had.
+    """
+    config = open_clip.get_model_config(architecture)
+    if config is None:
+        raise I0TError(f"{architecture}: not an open_clip architecture. `open_clip.list_models()` lists them.")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if pretrained == RANDOM:
+        return build_encoder({"model": config}, name=name)
+    if pretrained not in tags:
+        raise I0TError(
+            f"{architecture}: no weights {pretrained or '(none named)'!r}. Write {architecture}/TAG with one of: "
+            f"{', '.join([*tags, RANDOM])}."
+        )
+    say(f"Weights: open_clip {architecture}/{pretrained} (downloaded on first use).")
+    try:
+        with _quiet("huggingface_hub", "root"):
+            model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=pretrained)
+    except (RuntimeError, OSError) as error:
+        raise I0TError(
+            f"{architecture}/{pretrained}: the weights can be neither found in the cache nor downloaded "
+            f"({str(error).splitlines()[0][:160]}). Connect once, or copy the Hugging Face cache of a machine that "
+            "has them; without them start from the small model: --base tiny."
+        ) from None
+    return Encoder(
+        model,
+        preprocess,
+        open_clip.get_tokenizer(architecture),
+        {"model": config, "preprocess": _plain(model.visual.preprocess_cfg)},
+        name=name,
+    )
+
+
+def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: str = "") -> Encoder:
+    """A module of this architecture with random weights, for training or for a checkpoint's weights.
+
+    Args:
+        architecture: {"model": configuration, "preprocess": settings, optional}.
+        heads: kind of normalisation heads, if any.
+        name: what the user called it.
+
+    Raises:
+        I0TError: the configuration is not open_clip's.
+    """
+    config = dict(architecture["model"])
+    custom = config.pop("custom_text", False) or "hf_model_name" in config.get("text_cfg", {})
+    model_class = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    try:
+        model = model_class(**config)
+    except (TypeError, AttributeError) as error:
+        raise I0TError(f"{name or 'model'}: not an open_clip configuration ({error}).") from None
+    settings = {"size": model.visual.image_size, **architecture.get("preprocess", {})}
+    preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
+    tokenize = _tokenizer(config)
+    complete = {**architecture, "preprocess": _plain(settings)}
+    norm_heads = NormHeads(heads, config["embed_dim"]) if heads else None
+    return Encoder(model.eval(), preprocess, tokenize, complete, norm_heads, name)
+
+
+def set_context_length(encoder: Encoder, length: int) -> None:
+    """Stretch the text positions of an encoder to `length`, in place (Long-CLIP; section 4.1)."""
+    from i0t.encoders.positions import stretch_text_tower
+
+    stretch_text_tower(encoder.model, length)
+    text_config = {**encoder.architecture["model"]["text_cfg"], "context_length": length}
+    encoder.architecture["model"] = {**encoder.architecture["model"], "text_cfg": text_config}
+    encoder.tokenize = _tokenizer(encoder.architecture["model"])
+
+
+def set_attention_dropout(encoder: Encoder, rate: float) -> int:
+    """Set the dropout of every attention layer (active in train mode; MCSIE, section 4.2).
+
+    Returns:
+        How many layers it was set in.
+
+    Raises:
+        I0TError: a tower has no attention layer to drop from, so two views would be one.
+    """
+    layers = [module for module in encoder.model.modules() if isinstance(module, torch.nn.MultiheadAttention)]
+    if rate and not layers:
+        raise I0TError(f"{encoder.name}: no attention layers, so dropout cannot give two views (MCSIE).")
+    for layer in layers:
+        layer.dropout = rate
+    return len(layers)
+
+
+def _tokenizer(config: dict[str, Any]) -> Any:
+    text_config = config.get("text_cfg", {})
+    length = text_config.get("context_length", 77)
+    hub_name = text_config.get("hf_tokenizer_name")
+    if hub_name:
+        return open_clip.tokenizer.HFTokenizer(hub_name, context_length=length)
+    return open_clip.SimpleTokenizer(context_length=length)
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    settings = settings if isinstance(settings, dict) else asdict(settings)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Silence a library's log for a while: our error says it all in one line."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

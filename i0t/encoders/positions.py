@@ -1,0 +1,70 @@
+"""Long-CLIP's stretched text positions: 77 to 248, the first 20 rows kept (Zhang et al. 2024)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from i0t.errors import I0TError
+
+KEPT_ROWS = 20  # the rows that short captions use; CLIP has learned these well
+
+
+def stretch_positions(positions: torch.Tensor, length: int, kept: int = KEPT_ROWS) -> torch.Tensor:
+    """Keep the first rows and stretch the others linearly by a whole factor.
+
+    Args:
+        positions: (L, W) text position embeddings, L = 77 for CLIP.
+        length: the length wanted; `kept` + a whole multiple of the rest, e.g. 20 + 4 * 57 = 248.
+        kept: how many rows stay as they are.
+
+    Returns:
+        (length, W): old row `kept` + i stands at new row `kept` + factor * i, the rows between are
+        interpolated linearly, and the rows after the last go on with its slope.
+
+    Raises:
+        I0TError: `length` is no whole stretch.
+    """
+    rest = len(positions) - kept
+    factor, remainder = divmod(length - kept, max(rest, 1))
+    if rest < 2 or factor < 1 or remainder:
+        raise I0TError(
+            f"text positions: {len(positions)} rows cannot be stretched to {length}; "
+            f"the length must be {kept} + a multiple of {rest}."
+        )
+    tail = positions[kept:]
+    # One row more, so that the rows after the last have a slope to follow.
+    tail = torch.cat([tail, tail[-1:] + (tail[-1:] - tail[-2:-1])])
+    steps = torch.arange(length - kept, device=positions.device) / factor
+    low = steps.floor().long()
+    weight = (steps - low).unsqueeze(1).to(positions.dtype)
+    return torch.cat([positions[:kept], torch.lerp(tail[low], tail[low + 1], weight)])
+
+
+def stretch_text_tower(model: nn.Module, length: int) -> None:
+    """Give an `open_clip.CLIP` a longer text context, in place.
+
+    Raises:
+        I0TError: the model has no plain causal text tower, or `length` is no whole stretch.
+    """
+    if not isinstance(getattr(model, "positional_embedding", None), nn.Parameter):
+        raise I0TError(f"{type(model).__name__}: only CLIP's own text tower can be stretched.")
+    stretched = stretch_positions(model.positional_embedding.detach(), length)
+    model.positional_embedding = nn.Parameter(stretched)
+    model.context_length = length
+    mask = torch.full((length, length), float("-inf"), device=stretched.device).triu_(1)
+    model.register_buffer("attn_mask", mask, persistent=False)
+
+
+def freeze_first_positions(model: nn.Module, kept: int = KEPT_ROWS) -> None:
+    """Let no gradient reach the first rows (Long-CLIP trains only the stretched ones).
+
+    Weight decay must be off for this parameter, or it would shrink the rows all the same.
+    """
+
+    def mask(gradient: torch.Tensor) -> torch.Tensor:
+        gradient = gradient.clone()
+        gradient[:kept] = 0
+        return gradient
+
+    model.positional_embedding.register_hook(mask)

@@ -1,0 +1,9 @@
+"""The one exception a user is meant to read."""
+
+
+class I0TError(Exception):
+    """Bad input: the message names the file, row or value, and says what to do.
+
+    The programs print it as one line and exit with status 2; library callers catch it like any
+    other exception. Programming errors keep their own types and their tracebacks.
+    """

@@ -1,0 +1,90 @@
+"""Arrays of embeddings: the checks and the normalisation that every formula starts with.
+
+Shapes: N items, Q vectors an item (BLIP-2 queries), D dimensions. NumPy and torch are both
+welcome and are never mixed; torch is not imported here, so that `import i0t` stays quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from i0t.errors import I0TError
+
+if TYPE_CHECKING:
+    import torch
+
+Features = TypeVar("Features", np.ndarray, "torch.Tensor")
+
+# Unit vectors hold about 7 digits in float32: anything shorter than this is rounding noise.
+SMALLEST_NORM = 1e-6
+
+
+def is_torch(features: Any) -> bool:
+    """Whether `features` is a torch tensor, without importing torch."""
+    return type(features).__module__.partition(".")[0] == "torch"
+
+
+def to_numpy(features: Any) -> np.ndarray:
+    """A NumPy view or copy of an array or tensor (bf16 and fp16 become float32)."""
+    if is_torch(features):
+        features = features.detach().cpu()
+        return features.float().numpy() if features.element_size() < 4 else features.numpy()
+    array = np.asarray(features)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def check_shape(features: Any, name: str, dim: int | None = None) -> None:
+    """Refuse anything but a non-empty floating (N, D) or (N, Q, D) array.
+
+    Args:
+        features: array or tensor.
+        name: what to call it in the error, e.g. "image_features".
+        dim: the D it must have.
+
+    Raises:
+        I0TError: wrong type, shape or dtype, saying what was given.
+    """
+    shape = tuple(getattr(features, "shape", ()))
+    if len(shape) not in (2, 3):
+        raise I0TError(
+            f"{name}: expected shape (N, D) or (N, Q, D), got {shape or type(features).__name__}. "
+            "A single vector needs a leading axis: features[None]."
+        )
+    if 0 in shape:
+        raise I0TError(f"{name}: empty, shape {shape}. At least one vector is needed.")
+    if dim is not None and shape[-1] != dim:
+        raise I0TError(f"{name}: {shape[-1]} dimensions, expected {dim}. Do both come from the same model?")
+    floating = features.is_floating_point() if is_torch(features) else np.issubdtype(features.dtype, np.floating)
+    if not floating:
+        raise I0TError(f"{name}: dtype {features.dtype}, expected floating point. Convert with .astype('float32').")
+
+
+def l2_normalize(features: Features, name: str = "features", *, hint: str = "") -> Features:
+    """N(v) = v / ||v|| along the last axis, in the dtype given (a new array).
+
+    Args:
+        features: (..., D) floating array or tensor.
+        name: what to call it in errors.
+        hint: appended to the error about a zero vector.
+
+    Raises:
+        I0TError: a vector is NaN, infinite or zero; the message names its row.
+
+    Example:
+        >>> l2_normalize(np.array([[3.0, 4.0]]))
+        array([[0.6, 0.8]])
+    """
+    norms = ((features * features).sum(axis=-1, keepdims=True)) ** 0.5
+    _refuse_rows(~(norms < float("inf")), name, "holds NaN or infinite values")
+    _refuse_rows(norms < SMALLEST_NORM, name, hint or "has zero length and no direction")
+    return features / norms
+
+
+def _refuse_rows(bad: Any, name: str, why: str) -> None:
+    if not bool(bad.any()):
+        return
+    rows = sorted({int(row) for row in to_numpy(bad).nonzero()[0]})
+    more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
+    raise I0TError(f"{name}: row {rows[0]} {why}{more}. Remove such rows or encode them again.")

@@ -1,0 +1,115 @@
+"""Reading and writing files so that nothing is left half done and every failure names its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from i0t.errors import I0TError
+
+
+def read_json(path: str | Path, what: str) -> Any:
+    """Parse a JSON file (NaN allowed, as the Flickr8k files have it).
+
+    Args:
+        path: the file.
+        what: what it is to the user, e.g. "Flickr30k captions"; used in the error.
+
+    Raises:
+        I0TError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise I0TError(f"{path}: no such file ({what}). See the README for the layout.") from None
+    except OSError as error:
+        raise I0TError(f"{path}: cannot be read ({what}): {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise I0TError(f"{path}: not valid JSON ({what}): {error}. Download it again.") from None
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write indented JSON atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it replaces `path`, on failure it is removed.
+
+    Raises:
+        I0TError: the folder cannot be written.
+    """
+    path = Path(path)
+    ensure_folder(path.parent)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp gives 0600, which would hide it from a group
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def ensure_folder(folder: str | Path) -> Path:
+    """Make a folder and prove that it can be written.
+
+    A folder without any write bit counts as read-only even for root, who could write to it.
+
+    Raises:
+        I0TError: it cannot be made or written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise I0TError(
+            f"{folder}: the output folder cannot be made ({error.strerror}). Choose another with --output."
+        ) from None
+    if not is_writable(folder):
+        raise I0TError(f"{folder}: the output folder cannot be written. Choose another with --output.")
+    return folder
+
+
+def is_writable(folder: str | Path) -> bool:
+    """Whether files may be made in `folder`, or in its nearest existing parent."""
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as stream:
+        return (
+            hashlib.file_digest(stream, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else (
+                hashlib.sha256(stream.read()).hexdigest()  # Python 3.10
+            )
+        )
+
+
+def list_sha256(items: Iterable[str]) -> str:
+    """SHA-256 over a list of strings, in order: the fingerprint of a data list."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(item.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,70 @@
+"""Caption scores: CLIP-S, PAC-S and I0T-S, each with and without references (paper App. D).
+
+Shapes: R rated (image, candidate) pairs, D embedding dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+PREFIX = "A photo depicts "
+
+
+@dataclass(frozen=True)
+class CaptionScore:
+    """What distinguishes the scores of the family.
+
+    Attributes:
+        name: as on the command line.
+        w: factor on the cosine.
+        clip: whether negative cosines count as 0 (which makes ties).
+        prefix: put before every candidate and reference.
+    """
+
+    name: str
+    w: float
+    clip: bool
+    prefix: str = PREFIX
+
+    def reference_free(self, image_features: np.ndarray, candidate_features: np.ndarray) -> np.ndarray:
+        """W * cos, or w * max(cos, 0).
+
+        Args:
+            image_features: (R, D), L2-normalised.
+            candidate_features: (R, D), L2-normalised.
+
+        Returns:
+            (R,) scores.
+
+        Example:
+            >>> image, text = np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]])
+            >>> float(SCORES["pac_s"].reference_free(image, text)[0])
+            1.2
+        """
+        cosines = np.einsum("rd,rd->r", image_features, candidate_features)
+        return self.w * (np.maximum(cosines, 0) if self.clip else cosines)
+
+    def with_references(self, scores: np.ndarray, best_reference_cosines: np.ndarray) -> np.ndarray:
+        """Harmonic mean of the score and the best candidate-reference cosine.
+
+        A harmonic mean has a pole where its terms cancel, so scores that may be negative (I0T-S)
+        enter as max(., 0), and so does their reference part; 0 and 0 give 0.
+
+        Args:
+            scores: (R,) from `reference_free`.
+            best_reference_cosines: (R,) largest cosine of each candidate with its references.
+        """
+        references = best_reference_cosines if self.clip else np.maximum(best_reference_cosines, 0)
+        scores = np.maximum(scores, 0)
+        total = scores + references
+        safe = np.where(total == 0, 1, total)
+        return np.where(total == 0, 0, 2 * scores * references / safe)
+
+
+SCORES = {
+    "clip_s": CaptionScore("clip_s", w=2.5, clip=True),
+    "pac_s": CaptionScore("pac_s", w=2.0, clip=True),
+    "i0t_s": CaptionScore("i0t_s", w=1.0, clip=False),
+}

@@ -1,0 +1,143 @@
+"""Where data, checkpoints and results live: the path files under `configs`, read when needed.
+
+Empty or missing path files mean the built-in sample. A path that does not exist is an error that
+names the file, the line and the path.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from i0t.errors import I0TError
+from i0t.files import is_writable
+
+REPO = Path(__file__).resolve().parents[1]
+TENSORS = REPO / "tensors"
+CHECKPOINT_FOLDER = "checkpoints"
+
+
+def configs_folder() -> Path:
+    """`configs` of the checkout, or the folder named by the environment variable I0T_CONFIGS."""
+    return Path(os.environ.get("I0T_CONFIGS") or REPO / "configs")
+
+
+def say(message: str) -> None:
+    """One line for the user, on standard error: standard output is for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def read_path_file(name: str) -> tuple[str, str]:
+    """First line that is neither empty nor a comment, and its place "file:line" ("" and file if none)."""
+    path = configs_folder() / name
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.strip().startswith("#"):
+            return line.strip(), f"{path}:{number}"
+    return "", str(path)
+
+
+@dataclass(frozen=True)
+class Roots:
+    """The two data roots; one may be missing as long as nothing asks for it.
+
+    Attributes:
+        main: `<data_dir>` of the README (training data, judgments, checkpoints), if set.
+        sub: `<data_dir_sub>` (retrieval pictures and captions), if set.
+        is_sample: whether they are the built-in sample.
+    """
+
+    main: Path | None
+    sub: Path | None
+    is_sample: bool = False
+
+    @property
+    def data_dir(self) -> Path:
+        """`<data_dir>`; an error that says where to write it if it is not set."""
+        return self._set(self.main, "root.txt", "<data_dir>")
+
+    @property
+    def data_dir_sub(self) -> Path:
+        """`<data_dir_sub>`; likewise."""
+        return self._set(self.sub, "subroot.txt", "<data_dir_sub>")
+
+    def checkpoints(self) -> Path:
+        """`<data_dir>/checkpoints`, or `tensors/checkpoints` where the data may not be written to."""
+        folder = self.data_dir / CHECKPOINT_FOLDER
+        return folder if is_writable(folder) else TENSORS / CHECKPOINT_FOLDER
+
+    @staticmethod
+    def _set(folder: Path | None, file: str, what: str) -> Path:
+        if folder is None:
+            raise I0TError(
+                f"{configs_folder() / file}: empty, while the other path file is set. Write {what} into it "
+                "(see the README)."
+            )
+        return folder
+
+
+def resolve_roots(data_dir: str | None = None, data_dir_sub: str | None = None) -> Roots:
+    """The data roots from flags, else from the path files, else the built-in sample.
+
+    Args:
+        data_dir: overrides `configs/root.txt`.
+        data_dir_sub: overrides `configs/subroot.txt`.
+
+    Raises:
+        I0TError: a path does not exist.
+    """
+    main = _existing(data_dir, "--data-dir") or _existing(*read_path_file("root.txt"))
+    sub = _existing(data_dir_sub, "--data-dir-sub") or _existing(*read_path_file("subroot.txt"))
+    return Roots(main, sub) if main or sub else _sample_roots()
+
+
+def _existing(value: str | None, place: str) -> Path | None:
+    if not value:
+        return None
+    folder = Path(value).expanduser()
+    if not folder.is_absolute():
+        folder = REPO / folder  # the same from whichever folder a script is started
+    if not folder.is_dir():
+        raise I0TError(f"{place}: no such folder: {folder}. Correct the path, or empty the file to use the sample.")
+    return folder
+
+
+def _sample_roots() -> Roots:
+    from i0t.data.sample import data_dir, data_dir_sub, make_sample
+
+    configs = configs_folder()
+    say(
+        f"Data: the built-in sample (for real data write <data_dir> into {configs / 'root.txt'} "
+        f"and <data_dir_sub> into {configs / 'subroot.txt'})."
+    )
+    root = make_sample(TENSORS / "sample")
+    return Roots(data_dir(root), data_dir_sub(root), is_sample=True)
+
+
+def write_last_checkpoint(path: Path, roots: Roots) -> None:
+    """Note a checkpoint in `configs/ckpt_file_name.txt`: its name if in `roots.checkpoints()`, else its path."""
+    inside = path.parent.resolve() == roots.checkpoints().resolve()
+    note = configs_folder() / "ckpt_file_name.txt"
+    note.write_text(f"{path.name if inside else path.resolve()}\n", encoding="utf-8")
+
+
+def last_checkpoint(roots: Roots) -> Path:
+    """The checkpoint that `configs/ckpt_file_name.txt` names.
+
+    Raises:
+        I0TError: none is named, or the file is not there.
+    """
+    name, place = read_path_file("ckpt_file_name.txt")
+    if not name:
+        raise I0TError(f"{place}: no checkpoint is named yet. Run scripts/train.sh first, or pass --model.")
+    folders = [TENSORS / CHECKPOINT_FOLDER]
+    if roots.main is not None:
+        folders.insert(0, roots.main / CHECKPOINT_FOLDER)
+    for folder in folders:
+        if (folder / name).is_file():  # an absolute name stays itself
+            return folder / name
+    raise I0TError(
+        f"{place}: no checkpoint {name} in {folders[0]}. Run scripts/train.sh first, correct the name, or pass --model."
+    )

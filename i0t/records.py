@@ -1,0 +1,117 @@
+"""A result is a JSON record: numbers together with all that is needed to trust and repeat them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from i0t.files import write_json
+from i0t.paths import REPO
+
+PACKAGES = ("i0t", "torch", "torchvision", "open_clip_torch", "numpy", "scipy", "scikit-learn", "safetensors")
+
+
+@dataclass
+class Record:
+    """One evaluation of one model on one data set.
+
+    Attributes:
+        task: retrieval, classification or correlation.
+        dataset: its name.
+        metrics: in percent, except ranks.
+        gap: `modality_gap` of the features that were scored.
+        gap_before: the same before the gap was removed; empty where nothing was removed.
+        protocol: what makes two results comparable: captions per image, prefix, w, clip, fitting set.
+        config: the flags and the model.
+        data: counts, sources and hashes.
+        seconds: wall time from loading the data to the last metric.
+    """
+
+    task: str
+    dataset: str
+    metrics: dict[str, float]
+    gap: dict[str, Any]
+    gap_before: dict[str, Any]
+    protocol: dict[str, Any]
+    config: dict[str, Any]
+    data: dict[str, Any]
+    seconds: float
+    peak_memory_bytes: int = field(default_factory=lambda: peak_memory_bytes())
+    environment: dict[str, Any] = field(default_factory=lambda: environment())
+    created: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+
+    @property
+    def stem(self) -> str:
+        """File name without suffix: readable, and different whenever the configuration is."""
+        remover, model = self.protocol["remove_gap"], Path(str(self.config["model"]["name"])).stem
+        content = json.dumps([self.protocol, self.config["model"]["fingerprint"], self.data["sha256"]], sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        return f"{self.task}-{self.dataset}-{model.replace('/', '_')}-{remover}-{digest}"
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the record into a folder and return its path."""
+        path = Path(folder) / f"{self.stem}.json"
+        write_json(path, _plain(asdict(self)))
+        return path
+
+
+def environment() -> dict[str, Any]:
+    """Versions, git commit, machine."""
+    import torch
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout, with "+changes" where files differ from it; None outside a checkout."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return f"{commit}+changes" if _git("status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository: installed elsewhere
+        return None
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far, workers not counted."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(REPO), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: it becomes null. Paths and NumPy numbers become plain values."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and value != value:
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -1,0 +1,1 @@
+"""Stage 1 (fine-tune the encoders) and stage 2 (train the normalisation heads), driven by recipes."""

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Make .venv and install i0t with what it needs (about 6 GB with PyTorch's CUDA build, once).
+# An active virtual or conda environment, or $PYTHON, is used instead of .venv.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+if [ "$PYTHON" = "$REPO/.venv/bin/python" ] && [ ! -x "$PYTHON" ]; then
+    echo "Making $REPO/.venv"
+    python3 -m venv "$REPO/.venv"
+fi
+# What is installed is remembered by the requirements themselves: a changed setup.py installs again.
+stamp="$("$PYTHON" -c 'import sys; print(sys.prefix)')/.i0t-setup"
+if ! cmp -s "$REPO/setup.py" "$stamp"; then
+    echo "Installing i0t and its requirements into $PYTHON (a few minutes, once)"
+    "$PYTHON" -m pip install --quiet --upgrade pip
+    "$PYTHON" -m pip install --quiet --editable "$REPO[test]"
+    cp "$REPO/setup.py" "$stamp"
+fi

@@ -1,0 +1,29 @@
+"""Installs the library `i0t`. The programs (evaluation, baselines, scripts) run from the checkout."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="i0t",
+    version="0.1.0",
+    description="Measure the modality gap of CLIP-like models, remove it, and prove what that did",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["i0t", "i0t.*"]),
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "open_clip_torch>=3.2,<4",
+        "safetensors>=0.4.3",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "scikit-learn>=1.4",
+        "pillow>=10",
+        "pyyaml>=6",
+        "tqdm>=4.66",
+        "tabulate>=0.9",
+        "tensorboard>=2.16",
+        "matplotlib>=3.8",
+        "umap-learn>=0.5.6",
+    ],
+    extras_require={"test": ["pytest>=8", "ruff>=0.6,<1", "torchmetrics>=1.4"]},
+)
