@@ -17,7 +17,7 @@ import torch
 
 from i0t import gap
 from i0t.errors import I0TError
-from i0t.metrics import retrieval as blocks
+from i0t.metrics import ranking as blocks
 
 REAL = Path(__file__).parents[2] / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 NO_PAIRS = np.zeros((0, 2), dtype=int)

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from i0t.errors import I0TError
 from i0t.metrics import classification_metrics
-from i0t.metrics import retrieval as blocks
+from i0t.metrics import ranking as blocks
 
 
 def task(seed: int, n: int = 300, n_classes: int = 12, dim: int = 16) -> tuple:

@@ -14,7 +14,7 @@ import torch
 from torchmetrics.functional.retrieval import retrieval_hit_rate
 
 from i0t.errors import I0TError
-from i0t.metrics import retrieval as module
+from i0t.metrics import ranking as module
 from i0t.metrics import retrieval_metrics
 
 KS = (1, 2, 5, 10)

@@ -11,7 +11,7 @@ import numpy as np
 
 from i0t.errors import I0TError
 from i0t.features import to_numpy
-from i0t.metrics.retrieval import score_blocks, unit_rows
+from i0t.metrics.ranking import score_blocks, unit_rows
 
 
 def classification_metrics(image_features: Any, class_features: Any, labels: Any) -> dict[str, float]:

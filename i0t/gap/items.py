@@ -1,0 +1,48 @@
+"""What every measure starts from: unit vectors, one an item, and checked pairs.
+
+Shapes: N images x, M texts y, P pairs of row numbers (image, text), Q vectors an item, D dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from i0t.errors import I0TError
+from i0t.features import check_shape, l2_normalize, to_numpy
+
+NAN = float("nan")  # of a measure that the data do not define
+
+
+def unit(features: Any, name: str) -> np.ndarray:
+    """(N, D) float64 unit vectors, one an item."""
+    check_shape(features, name)
+    unit = l2_normalize(to_numpy(features).astype(np.float64, copy=False), name)
+    if unit.ndim == 3:
+        unit = l2_normalize(unit.mean(axis=1), name, hint="has vectors that cancel out")
+    return unit
+
+
+def units(image_features: Any, text_features: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(N, D) and (M, D) float64 unit vectors of both modalities, of one dimension."""
+    x = unit(image_features, "image_features")
+    check_shape(text_features, "text_features", dim=x.shape[1])
+    return x, unit(text_features, "text_features")
+
+
+def checked_pairs(pairs: Any, n_images: int, n_texts: int) -> np.ndarray:
+    """(P, 2) int64 pairs; the identity where none are given and the counts agree."""
+    if pairs is None:
+        if n_images != n_texts:
+            raise I0TError(
+                f"pairs: {n_images} images and {n_texts} texts do not pair up row by row. Pass pairs, rows "
+                "(image, text), or np.zeros((0, 2), int) if none are known."
+            )
+        return np.stack([np.arange(n_images)] * 2, axis=1)
+    array = to_numpy(pairs)
+    if array.ndim != 2 or array.shape[1] != 2 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise I0TError(f"pairs: expected (P, 2) integers (image, text), got {array.dtype} {array.shape}.")
+    if array.size and ((array < 0) | (array >= [n_images, n_texts])).any():
+        raise I0TError(f"pairs: a row names an item outside the {n_images} images and {n_texts} texts.")
+    return array.astype(np.int64)

@@ -1,0 +1,153 @@
+"""Scores of queries with candidates by blocks, and ranks that leave ties open.
+
+A model that maps everything to one point must score what guessing scores. So a query whose best
+match ties with others gets its *expected* hit and rank under random tie-breaking, never the
+lucky ones that `argsort` or `topk` hand out. Scores are made a block of queries at a time.
+
+Shapes: A queries, B candidates, Q vectors an item (BLIP-2 queries), D dimensions, P pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from i0t.features import check_shape, l2_normalize, to_numpy
+
+BLOCK_BYTES = 32 * 2**20  # of float32 scores at once; a single row of scores may be larger
+
+
+@dataclass(frozen=True)
+class TiedRanks:
+    """Where each query's best positive stands, with its ties left open.
+
+    Attributes:
+        greater: (A,) candidates that score higher than the best positive.
+        tied: (A,) candidates that score exactly as much, the positives among them included.
+        positives: (A,) how many of the tied are positives, at least 1.
+
+    Example:
+        >>> ranks = TiedRanks(np.array([1]), np.array([4]), np.array([1]))
+        >>> float(ranks.expected()[0]), float(ranks.hit_probability(3)[0])
+        (3.5, 0.5)
+    """
+
+    greater: np.ndarray
+    tied: np.ndarray
+    positives: np.ndarray
+
+    def expected(self) -> np.ndarray:
+        """(A,) mean rank, from 1, of the first positive when ties are broken at random.
+
+        The first of p marked among t shuffled places stands at (t + 1) / (p + 1) on average.
+        """
+        return self.greater + (self.tied + 1) / (self.positives + 1)
+
+    def hit_probability(self, k: int) -> np.ndarray:
+        """(A,) probability in 0..1 that a positive is in the top `k`, ties broken at random.
+
+        With k - g places left for the t tied, 1 - C(t - p, k - g) / C(t, k - g); 0 when k <= g.
+        """
+        places = k - self.greater
+        miss = np.ones(len(self.greater))
+        # The quotient of binomials as a product, one place after another: nothing overflows.
+        for place in range(min(k, int(self.tied.max()))):
+            others = np.maximum(self.tied - self.positives - place, 0)
+            miss *= np.where(place < places, others / np.maximum(self.tied - place, 1), 1.0)
+        return 1.0 - miss
+
+
+def unit_rows(features: Any, name: str, dim: int | None = None) -> np.ndarray:
+    """Checked, L2-normalised float32 features, (N, D) or (N, Q, D), from NumPy or torch.
+
+    Raises:
+        I0TError: wrong shape or type, or a NaN, infinite or zero vector.
+
+    Example:
+        >>> unit_rows(np.array([[3.0, 4.0]]), "features")
+        array([[0.6, 0.8]], dtype=float32)
+    """
+    check_shape(features, name, dim)
+    return l2_normalize(to_numpy(features).astype(np.float32, copy=False), name)
+
+
+def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Inner products of all queries with all candidates, one block of queries at a time.
+
+    An item of several vectors scores the maximum over them (BLIP-2's convention). Identical
+    candidates get bit-identical scores: BLAS alone does not promise that, as it may sum the columns
+    at a matrix's edge in another order, and would break their ties.
+
+    Args:
+        queries: (A, D) or (A, Q, D) float32.
+        candidates: (B, D) or (B, Q, D) float32.
+
+    Yields:
+        The slice of queries and their (rows, B) float32 scores, at most `BLOCK_BYTES` of them
+        unless one row alone is larger. The caller may overwrite them; the next block will.
+
+    Example:
+        >>> eye = np.eye(2, dtype=np.float32)
+        >>> [(rows, scores.tolist()) for rows, scores in score_blocks(eye, eye)]
+        [(slice(0, 2, None), [[1.0, 0.0], [0.0, 1.0]])]
+    """
+    n_candidates, dim = len(candidates), candidates.shape[-1]
+    first, copy_of = _distinct(candidates)
+    has_copies = len(first) < n_candidates
+    if has_copies:
+        candidates = candidates[first]
+    columns = candidates.reshape(-1, dim).T
+    per_query, per_candidate = queries[0].size // dim, candidates[0].size // dim
+    floats = per_query * columns.shape[1] + has_copies * n_candidates  # that one query needs
+    step = min(len(queries), max(1, BLOCK_BYTES // (4 * floats)))
+    products = np.empty((step * per_query, columns.shape[1]), dtype=np.float32)  # one for all blocks
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step]
+        scores = np.matmul(block.reshape(-1, dim), columns, out=products[: len(block) * per_query])
+        if per_query * per_candidate > 1:
+            scores = scores.reshape(len(block), per_query, len(candidates), per_candidate).max(axis=(1, 3))
+        yield slice(start, start + len(block)), scores[:, copy_of] if has_copies else scores
+
+
+def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the first of each set of bit-identical rows, and for each row which set is its own."""
+    seen: dict[bytes, int] = {}
+    # Digests, since the rows themselves can be hundreds of megabytes as dictionary keys.
+    digests = (hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest() for row in rows)
+    copy_of = np.array([seen.setdefault(digest, len(seen)) for digest in digests])
+    return np.unique(copy_of, return_index=True)[1], copy_of
+
+
+def tied_ranks(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray) -> TiedRanks:
+    """Rank the candidates for each query and find its best positive.
+
+    Args:
+        queries: (A, D) or (A, Q, D) float32 unit vectors.
+        candidates: (B, D) or (B, Q, D) float32 unit vectors.
+        pairs: (P, 2) int rows (query, candidate that is right for it); every query has one or more.
+
+    Returns:
+        Counts of A queries; nothing is ordered, so no tie is broken.
+
+    Example:
+        >>> eye = np.eye(3, dtype=np.float32)
+        >>> tied_ranks(eye, eye, np.array([[0, 0], [1, 0], [2, 2]])).expected()
+        array([1. , 2.5, 1. ])
+    """
+    query, candidate = pairs[np.argsort(pairs[:, 0], kind="stable")].T
+    bounds = np.searchsorted(query, np.arange(len(queries) + 1))
+    counts = np.zeros((3, len(queries)), dtype=np.int64)
+    for rows, scores in score_blocks(queries, candidates):
+        own = slice(bounds[rows.start], bounds[rows.stop])
+        groups = bounds[rows] - bounds[rows.start]
+        # Taken from this very block: the same product computed elsewhere may differ in its last bit.
+        found = scores[query[own] - rows.start, candidate[own]]
+        best = np.maximum.reduceat(found, groups)
+        counts[0, rows] = np.count_nonzero(scores > best[:, None], axis=1)
+        counts[1, rows] = np.count_nonzero(scores == best[:, None], axis=1)
+        counts[2, rows] = np.add.reduceat((found == best[query[own] - rows.start]).astype(np.int64), groups)
+    return TiedRanks(*counts)
