@@ -84,7 +84,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", default="1", help="picture decoding processes (default 1)")
     parser.add_argument("--size", nargs="*", default=[], metavar="key=N", help="sizes of the sample, e.g. train=2000")
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="recipe values, both stages")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # key=value may stand between flags
 
 
 def _size(item: str) -> tuple[str, int]:

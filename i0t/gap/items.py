@@ -18,10 +18,10 @@ NAN = float("nan")  # of a measure that the data do not define
 def unit(features: Any, name: str) -> np.ndarray:
     """(N, D) float64 unit vectors, one an item."""
     check_shape(features, name)
-    unit = l2_normalize(to_numpy(features).astype(np.float64, copy=False), name)
-    if unit.ndim == 3:
-        unit = l2_normalize(unit.mean(axis=1), name, hint="has vectors that cancel out")
-    return unit
+    vectors = l2_normalize(to_numpy(features).astype(np.float64, copy=False), name)
+    if vectors.ndim == 3:
+        vectors = l2_normalize(vectors.mean(axis=1), name, hint="has vectors that cancel out")
+    return vectors
 
 
 def units(image_features: Any, text_features: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--base", help="model, spec or checkpoint to start from (default: the recipe's)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
     add_common_flags(parser)
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # key=value may stand between flags
 
 
 @program

@@ -1,0 +1,32 @@
+"""What several test files share: a small sample in the real layouts, and path files of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from i0t.data.sample import SampleSize, data_dir, data_dir_sub, make_sample
+from i0t.paths import REPO, Roots
+
+SMALL = SampleSize(train=80, flickr=20, coco=8, nocaps=6, birdsnap_per_class=1, judged=8)
+
+
+@pytest.fixture(scope="session")
+def sample_roots(tmp_path_factory: pytest.TempPathFactory) -> Roots:
+    """A few dozen pictures of the built-in sample."""
+    root = make_sample(tmp_path_factory.mktemp("sample"), SMALL)
+    return Roots(data_dir(root), data_dir_sub(root), is_sample=True)
+
+
+@pytest.fixture
+def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample_roots: Roots) -> Path:
+    """A copy of `configs` whose path files name the small sample; runs may write to it."""
+    folder = tmp_path / "configs"
+    shutil.copytree(REPO / "configs", folder, ignore=shutil.ignore_patterns("*.txt"))
+    shutil.copytree(REPO / "configs" / "templates", folder / "templates", dirs_exist_ok=True)
+    (folder / "root.txt").write_text(f"{sample_roots.main}\n")
+    (folder / "subroot.txt").write_text(f"{sample_roots.sub}\n")
+    monkeypatch.setenv("I0T_CONFIGS", str(folder))
+    return folder
