@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
 from i0t.cli import add_common_flags, device_of, program, roots_of, workers_of
 from i0t.paths import Roots, last_checkpoint, say, write_last_checkpoint
 from i0t.training.recipe import LAST, load_recipe
+
+if TYPE_CHECKING:
+    from i0t.training.loop import Trainer
 
 DESCRIPTION = """\
 Train an encoder on ShareGPT4V long captions and write its checkpoint.
@@ -42,12 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
     arguments = parse(argv)
     roots = roots_of(arguments)
-    train(arguments, roots)
+    trainer = build_trainer(arguments, roots)
+    summary = trainer.run()
+    write_last_checkpoint(trainer.last_path, roots)
+    rows = {**summary["validation"], "steps": summary["step"], "seconds": summary["seconds"]}
+    print(tabulate(rows.items(), headers=[trainer.recipe.name, "validation"], floatfmt=".3f"))
+    print(f"best by R@1: {trainer.best_path}")
+    print(f"last, noted in ckpt_file_name.txt: {trainer.last_path}")
     return 0
 
 
-def train(arguments: argparse.Namespace, roots: Roots) -> dict:
-    """Train as the arguments say; returns the training summary with the checkpoint's path."""
+def build_trainer(arguments: argparse.Namespace, roots: Roots) -> Trainer:
+    """The trainer that the command line asks for, ready to run.
+
+    Raises:
+        I0TError: unknown recipe or base, missing data, a folder that cannot be written.
+    """
     import torch
 
     from i0t.data.sharegpt4v import load_sharegpt4v
@@ -58,17 +73,17 @@ def train(arguments: argparse.Namespace, roots: Roots) -> dict:
     recipe = load_recipe(arguments.recipe, arguments.overrides, roots.is_sample, **flags)
     base = arguments.base or recipe.base
     base = str(last_checkpoint(roots) if base == LAST else base)
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(recipe.seed)  # before the base, whose weights may be random
     encoder = load_encoder(base)
     recipe = load_recipe(arguments.recipe, arguments.overrides, encoder.is_small, **flags, base=base)
     train_pairs = load_sharegpt4v(roots.data_dir, "train", recipe.subset)
     validation_pairs = load_sharegpt4v(roots.data_dir, "validation", recipe.subset)
-    folder = arguments.output or roots.checkpoints()
+    folder = Path(arguments.output or roots.checkpoints())
     say(
-        f"Training {recipe.name} from {base} on {len(train_pairs)} pairs, validating on {len(validation_pairs)}; "
-        f"checkpoints go to {folder}."
+        f"{recipe.name} from {base}: {len(train_pairs)} pairs, {len(validation_pairs)} for validation; "
+        f"checkpoints go to {folder}"
     )
-    trainer = Trainer(
+    return Trainer(
         encoder,
         recipe,
         train_pairs,
@@ -78,13 +93,6 @@ def train(arguments: argparse.Namespace, roots: Roots) -> dict:
         workers_of(arguments),
         arguments.skip_unreadable,
     )
-    summary = trainer.run()
-    write_last_checkpoint(trainer.last_path, roots)
-    rows = {**summary["validation"], "steps": summary["step"], "seconds": summary["seconds"]}
-    print(tabulate(rows.items(), headers=[recipe.name, "validation"], floatfmt=".3f"))
-    print(f"best by R@1: {trainer.best_path}")
-    print(f"last, noted in ckpt_file_name.txt: {trainer.last_path}")
-    return {**summary, "checkpoint": str(trainer.last_path)}
 
 
 if __name__ == "__main__":
