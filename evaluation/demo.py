@@ -36,8 +36,8 @@ from i0t.training.__main__ import parse as parse_training
 STAGE1_RECIPE, STAGE2_RECIPE = "lcco", "bn_async"
 # name in results.json -> (row of the table, which checkpoint, flags of the evaluation programs)
 CONTESTANTS = {
-    "stage1": ("stage 1, as it is", "stage1", []),
-    "mind_the_gap": ("Mind-the-Gap 0.375", "stage1", ["--remove-gap", "mind_the_gap"]),
+    "stage1": ("stage 1", "stage1", []),
+    "mind_the_gap": ("Mind-the-Gap", "stage1", ["--remove-gap", "mind_the_gap"]),
     "i0t_async": ("I0T_async", "async", []),
     "i0t_post": ("I0T_post, test means", "stage1", ["--remove-gap", "i0t_post"]),
     "i0t_post_train_means": (
@@ -146,7 +146,7 @@ def _row(records: dict[str, Record]) -> dict[str, float]:
 
 
 def _table(results: dict[str, dict[str, Any]]) -> str:
-    headers = ["", "CD", "I2T R@1", "T2I R@1", "accuracy", "Expert tau-c", "CF tau-b"]
+    headers = ["", "CD", "I2T R@1", "T2I R@1", "acc.", "Expert tau-c", "CF tau-b"]
     rows = [[CONTESTANTS[name][0], *row.values()] for name, row in results.items()]
     return tabulate(rows, headers=headers, floatfmt=("", ".3f", ".1f", ".1f", ".1f", ".1f", ".1f"))
 

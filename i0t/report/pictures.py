@@ -44,12 +44,12 @@ def gap_picture(stages: dict[str, Embeddings], path: str | Path, seed: int = 0) 
     rows = len(stages)
     figure = pyplot.figure(figsize=(11, 4.6 * rows), layout="constrained")
     cosines = {title: matched_and_unmatched(embeddings, seed) for title, embeddings in stages.items()}
-    low = min(both.min() for pair in cosines.values() for both in pair)
+    everything = np.concatenate([both for pair in cosines.values() for both in pair])
     for row, (title, embeddings) in enumerate(stages.items()):
         sphere = figure.add_subplot(rows, 2, 2 * row + 1, projection="3d")
         _draw_sphere(sphere, embeddings, title, seed)
         histogram = figure.add_subplot(rows, 2, 2 * row + 2)
-        _draw_histogram(histogram, *cosines[title], title, (low, 1.0))
+        _draw_histogram(histogram, *cosines[title], title, (everything.min(), everything.max()))
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
     pyplot.close(figure)
@@ -57,7 +57,7 @@ def gap_picture(stages: dict[str, Embeddings], path: str | Path, seed: int = 0) 
 
 
 def sphere_points(features: np.ndarray, seed: int = 0) -> np.ndarray:
-    """UMAP of unit features to the 3-D unit sphere.
+    """UMAP of unit features to the 3-D unit sphere (output metric haversine), started from their PCA.
 
     Args:
         features: (n, D), all items that share the sphere.
@@ -70,14 +70,35 @@ def sphere_points(features: np.ndarray, seed: int = 0) -> np.ndarray:
         warnings.filterwarnings("ignore", message="n_jobs value")  # a seed costs the parallelism, as wanted
         from umap import UMAP
 
-        neighbours = min(15, len(features) - 1)
-        layout = UMAP(
-            n_neighbors=neighbours, metric="cosine", output_metric="haversine", random_state=seed
-        ).fit_transform(features)  # (n, 2) angles
-    latitude, longitude = layout[:, 0], layout[:, 1]
-    return np.stack(
-        [np.sin(latitude) * np.cos(longitude), np.sin(latitude) * np.sin(longitude), np.cos(latitude)], axis=1
-    )
+        polar, azimuth = (
+            UMAP(
+                n_neighbors=min(15, len(features) - 1),
+                metric="cosine",
+                output_metric="haversine",
+                init=_pca_angles(features),
+                random_state=seed,
+            )
+            .fit_transform(features)
+            .T
+        )
+    return np.stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], axis=1)
+
+
+def _pca_angles(features: np.ndarray) -> np.ndarray:
+    """(n, 2) polar and azimuth angles of the first three principal components, for UMAP to start from.
+
+    Two modalities that share no neighbour are two graphs without an edge between them, and only the
+    start says where each goes: UMAP's own start scatters both over the whole sphere, which hides the gap.
+    """
+    from sklearn.decomposition import PCA
+
+    x, y, z = PCA(3, random_state=0).fit_transform(features).T
+    angles = np.stack([np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)], axis=1)
+    angles -= angles.min(axis=0)
+    # UMAP stretches each column of a start to 0..10, three half turns. One point at 10 makes that the
+    # identity for all the others; its neighbours pull it back.
+    angles[0] = 10.0
+    return angles.astype(np.float32)
 
 
 def matched_and_unmatched(embeddings: Embeddings, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -98,20 +119,22 @@ def _draw_sphere(axes: Axes, embeddings: Embeddings, title: str, seed: int) -> N
     pairs = pairs[np.sort(rng.choice(len(pairs), min(MOST_POINTS, len(pairs)), replace=False))]
     both = np.concatenate([embeddings.image_features[pairs[:, 0]], embeddings.text_features[pairs[:, 1]]])
     points = sphere_points(both, seed)
-    u, v = np.mgrid[0 : 2 * np.pi : 30j, 0 : np.pi : 15j]
-    axes.plot_wireframe(
-        np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v), color="#cccccc", linewidth=0.3, zorder=0
-    )
-    for start, colour, label in ((0, IMAGE_COLOUR, "images"), (len(pairs), TEXT_COLOUR, "texts")):
-        part = points[start : start + len(pairs)]
-        axes.scatter(*part.T, s=9, color=colour, label=label, depthshade=False, linewidths=0)
-    # Look from where most points are, or half of them hide behind the sphere.
-    centre = points.mean(axis=0)
-    axes.view_init(elev=np.degrees(np.arcsin(centre[2] / max(np.linalg.norm(centre), 1e-9))),
-                   azim=np.degrees(np.arctan2(centre[1], centre[0])))  # fmt: skip
-    axes.set_box_aspect((1, 1, 1))
+    u, v = np.mgrid[0 : 2 * np.pi : 25j, 0 : np.pi : 13j]
+    grid = np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v)
+    axes.plot_wireframe(*grid, color="#dddddd", linewidth=0.4)
+    # Seen at a right angle to the line between the two modalities, so that neither hides the other.
+    between = points[: len(pairs)].mean(axis=0) - points[len(pairs) :].mean(axis=0)
+    azimuth = np.arctan2(between[1], between[0]) + np.pi / 2
+    front = points @ [np.cos(azimuth), np.sin(azimuth), 0.2] > 0
+    is_image = np.arange(len(points)) < len(pairs)
+    for modality, colour, label in ((is_image, IMAGE_COLOUR, "images"), (~is_image, TEXT_COLOUR, "texts")):
+        axes.scatter(*points[modality & ~front].T, s=8, color=colour, alpha=0.2, depthshade=False, linewidths=0)
+        axes.scatter(*points[modality & front].T, s=14, color=colour, label=label, depthshade=False, linewidths=0)
+    axes.view_init(elev=12, azim=np.degrees(azimuth))
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
+    axes.set_box_aspect((1, 1, 1), zoom=1.45)
     axes.set_axis_off()
-    axes.set_title(f"{title}: UMAP on the sphere")
+    axes.set_title(f"{title}: UMAP on the sphere (faint: far side)")
     axes.legend(loc="lower left", frameon=False)
 
 
