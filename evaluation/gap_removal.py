@@ -108,10 +108,11 @@ class GapRemoval:
         if safetensors_format(path) == EMBEDDINGS_FORMAT:
             fitting = Embeddings.load(path)
             remover = remover_class(**parameters).fit(
-                fitting.image_features, fitting.text_features, {**fitting.metadata, "fit_on": str(path)}
+                fitting.image_features, fitting.text_features, {**fitting.metadata, "fit_on": "embeddings"}
             )
         else:
             remover = remover_class.load(path, **parameters)
+        remover.provenance["file"] = str(path)
         found = remover.provenance.get("fingerprint")
         if found not in (None, self.encoder.fingerprint):
             raise I0TError(
@@ -140,16 +141,22 @@ def apply_remover(remover: GapRemover | None, embeddings: Embeddings) -> Embeddi
     )
 
 
-def describe(remover: GapRemover | None) -> dict[str, Any]:
-    """What a record says of the remover: its name, parameters and where the means came from."""
+def describe(remover: GapRemover | None, embeddings: Embeddings) -> dict[str, Any]:
+    """What a record says of the remover: its name, parameters and where the means came from.
+
+    `means_leak` is whether that is the very set now evaluated.
+    """
     if remover is None:
         return {"remove_gap": NONE}
+    origin, here = remover.provenance, embeddings.metadata
+    same_set = all(origin.get(key) == here.get(key) for key in ("dataset", "split"))
     return {
         "remove_gap": remover.name,
         **remover.parameters(),
-        "fit_on": remover.provenance.get("fit_on"),
-        "fit_dataset": remover.provenance.get("dataset"),
+        "fit_on": origin.get("fit_on"),
+        "fit_file": origin.get("file"),
+        "fit_dataset": origin.get("dataset"),
         "n_fit_images": remover.n_images_,
         "n_fit_texts": remover.n_texts_,
-        "means_leak": remover.provenance.get("fit_on") == TEST,
+        "means_leak": same_set,
     }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tabulate import tabulate
 
 from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, describe
@@ -65,6 +66,7 @@ def run_task(task: Task, argv: Sequence[str] | None) -> int:
         folders = ", ".join(str(folder) for folder in (roots.main, roots.sub) if folder)
         raise I0TError(f"none of {', '.join(task.datasets)} is present in {folders}. See the README for the layout.")
     options.workers = workers_of(options)
+    torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
     encoder = load_encoder(options.model or last_checkpoint(roots), device_of(options))
     gap_removal = GapRemoval(encoder, roots, options)
     records, paths = [], []
@@ -116,7 +118,7 @@ def evaluate(
         metrics=metrics,
         gap=gap,
         gap_before=gap_before,
-        protocol={**task.protocol(options), **describe(remover)},
+        protocol={**task.protocol(options), **describe(remover, embeddings)},
         config={"model": _model(encoder), "flags": vars(options)},
         data={**_data(embeddings, roots), **counts},
         seconds=round(time.perf_counter() - started, 3),
@@ -148,6 +150,7 @@ def results_table(task: Task, records: list[Record]) -> str:
     title = ", ".join(
         [str(records[0].config["model"]["name"]), f"remove_gap={protocol['remove_gap']}"]
         + ([f"fit_on={protocol['fit_on']}"] if "fit_on" in protocol else [])
+        + (["the means are those of the evaluated set"] if protocol.get("means_leak") else [])
     )
     return f"{title}\n{tabulate(rows, headers=headers, floatfmt='.2f', disable_numparse=[0, 1])}"
 

@@ -127,9 +127,14 @@ def test_means_from_test_train_and_file(evaluate, tmp_path):
     assert train_means["protocol"]["n_fit_images"] == 72
     assert train_means["gap"]["centroid_distance"] > test["gap"]["centroid_distance"]
 
-    means = next((tmp_path / "out").glob("*.means.safetensors"))
-    fitted = Standardizer.load(means)
-    assert fitted.provenance["fingerprint"]
+    stem = next(path for path in (tmp_path / "out").glob("*.json") if json.loads(path.read_text()) == test).stem
+    for file in (f"{stem}.means.safetensors", f"{stem}.embeddings.safetensors"):
+        again = evaluate(
+            retrieval, "--dataset", "flickr", "--remove-gap", "i0t_post", "--fit-on", str(tmp_path / "out" / file)
+        )["flickr"]
+        assert again["metrics"] == test["metrics"]
+        assert again["gap"]["centroid_distance"] == pytest.approx(test["gap"]["centroid_distance"])
+    assert Standardizer.load(tmp_path / "out" / f"{stem}.means.safetensors").n_images_ == 20
 
 
 def test_means_of_another_model_are_refused(evaluate, configs, tmp_path, capsys):

@@ -1,0 +1,217 @@
+"""The Embeddings file: nothing is lost on the way, contradictions and foreign files are refused.
+
+Run: python -m pytest tests/test_embeddings.py
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
+
+from i0t import Embeddings, I0TError, Standardizer
+from i0t.embeddings import FORMAT, safetensors_format
+
+TEXTS = ["", "größer ☃", "大きな赤い星", "👩‍👩‍👧 \U0001f1f0\U0001f1f7", 'a "quoted"\nline\t\\ and \x00 end', "عربى"]
+
+
+def embeddings(queries: int | None = None, labels: bool = False, seed: int = 0) -> Embeddings:
+    """Four images and six texts; text 3 belongs to no image."""
+    rng = np.random.default_rng(seed)
+    shape = (4, 5) if queries is None else (4, queries, 5)
+    return Embeddings(
+        image_features=rng.normal(size=shape).astype(np.float32),
+        text_features=rng.normal(size=(6, 5)).astype(np.float32),
+        image_of_text=np.array([2, 0, 0, -1, 3, 1]),
+        image_ids=["a.jpg", "ä b.jpg", "c/d.jpg", "a.jpg"],
+        texts=TEXTS,
+        labels=np.array([5, 0, 0, 2]) if labels else None,
+        metadata={"model": "tiny", "nested": {"list": [1, 2.5, None, True]}, "words": TEXTS},
+    )
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("queries", [None, 3])
+def test_roundtrip_loses_nothing(tmp_path, queries, labels):
+    saved = embeddings(queries, labels)
+    path = saved.save(tmp_path / "new" / "e.safetensors")
+    assert [file.name for file in path.parent.iterdir()] == ["e.safetensors"]
+    loaded = Embeddings.load(str(path))
+    for name in ("image_features", "text_features", "image_of_text", "labels"):
+        one, other = getattr(saved, name), getattr(loaded, name)
+        if one is None:
+            assert other is None
+            continue
+        assert one.dtype == other.dtype and np.array_equal(one, other), name
+    for name in ("image_ids", "texts", "metadata"):
+        assert getattr(loaded, name) == getattr(saved, name)
+
+
+def test_other_dtypes_and_strides_are_written_as_documented(tmp_path):
+    """float32 and int64 in the file, whatever the arrays were; views are written in reading order."""
+    rng = np.random.default_rng(1)
+    wide, columns = rng.normal(size=(8, 10)), rng.normal(size=(5, 6))
+    strided = replace(
+        embeddings(),
+        image_features=wide[::2, ::2],
+        text_features=columns.T,
+        image_of_text=np.array([2, 0, 0, -1, 3, 1], np.int32)[::-1],
+    )
+    path = strided.save(tmp_path / "e.safetensors")
+    loaded = Embeddings.load(path)
+    assert loaded.image_features.dtype == np.float32 and loaded.image_of_text.dtype == np.int64
+    assert np.array_equal(loaded.image_features, wide[::2, ::2].astype(np.float32))
+    assert np.array_equal(loaded.text_features, columns.T.astype(np.float32))
+    assert loaded.image_of_text.tolist() == [1, 3, -1, 0, 0, 2]
+
+
+def test_any_producer_may_write_one(tmp_path):
+    """A file written with safetensors alone, as the format is described."""
+    eye = np.eye(3, dtype=np.float32)
+    header = {"format": FORMAT, "image_ids": '["a", "b", "c"]', "texts": '["x", "y", "z"]', "metadata": "{}"}
+    tensors = {"image_features": eye, "text_features": eye, "image_of_text": np.array([0, 1, 2])}
+    save_file(tensors, tmp_path / "e.safetensors", metadata=header)
+    assert Embeddings.load(tmp_path / "e.safetensors").texts == ["x", "y", "z"]
+
+
+def test_the_file_can_be_read_without_us(tmp_path):
+    path = embeddings(labels=True).save(tmp_path / "e.safetensors")
+    with safe_open(path, framework="pt") as file:
+        assert set(file.keys()) == {"image_features", "text_features", "image_of_text", "labels"}
+        assert json.loads(file.metadata()["texts"]) == TEXTS
+    assert safetensors_format(path) == FORMAT
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    path = embeddings(seed=1).save(tmp_path / "e.safetensors")
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        replace(embeddings(seed=2), metadata={"model": object()}).save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["e.safetensors"]
+    assert np.array_equal(Embeddings.load(path).text_features, embeddings(seed=1).text_features)
+
+
+# --- what belongs together -------------------------------------------------------------------
+
+
+def test_pairs_of_captions_are_in_text_order_without_the_unowned():
+    assert embeddings().pairs.tolist() == [[2, 0], [0, 1], [0, 2], [3, 4], [1, 5]]
+    unowned = replace(embeddings(), image_of_text=np.full(6, -1))
+    assert unowned.pairs.shape == (0, 2)
+    assert np.issubdtype(unowned.pairs.dtype, np.integer)
+
+
+def test_pairs_of_classes_are_each_image_with_its_class():
+    assert embeddings(labels=True).pairs.tolist() == [[0, 5], [1, 0], [2, 0], [3, 2]]
+
+
+def test_with_features_changes_nothing_else():
+    before = embeddings(labels=True)
+    images, texts = -before.image_features, 2 * before.text_features
+    after = before.with_features(images, texts)
+    assert after.image_features is images and after.text_features is texts
+    for name in ("image_of_text", "image_ids", "texts", "labels", "metadata"):
+        assert getattr(after, name) is getattr(before, name)
+    assert np.array_equal(before.image_features, embeddings(labels=True).image_features)
+    with pytest.raises(I0TError, match="image_ids has 4 entries for 3 rows"):
+        before.with_features(images[:3], texts)
+
+
+# --- contradictions --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_features": np.ones((3, 5))}, "image_ids has 4 entries for 3 rows"),
+        ({"text_features": np.ones((7, 5))}, "image_of_text has 6 entries for 7 rows"),
+        ({"text_features": np.ones((6, 4))}, "text_features: 4 dimensions, expected 5"),
+        ({"image_features": np.ones((4, 2, 7))}, "text_features: 5 dimensions, expected 7"),
+        ({"image_features": np.ones(5)}, "image_features: expected shape"),
+        ({"image_features": np.ones((4, 5), int)}, "image_features: dtype int64"),
+        ({"text_features": np.ones((0, 5))}, "text_features: empty"),
+        ({"texts": TEXTS[1:]}, "texts has 5 entries for 6 rows"),
+        ({"image_ids": ["a"] * 5}, "image_ids has 5 entries for 4 rows"),
+        ({"labels": np.zeros(6, int)}, "labels has 6 entries for 4 rows"),
+        ({"image_of_text": np.zeros(4, int)}, "image_of_text has 4 entries for 6 rows"),
+        ({"image_of_text": np.array([0, 1, 2, 3, 4, 0])}, r"must lie in -1\.\.3"),
+        ({"image_of_text": np.array([0, 1, 2, 3, -2, 0])}, r"must lie in -1\.\.3"),
+    ],
+)
+def test_contradictions_are_refused(change, message):
+    with pytest.raises(I0TError, match=message):
+        replace(embeddings(), **change)
+
+
+@pytest.mark.parametrize("labels", [[5, 0, 0, 6], [5, -1, 0, 2]])
+def test_labels_of_classes_that_are_not_there_are_refused(labels):
+    """A label is a row of the texts, so it must lie in 0..5."""
+    with pytest.raises(I0TError, match="labels"):
+        replace(embeddings(), labels=np.array(labels))
+
+
+# --- other files -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
+def test_truncated_file_is_refused(tmp_path, share):
+    path = embeddings().save(tmp_path / "e.safetensors")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(I0TError, match=r"e\.safetensors: not an Embeddings file, or truncated"):
+        Embeddings.load(path)
+    assert safetensors_format(path) is None
+
+
+def test_foreign_files_are_refused(tmp_path):
+    eye = np.eye(2)
+    save_file({"image_features": eye, "text_features": eye}, tmp_path / "bare.safetensors")
+    save_file({"x": eye}, tmp_path / "other.safetensors", metadata={"format": "pt"})
+    Standardizer().fit(eye, eye).save(tmp_path / "means.safetensors")
+    (tmp_path / "text.json").write_text(json.dumps(["not", "safetensors"] * 9))
+    for name, found in (("bare", "None"), ("other", "'pt'"), ("means", "'i0t-means-1'")):
+        with pytest.raises(I0TError, match=rf"{name}\.safetensors: not an Embeddings file \(format {found}"):
+            Embeddings.load(tmp_path / f"{name}.safetensors")
+    with pytest.raises(I0TError, match=r"text\.json: not an Embeddings file, or truncated"):
+        Embeddings.load(tmp_path / "text.json")
+    with pytest.raises(I0TError, match=r"gone: no such file"):
+        Embeddings.load(tmp_path / "gone")
+    assert safetensors_format(tmp_path / "means.safetensors") == "i0t-means-1"
+    assert safetensors_format(tmp_path / "gone") is None
+    assert safetensors_format(tmp_path) is None
+
+
+def test_folder_in_place_of_a_file_is_refused(tmp_path):
+    with pytest.raises(I0TError, match=tmp_path.name):
+        Embeddings.load(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["text_features", "image_of_text", "texts", "metadata"])
+def test_file_without_all_its_parts_is_refused(tmp_path, missing):
+    """The right format, written by a producer who left something out."""
+    eye = np.eye(2, dtype=np.float32)
+    header = {"format": FORMAT, "image_ids": '["a", "b"]', "texts": '["x", "y"]', "metadata": "{}"}
+    tensors = {"image_features": eye, "text_features": eye, "image_of_text": np.arange(2)}
+    parts = ({key: value for key, value in side.items() if key != missing} for side in (tensors, header))
+    save_file(next(parts), tmp_path / "half.safetensors", metadata=next(parts))
+    with pytest.raises(I0TError, match=rf"half\.safetensors.*{missing}"):
+        Embeddings.load(tmp_path / "half.safetensors")
+
+
+def test_bfloat16_of_another_producer_is_refused_or_read(tmp_path):
+    """NumPy has no bfloat16; a torch producer may well write it."""
+    eye = torch.eye(2, dtype=torch.bfloat16)
+    header = {"format": FORMAT, "image_ids": '["a", "b"]', "texts": '["x", "y"]', "metadata": "{}"}
+    tensors = {"image_features": eye, "text_features": eye.clone(), "image_of_text": torch.arange(2)}
+    save_torch_file(tensors, tmp_path / "bf16.safetensors", metadata=header)
+    try:
+        loaded = Embeddings.load(tmp_path / "bf16.safetensors")
+    except I0TError as error:
+        assert "bf16.safetensors" in str(error)
+    else:
+        assert np.array_equal(loaded.image_features, np.eye(2))
