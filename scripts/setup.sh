@@ -5,6 +5,10 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 if [ "$PYTHON" = "$REPO/.venv/bin/python" ] && [ ! -x "$PYTHON" ]; then
+    if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+        echo "error: python3 is $(python3 --version), 3.10 or newer is needed. Set PYTHON=/path/to/python." >&2
+        exit 2
+    fi
     echo "Making $REPO/.venv"
     python3 -m venv "$REPO/.venv"
 fi

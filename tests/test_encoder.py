@@ -73,7 +73,7 @@ def pictures() -> list[Image.Image]:
 
 
 def largest(difference: torch.Tensor) -> float:
-    return float(difference.abs().max())
+    return float(difference.detach().abs().max())
 
 
 def uncut(encoder: Encoder, tokens: torch.Tensor) -> torch.Tensor:
@@ -123,7 +123,7 @@ def test_only_the_tokens_of_the_longest_are_computed(tiny):
     assert tiny.model.positional_embedding.shape[0] == tiny.model.context_length == 248  # exchanged for one call
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 3])
 def test_texts_do_not_depend_on_batch_size_and_order(tiny, batch_size):
     whole = tiny.encode_texts(TEXTS, batch_size=64)
     assert whole.dtype == torch.float32 and whole.shape == (len(TEXTS), 128)
@@ -387,10 +387,9 @@ def test_heads_are_part_of_the_features(small, pictures):
     assert largest(small.encode_images(pictures) - expected[1]) <= 1e-6
 
 
-@pytest.mark.parametrize("width", [8])
-def test_dropout_is_refused_where_a_tower_cannot_drop(width):
+def test_dropout_is_refused_where_a_tower_cannot_drop():
     """A ResNet has no attention layers, so both views of a picture would be one."""
-    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": width}
+    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
     text = {"context_length": 77, "vocab_size": 49408, "layers": 1, "width": 16, "heads": 2}
     encoder = build_encoder({"model": {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}}, name="resnet")
     assert set_attention_dropout(encoder, 0.0) == 1
@@ -498,7 +497,7 @@ LOADER = "loader: i0t.encoders.openclip:build_encoder\n"
         f"{LOADER}architecture: {{model: {{}}}}",
         f"{LOADER}architecture: {{model: {{embed_dim: 16, vision_cfg: {{imagesize: 3}}, text_cfg: {{}}}}}}",
         f"{LOADER}architecture: {{model: {{embed_dim: 16, text_cfg: {{width: 8}},"
-        " vision_cfg: {image_size: 32, patch_size: 16, layers: 1, width: 20, head_width: 8}}}",  # 20 is no multiple
+        " vision_cfg: {image_size: 32, patch_size: 16, layers: 1, width: 20, head_width: 6}}}",  # three heads of 20 / 3
     ],
 )
 def test_bad_spec_is_refused_by_name(tmp_path, monkeypatch, spec):

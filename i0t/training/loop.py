@@ -232,7 +232,7 @@ def set_train_mode(encoder: Encoder, recipe: Recipe) -> None:
 
 def build_optimizer(encoder: Encoder, parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
     """AdamW; positions are not decayed, or the frozen first rows would shrink."""
-    positions = encoder.model.positional_embedding
+    positions = getattr(encoder.model, "positional_embedding", None)
     groups = [
         {"params": [p for p in parameters if p is not positions], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p is positions], "weight_decay": 0.0},
