@@ -141,15 +141,15 @@ def apply_remover(remover: GapRemover | None, embeddings: Embeddings) -> Embeddi
     )
 
 
-def describe(remover: GapRemover | None, embeddings: Embeddings) -> dict[str, Any]:
+def describe(remover: GapRemover | None, evaluated: dict[str, Any]) -> dict[str, Any]:
     """What a record says of the remover: its name, parameters and where the means came from.
 
-    `means_leak` is whether that is the very set now evaluated.
+    `means_leak` is whether that is the very set now evaluated, whose metadata `evaluated` are.
     """
     if remover is None:
         return {"remove_gap": NONE}
-    origin, here = remover.provenance, embeddings.metadata
-    same_set = all(origin.get(key) == here.get(key) for key in ("dataset", "split"))
+    origin = remover.provenance
+    same_set = all(origin.get(key) == evaluated.get(key) for key in ("dataset", "split"))
     return {
         "remove_gap": remover.name,
         **remover.parameters(),
@@ -158,5 +158,6 @@ def describe(remover: GapRemover | None, embeddings: Embeddings) -> dict[str, An
         "fit_dataset": origin.get("dataset"),
         "n_fit_images": remover.n_images_,
         "n_fit_texts": remover.n_texts_,
+        "means_fingerprint": remover.fingerprint,
         "means_leak": same_set,
     }

@@ -118,7 +118,7 @@ def evaluate(
         metrics=metrics,
         gap=gap,
         gap_before=gap_before,
-        protocol={**task.protocol(options), **describe(remover, embeddings)},
+        protocol={**task.protocol(options), **describe(remover, embeddings.metadata)},
         config={"model": _model(encoder), "flags": vars(options)},
         data={**_data(embeddings, roots), **counts},
         seconds=round(time.perf_counter() - started, 3),

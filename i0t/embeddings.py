@@ -7,6 +7,7 @@ labels, and the ids and metadata as JSON in its header. Any producer may write o
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from i0t.features import check_shape
 from i0t.files import atomic_path
 
 FORMAT = "i0t-embeddings-1"
+TENSORS = ("image_features", "text_features", "image_of_text")
+HEADERS = ("image_ids", "texts", "metadata")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Embeddings:
                 raise I0TError(f"Embeddings: {name} has {given} entries for {expected} rows of features.")
         if n_texts and not -1 <= self.image_of_text.min() <= self.image_of_text.max() < n_images:
             raise I0TError(f"Embeddings: image_of_text must lie in -1..{n_images - 1}.")
+        if self.labels is not None and not 0 <= self.labels.min() <= self.labels.max() < n_texts:
+            raise I0TError(f"Embeddings: labels are rows of the texts and must lie in 0..{n_texts - 1}.")
 
     @property
     def pairs(self) -> np.ndarray:
@@ -101,21 +106,30 @@ class Embeddings:
         Raises:
             I0TError: the file is missing, truncated or of another format.
         """
-        tensors, header = read_safetensors(path, FORMAT, "an Embeddings file")
+        tensors, header = read_safetensors(path, FORMAT, "an Embeddings file", TENSORS, HEADERS)
         return cls(
             image_features=tensors["image_features"],
             text_features=tensors["text_features"],
             image_of_text=tensors["image_of_text"],
             labels=tensors.get("labels"),
-            **{key: json.loads(header[key]) for key in ("image_ids", "texts", "metadata")},
+            **{key: json.loads(header[key]) for key in HEADERS},
         )
 
 
-def read_safetensors(path: str | Path, file_format: str, what: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_safetensors(
+    path: str | Path, file_format: str, what: str, tensor_names: Sequence[str], header_names: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and header of a safetensors file of one of our formats.
 
+    Args:
+        path: the file.
+        file_format: what its header must say.
+        what: what it is to the user, for errors.
+        tensor_names: tensors that must be there; others may be.
+        header_names: header entries that must be there.
+
     Raises:
-        I0TError: missing, truncated, not safetensors, or of another format.
+        I0TError: missing, truncated, not safetensors, of another format, or with parts left out.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -124,11 +138,20 @@ def read_safetensors(path: str | Path, file_format: str, what: str) -> tuple[dic
             header = file.metadata() or {}
             if header.get("format") != file_format:
                 raise I0TError(f"{path}: not {what} (format {header.get('format')!r}, expected {file_format!r}).")
-            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118 (not a dict)
-    except (FileNotFoundError, IsADirectoryError):
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
         raise I0TError(f"{path}: no such file ({what} was expected).") from None
+    except OSError as error:
+        raise I0TError(f"{path}: cannot be read ({what} was expected): {error.strerror or error}") from None
     except SafetensorError as error:
         raise I0TError(f"{path}: not {what}, or truncated ({error}). Write or copy it again.") from None
+    except TypeError as error:  # a dtype that NumPy lacks
+        raise I0TError(f"{path}: {error}. Save its tensors as float32.") from None
+    missing = [name for name in tensor_names if name not in tensors]
+    missing += [name for name in header_names if name not in header]
+    if missing:
+        raise I0TError(f"{path}: not a whole file ({what}): {', '.join(missing)} left out.")
+    return tensors, header
 
 
 def safetensors_format(path: str | Path) -> str | None:

@@ -62,7 +62,7 @@ def check_shape(features: Any, name: str, dim: int | None = None) -> None:
 
 
 def l2_normalize(features: Features, name: str = "features", *, hint: str = "") -> Features:
-    """N(v) = v / ||v|| along the last axis, in the dtype given (a new array).
+    """N(v) = v / ||v|| along the last axis (a new array of the same dtype).
 
     Args:
         features: (..., D) floating array or tensor.
@@ -76,10 +76,19 @@ def l2_normalize(features: Features, name: str = "features", *, hint: str = "") 
         >>> l2_normalize(np.array([[3.0, 4.0]]))
         array([[0.6, 0.8]])
     """
-    norms = ((features * features).sum(axis=-1, keepdims=True)) ** 0.5
+    work = _at_least_float32(features)
+    norms = ((work * work).sum(axis=-1, keepdims=True)) ** 0.5
     _refuse_rows(~(norms < float("inf")), name, "holds NaN or infinite values")
     _refuse_rows(norms < SMALLEST_NORM, name, hint or "has zero length and no direction")
-    return features / norms
+    unit = work / norms
+    return unit.to(features.dtype) if is_torch(features) else unit.astype(features.dtype, copy=False)
+
+
+def _at_least_float32(features: Features) -> Features:
+    """Half precision widened: the squares of its larger numbers overflow, those of smaller ones vanish."""
+    if is_torch(features):
+        return features.float() if features.element_size() < 4 else features
+    return features.astype(np.float32) if features.dtype == np.float16 else features
 
 
 def _refuse_rows(bad: Any, name: str, why: str) -> None:

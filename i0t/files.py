@@ -69,14 +69,14 @@ def ensure_folder(folder: str | Path) -> Path:
         I0TError: it cannot be made or written.
     """
     folder = Path(folder)
+    if not is_writable(folder):
+        raise I0TError(f"{folder}: the output folder cannot be written. Choose another with --output.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise I0TError(
             f"{folder}: the output folder cannot be made ({error.strerror}). Choose another with --output."
         ) from None
-    if not is_writable(folder):
-        raise I0TError(f"{folder}: the output folder cannot be written. Choose another with --output.")
     return folder
 
 

@@ -32,7 +32,7 @@ def say(message: str) -> None:
 def read_path_file(name: str) -> tuple[str, str]:
     """First line that is neither empty nor a comment, and its place "file:line" ("" and file if none)."""
     path = configs_folder() / name
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
         if line.strip() and not line.strip().startswith("#"):
             return line.strip(), f"{path}:{number}"
@@ -117,8 +117,8 @@ def _sample_roots() -> Roots:
 
 
 def write_last_checkpoint(path: Path, roots: Roots) -> None:
-    """Note a checkpoint in `configs/ckpt_file_name.txt`: its name if in `roots.checkpoints()`, else its path."""
-    inside = path.parent.resolve() == roots.checkpoints().resolve()
+    """Note a checkpoint in `configs/ckpt_file_name.txt`: by name in `<data_dir>/checkpoints`, else by path."""
+    inside = roots.main is not None and path.parent.resolve() == (roots.main / CHECKPOINT_FOLDER).resolve()
     note = configs_folder() / "ckpt_file_name.txt"
     note.write_text(f"{path.name if inside else path.resolve()}\n", encoding="utf-8")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import resource
 import subprocess
@@ -52,10 +53,11 @@ class Record:
     @property
     def stem(self) -> str:
         """File name without suffix: readable, and different whenever the configuration is."""
-        remover, model = self.protocol["remove_gap"], Path(str(self.config["model"]["name"])).stem
+        remover, model = self.protocol["remove_gap"], str(self.config["model"]["name"])
+        model = Path(model).stem if model.endswith(".safetensors") else model.replace("/", "-")
         content = json.dumps([self.protocol, self.config["model"]["fingerprint"], self.data["sha256"]], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-        return f"{self.task}-{self.dataset}-{model.replace('/', '_')}-{remover}-{digest}"
+        return f"{self.task}-{self.dataset}-{model}-{remover}-{digest}"
 
     def save(self, folder: str | Path) -> Path:
         """Write the record into a folder and return its path."""
@@ -105,13 +107,13 @@ def _git(*arguments: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: it becomes null. Paths and NumPy numbers become plain values."""
+    """JSON has neither NaN nor infinity: they become null. Paths and NumPy numbers become plain values."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

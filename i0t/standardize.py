@@ -6,6 +6,7 @@ the means came from. `GapRemover` holds it; a remover adds only how a vector mov
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -132,6 +133,14 @@ class GapRemover(ABC, Generic[Features]):
         """Number of text vectors seen."""
         return self._sums["text"].count
 
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of SHA-256 over sums and counts: which means a result rests on."""
+        digest = hashlib.sha256(f"{self.n_images_},{self.n_texts_}".encode())
+        for modality, held in self._sums.items():
+            digest.update(self._mean(modality).tobytes() + str(held.count).encode())
+        return digest.hexdigest()[:16]
+
     def transform_image(self, image_features: Features) -> Features:
         """Move image features; the input is left untouched.
 
@@ -171,7 +180,13 @@ class GapRemover(ABC, Generic[Features]):
         Raises:
             I0TError: missing, truncated or another format.
         """
-        tensors, header = read_safetensors(path, FORMAT, "a file of modality means")
+        tensors, header = read_safetensors(
+            path,
+            FORMAT,
+            "a file of modality means",
+            ("image_sum", "text_sum", "counts"),
+            ("remover", "parameters", "provenance"),
+        )
         if json.loads(header["remover"]) == cls.name:
             parameters = {**json.loads(header["parameters"]), **parameters}
         remover = cls(**parameters)

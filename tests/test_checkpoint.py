@@ -98,7 +98,9 @@ def test_checkpoint_of_a_stretched_model(tmp_path):
 
 def test_preprocessing_is_part_of_the_checkpoint(tmp_path):
     config = small_encoder(4).architecture["model"]
-    other = build_encoder({"model": config, "preprocess": {"mean": [0, 0, 0], "std": [1, 1, 1], "resize_mode": "squash"}})
+    other = build_encoder(
+        {"model": config, "preprocess": {"mean": [0, 0, 0], "std": [1, 1, 1], "resize_mode": "squash"}}
+    )
     loaded = load_checkpoint(save_checkpoint(tmp_path / "c.safetensors", other, {}))
     picture = Image.fromarray(np.full((32, 64, 3), 51, np.uint8))
     assert float(loaded.preprocess(picture).max()) == pytest.approx(0.2)

@@ -405,7 +405,7 @@ def test_means_of_other_data_give_another_name():
     for seed in (0, 1):
         images, texts = np.random.default_rng(seed).normal(size=(2, 9, 4))
         remover = Standardizer().fit(images, texts, {"fit_on": "train", "dataset": "sharegpt4v"})
-        stems.add(record(protocol={"captions_per_image": 1, **describe(remover)}).stem)
+        stems.add(record(protocol={"captions_per_image": 1, **describe(remover, {"dataset": "flickr"})}).stem)
     assert len(stems) == 2
 
 

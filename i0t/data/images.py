@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -26,16 +27,22 @@ def open_image(source: ImageSource) -> Image.Image:
         I0TError: the file is missing, truncated or not a picture.
     """
     if isinstance(source, Image.Image):
-        return source.convert("RGB")
+        return _to_rgb(source)
     try:
         with Image.open(source) as image:
-            return image.convert("RGB")
+            return _to_rgb(image)
     except FileNotFoundError:
         raise I0TError(f"{source}: no such picture, but the data list names it. Complete the download.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise I0TError(
             f"{source}: unreadable picture ({error}). Replace it, or go on without it: --skip-unreadable."
         ) from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would cut 16-bit greys off at 255, not scale them
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 class ImageDataset(Dataset):

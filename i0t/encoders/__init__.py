@@ -63,11 +63,11 @@ def _from_spec(path: Path) -> Any:
     """A spec names its loader by dotted path, so that `i0t` never imports `baselines`."""
     import yaml
 
-    spec = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
         module, _, function = spec.pop("loader").partition(":")
         loader = getattr(import_module(module), function)
         inspect.signature(loader).bind(**spec, name=path.stem)
-    except (AttributeError, KeyError, ImportError, TypeError) as error:
+    except (AttributeError, KeyError, ImportError, TypeError, ValueError, yaml.YAMLError) as error:
         raise I0TError(f"{path}: not a model spec: {error!r}. See configs/models/tiny.yaml.") from None
     return loader(**spec, name=path.stem)

@@ -6,10 +6,10 @@ Shapes: B batch, N images, M texts, L tokens, D embedding dimensions.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -65,6 +65,7 @@ class Encoder(nn.Module):
         self.preprocess, self.tokenize = preprocess, tokenize
         self.architecture, self.name = architecture, name
         self.report = EncodingReport()
+        self._fingerprint: tuple[list[tuple[int, int]], str] | None = None
         self.training_summary: dict[str, Any] = {}  # filled by training and by loading a checkpoint
 
     @property
@@ -92,14 +93,21 @@ class Encoder(nn.Module):
         """Where the weights are."""
         return next(self.model.parameters()).device
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """First 16 hex digits of SHA-256 over all weights: which model a result belongs to."""
-        digest = hashlib.sha256()
-        for key, value in sorted(self.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """First 16 hex digits of SHA-256 over architecture and weights: which model a result belongs to.
+
+        Remembered until a weight changes, since hashing a large model takes a second.
+        """
+        state = sorted(self.state_dict().items())
+        version = [(value.data_ptr(), value._version) for _, value in state]
+        if self._fingerprint is None or self._fingerprint[0] != version:
+            digest = hashlib.sha256(json.dumps(self.architecture, sort_keys=True).encode())
+            for key, value in state:
+                digest.update(key.encode())
+                digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            self._fingerprint = version, digest.hexdigest()[:16]
+        return self._fingerprint[1]
 
     def features_of_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (B, 3, H, W) to unit image features (B, D); with gradients, for training."""

@@ -76,12 +76,14 @@ def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: 
     Raises:
         I0TError: the configuration is not open_clip's.
     """
+    if "embed_dim" not in architecture.get("model", {}):
+        raise I0TError(f"{name or 'model'}: the architecture lacks model.embed_dim. See configs/models/tiny.yaml.")
     config = dict(architecture["model"])
     custom = config.pop("custom_text", False) or "hf_model_name" in config.get("text_cfg", {})
     model_class = open_clip.CustomTextCLIP if custom else open_clip.CLIP
     try:
         model = model_class(**config)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, AssertionError, ValueError) as error:
         raise I0TError(f"{name or 'model'}: not an open_clip configuration ({error}).") from None
     settings = {"size": model.visual.image_size, **architecture.get("preprocess", {})}
     preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
@@ -111,8 +113,13 @@ def set_attention_dropout(encoder: Encoder, rate: float) -> int:
         I0TError: a tower has no attention layer to drop from, so two views would be one.
     """
     layers = [module for module in encoder.model.modules() if isinstance(module, torch.nn.MultiheadAttention)]
-    if rate and not layers:
-        raise I0TError(f"{encoder.name}: no attention layers, so dropout cannot give two views (MCSIE).")
+    in_vision = [module for module in encoder.model.visual.modules() if module in layers]
+    if rate and len(in_vision) in (0, len(layers)):
+        tower = "text" if in_vision else "image"
+        raise I0TError(
+            f"{encoder.name}: no attention layers in its {tower} tower, so dropout cannot give two views of it "
+            "(MCSIE). Use views=1 attention_dropout=0."
+        )
     for layer in layers:
         layer.dropout = rate
     return len(layers)

@@ -1,0 +1,98 @@
+"""CLIP-S, PAC-S and I0T-S: hand-worked cases, scipy's harmonic mean, the clip rule.
+
+Run: python -m pytest tests/test_caption_scores.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import hmean
+from torch.nn import functional as F
+
+from i0t.metrics.caption_scores import PREFIX, SCORES, CaptionScore
+
+IMAGES = np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.8]])
+TEXTS = np.array([[0.6, 0.8], [-0.6, 0.8], [0.8, -0.6]])  # cosines .6, -.6, 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("clip_s", [1.5, 0, 0]), ("pac_s", [1.2, 0, 0]), ("i0t_s", [0.6, -0.6, 0])],
+)
+def test_reference_free_hand_worked(name, expected):
+    assert SCORES[name].reference_free(IMAGES, TEXTS) == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_reference_free_agrees_with_torchs_cosine(name):
+    rng = np.random.default_rng(0)
+    images, texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in rng.normal(size=(2, 200, 16)))
+    cosines = F.cosine_similarity(torch.from_numpy(images), torch.from_numpy(texts)).numpy()
+    scores = SCORES[name].reference_free(images, texts)
+    if name == "i0t_s":
+        assert scores == pytest.approx(cosines, abs=1e-14)
+        assert (scores < 0).any()
+    else:
+        w = {"clip_s": 2.5, "pac_s": 2.0}[name]
+        assert scores == pytest.approx([w * max(cosine, 0) for cosine in cosines], abs=1e-14)
+        assert (scores == 0).sum() == (cosines <= 0).sum() > 0
+
+
+def test_protocol_of_the_family():
+    """App. D: the prefix of all three, w, and who clips."""
+    assert PREFIX == "A photo depicts "
+    assert {key: (score.name, score.w, score.clip, score.prefix) for key, score in SCORES.items()} == {
+        "clip_s": ("clip_s", 2.5, True, PREFIX),
+        "pac_s": ("pac_s", 2.0, True, PREFIX),
+        "i0t_s": ("i0t_s", 1.0, False, PREFIX),
+    }
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SCORES["pac_s"].w = 1.0
+
+
+def test_with_references_hand_worked():
+    """PAC-S 1.2 and reference .4: 2 x 1.2 x .4 / 1.6; the reference part is not scaled."""
+    scores = SCORES["pac_s"].reference_free(IMAGES[:1], TEXTS[:1])
+    assert SCORES["pac_s"].with_references(scores, np.array([0.4])) == pytest.approx([0.6])
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_with_references_is_the_harmonic_mean_of_positive_values(name):
+    scores, references = np.random.default_rng(1).uniform(1e-3, 2, (2, 100))
+    found = SCORES[name].with_references(scores, references)
+    assert found == pytest.approx(hmean([scores, references]), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize(
+    ("score", "reference", "expected"),
+    [(0.0, 0.0, 0.0), (0.0, 0.8, 0.0), (1.2, 0.0, 0.0), (0.5, 0.5, 0.5)],
+)
+def test_zeros_give_zero_and_no_warning(name, score, reference, expected):
+    with np.errstate(all="raise"):
+        found = SCORES[name].with_references(np.array([score]), np.array([reference]))
+    assert found.tolist() == [expected]
+
+
+def test_unclipped_scores_enter_the_harmonic_mean_as_zero_where_negative():
+    """I0T-S: -0.3 and 0.3 would divide by zero, -0.3 and 0.31 would give -18."""
+    scores, references = np.array([-0.3, -0.3, 0.3, -0.2]), np.array([0.3, 0.31, -0.1, -0.4])
+    assert SCORES["i0t_s"].with_references(scores, references).tolist() == [0, 0, 0, 0]
+
+
+def test_clipped_scores_take_the_reference_cosine_as_it_is():
+    """RefPAC-S of the authors: 2 PAC ref / (PAC + ref), the reference part neither scaled nor clipped."""
+    found = SCORES["pac_s"].with_references(np.array([1.0, 0.0]), np.array([-0.5, -0.5]))
+    assert found == pytest.approx([2 * 1.0 * -0.5 / 0.5, 0])
+
+
+def test_better_caption_scores_higher_and_the_input_stays():
+    scores, references = np.array([0.2, 0.4, 0.4]), np.array([0.3, 0.3, 0.6])
+    before = scores.copy(), references.copy()
+    found = CaptionScore("mine", 1.0, clip=False).with_references(scores, references)
+    assert found[0] < found[1] < found[2]
+    assert np.array_equal(scores, before[0]) and np.array_equal(references, before[1])

@@ -1,0 +1,398 @@
+"""Readers of the real layouts, on hand-made files, the built-in sample and the stamps.
+
+Run: python -m pytest tests/test_readers.py
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from i0t import I0TError
+from i0t.data import class_sets
+from i0t.data.captions import caption_file, load_captions
+from i0t.data.class_sets import class_set_present, load_class_set, read_templates
+from i0t.data.images import open_image
+from i0t.data.judgments import judgment_file, load_judgments
+from i0t.data.sharegpt4v import load_sharegpt4v, short_caption
+from i0t.paths import REPO, Roots
+
+STAMPS = Path(__file__).parents[2] / "shared" / "realdata" / "stamps"
+SHAREGPT4V = "sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json"
+
+
+def put(path: Path, content: Any) -> Path:
+    """Write JSON, or text as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def pictures(folder: Path, *names: str) -> None:
+    """Files of these names; readers look whether they are there, not what they show."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+# --- ShareGPT4V ------------------------------------------------------------------------------
+
+
+def long_record(image: str, caption: str = "A red bus. It is parked.") -> dict:
+    """One record in ShareGPT4V's form."""
+    talk = [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": caption}]
+    return {"id": Path(image).stem, "image": image, "conversations": talk}
+
+
+def sharegpt4v(root: Path, records: Any) -> Path:
+    """The layout, with the pictures of well-formed records."""
+    put(root / SHAREGPT4V, records)
+    for record in records if isinstance(records, list) else []:
+        if isinstance(record, dict) and isinstance(record.get("image"), str):
+            pictures(root / "sharegpt4v" / "data", record["image"])
+    return root
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(10_001, 1000), (10_000, 1000), (9_999, 999), (100, 10), (19, 1)])
+def test_first_thousand_records_or_a_tenth_are_validation(tmp_path, count, held_out):
+    sharegpt4v(tmp_path, [long_record("coco/one.jpg")])
+    put(tmp_path / SHAREGPT4V, [long_record("coco/one.jpg", f"caption {row}") for row in range(count)])
+    validation, train = (load_sharegpt4v(tmp_path, split) for split in ("validation", "train"))
+    assert len(validation) == held_out
+    assert validation.captions == [f"caption {row}" for row in range(held_out)]
+    assert train.captions == [f"caption {row}" for row in range(held_out, count)]
+
+
+def test_too_few_records_for_validation_are_told(tmp_path):
+    sharegpt4v(tmp_path, [long_record(f"coco/{row}.jpg") for row in range(9)])
+    assert len(load_sharegpt4v(tmp_path, "train")) == 9
+    with pytest.raises(I0TError, match="no validation record"):
+        load_sharegpt4v(tmp_path, "validation")
+
+
+def test_subset_is_the_first_folder(tmp_path):
+    images = ["coco/train2017/1.jpg", "llava/coco/2.jpg", "sam/images/3.jpg", "coco/train2017/4.jpg"]
+    sharegpt4v(tmp_path, [long_record(image, f"It is {image}.") for image in images])
+    for subset, rows in (("coco", [0, 3]), ("llava", [1]), ("sam", [2]), ("all", [0, 1, 2, 3])):
+        pairs = load_sharegpt4v(tmp_path, "train", subset)
+        assert pairs.images == [tmp_path / "sharegpt4v" / "data" / images[row] for row in rows]
+        assert pairs.captions == [f"It is {images[row]}." for row in rows]
+    with pytest.raises(I0TError, match="no train record in the subset 'co'"):
+        load_sharegpt4v(tmp_path, "train", "co")
+
+
+def test_pictures_of_other_subsets_need_not_be_there(tmp_path):
+    sharegpt4v(tmp_path, [long_record("coco/1.jpg"), long_record("sam/2.jpg")])
+    (tmp_path / "sharegpt4v" / "data" / "sam" / "2.jpg").unlink()
+    assert len(load_sharegpt4v(tmp_path, "train", "coco")) == 1
+    with pytest.raises(I0TError, match=r"1 of the 2 pictures it lists are missing, first .*sam/2\.jpg"):
+        load_sharegpt4v(tmp_path, "train", "all")
+
+
+def test_line_breaks_become_spaces_and_short_captions_end_at_the_first_sentence(tmp_path):
+    captions = ["A bus.\nIt is red. And big.", "One\n\ntwo", "No end", "At 3.5 m. Or more."]
+    sharegpt4v(tmp_path, [long_record(f"coco/{row}.jpg", caption) for row, caption in enumerate(captions)])
+    pairs = load_sharegpt4v(tmp_path, "train")
+    assert pairs.captions == ["A bus. It is red. And big.", "One  two", "No end", "At 3.5 m. Or more."]
+    assert pairs.short_captions() == ["A bus", "One  two", "No end", "At 3.5 m"]
+    assert short_caption("") == ""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"images": []},
+        {},
+        None,
+        7,
+        "[1, 2",
+        "",
+        ["just", "words"],
+        [None],
+        [{"id": "1", "conversations": [{}, {"value": "a"}]}],
+        [{"image": "coco/1.jpg"}],
+        [{"image": "coco/1.jpg", "conversations": [{"from": "human", "value": "only a question"}]}],
+        [{"image": "coco/1.jpg", "conversations": [{}, {"from": "gpt"}]}],
+        [{"image": "coco/1.jpg", "conversations": [{}, {"value": None}]}],
+        [{"image": 5, "conversations": [{}, {"value": "a"}]}],
+        [],
+    ],
+)
+def test_training_file_of_another_form_is_refused_by_name(tmp_path, content):
+    sharegpt4v(tmp_path, content)
+    with pytest.raises(I0TError, match=r"share-captioner_coco_lcs_sam_1246k_1107\.json: "):
+        load_sharegpt4v(tmp_path, "train")
+
+
+def test_missing_training_file_is_told(tmp_path):
+    with pytest.raises(I0TError, match=r"1246k_1107\.json: no such file \(the ShareGPT4V captions\)"):
+        load_sharegpt4v(tmp_path, "train")
+
+
+# --- COCO, Flickr30k, NoCaps -----------------------------------------------------------------
+
+FIVE = [f"caption {number}" for number in range(5)]
+GOLD_FOLDERS = {"coco": "coco/images/val2014", "flickr": "flickr30k/images/flickr30k-images"}
+
+
+def gold(root: Path, name: str, content: Any, *images: str) -> Path:
+    """A GOLD file and its pictures."""
+    pictures(root / "PnP-VQA" / "lavis" / GOLD_FOLDERS[name], *images)
+    return put(caption_file(name, root), content)
+
+
+@pytest.mark.parametrize("name", GOLD_FOLDERS)
+def test_only_the_base_name_of_a_gold_image_counts(tmp_path, name):
+    ids = ["/home/someone/b.jpg", "a.jpg", "x/y/c.jpg"]
+    captions = [[" two  words\n", "second"], ["ä"], ["third", "fourth"]]
+    source = gold(
+        tmp_path,
+        name,
+        [{"image_id": i, "captions": c} for i, c in zip(ids, captions, strict=True)],
+        "a.jpg",
+        "b.jpg",
+        "c.jpg",
+    )
+    data = load_captions(name, tmp_path)
+    folder = tmp_path / "PnP-VQA" / "lavis" / GOLD_FOLDERS[name]
+    assert data.images == [folder / "b.jpg", folder / "a.jpg", folder / "c.jpg"]
+    assert data.captions == [["two words", "second"], ["ä"], ["third", "fourth"]]
+    assert (data.name, data.source) == (name, source)
+
+
+def test_first_captions_or_all_five(tmp_path):
+    entries = [{"image_id": f"{row}.jpg", "captions": [f"{row} {word}" for word in FIVE + ["sixth"]]} for row in (4, 2)]
+    gold(tmp_path, "flickr", entries, "4.jpg", "2.jpg")
+    data = load_captions("flickr", tmp_path)
+    assert data.texts(1) == (["4 caption 0", "2 caption 0"], [0, 1])
+    texts, owners = data.texts(5)
+    assert texts == [f"4 {word}" for word in FIVE] + [f"2 {word}" for word in FIVE]
+    assert owners == [0] * 5 + [1] * 5
+    entries[1]["captions"] = FIVE[:4]
+    gold(tmp_path, "flickr", entries)
+    with pytest.raises(I0TError, match=r"Flickr_GOLD\.json: 2\.jpg has 4 captions, --captions-per-image 5 needs more"):
+        load_captions("flickr", tmp_path).texts(5)
+    assert load_captions("flickr", tmp_path).texts(1)[1] == [0, 1]
+
+
+def nocaps(images: list, annotations: list) -> dict:
+    """NoCaps' official file: ids and file names, (image, caption) pairs."""
+    return {
+        "info": {},
+        "images": [{"id": number, "file_name": name, "coco_url": "http://x"} for number, name in images],
+        "annotations": [{"id": row, "image_id": i, "caption": c} for row, (i, c) in enumerate(annotations)],
+    }
+
+
+def test_nocaps_is_joined_by_id_not_by_order(tmp_path):
+    annotations = [(number, f"of {number}, {place}") for place in ("first", "second") for number in (7, 3, 9)]
+    put(caption_file("nocaps", tmp_path), nocaps([(9, "n.jpg"), (3, "t.jpg"), (7, "s.jpg")], annotations))
+    pictures(tmp_path / "PnP-VQA/lavis/nocaps/images/val", "n.jpg", "t.jpg", "s.jpg")
+    data = load_captions("nocaps", tmp_path)
+    assert [path.name for path in data.images] == ["n.jpg", "t.jpg", "s.jpg"]
+    assert data.captions == [[f"of {number}, first", f"of {number}, second"] for number in (9, 3, 7)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("flickr", "[{", "not valid JSON"),
+        ("flickr", {"images": []}, "expected a list"),
+        ("flickr", ["a.jpg"], "expected a list"),
+        ("flickr", None, "expected a list"),
+        ("flickr", [{"image_id": "a.jpg"}], "expected a list.*captions"),
+        ("flickr", [{"captions": FIVE}], "expected a list.*image_id"),
+        ("flickr", [{"image_id": 17, "captions": FIVE}], "expected a list"),
+        ("flickr", [{"image_id": "a.jpg", "captions": "a dog"}], "expected a list"),
+        ("flickr", [{"image_id": "a.jpg", "captions": [None]}], "expected a list"),
+        ("flickr", [{"image_id": "a.jpg", "captions": None}], "expected a list"),
+        ("flickr", [], "lists no image"),
+        ("flickr", [{"image_id": "a.jpg", "captions": []}], r"a\.jpg has no captions"),
+        ("flickr", [{"image_id": "x/gone.jpg", "captions": FIVE}] * 2, r"2 of the 2 pictures.*first .*gone\.jpg"),
+        ("nocaps", [], "expected NoCaps"),
+        ("nocaps", {"images": []}, "expected NoCaps.*annotations"),
+        ("nocaps", nocaps([(1, "a.jpg")], [(2, "of an image that is not listed")]), "expected NoCaps"),
+        ("nocaps", nocaps([(1, "a.jpg")], []), r"a\.jpg has no captions"),
+        ("nocaps", nocaps([(1, "a.jpg")], [(1, None)]), "expected NoCaps"),
+        ("nocaps", nocaps([(1, "gone.jpg")], [(1, "a dog")]), r"1 of the 1 pictures.*gone\.jpg"),
+    ],
+)
+def test_bad_captions_are_refused_by_name(tmp_path, name, content, message):
+    source = put(caption_file(name, tmp_path), content)
+    for folder in (GOLD_FOLDERS["flickr"], "nocaps/images/val"):
+        pictures(tmp_path / "PnP-VQA" / "lavis" / folder, "a.jpg")
+    with pytest.raises(I0TError, match=rf"{source.name}: .*{message}"):
+        load_captions(name, tmp_path)
+
+
+# --- Flickr8k judgments ----------------------------------------------------------------------
+
+FLICKR8K = "pacscore_datasets/flickr8k"
+
+
+def judged(image: str, references: Any, *ratings: tuple[Any, Any]) -> dict:
+    """One picture in the pacscore form."""
+    judgments = [{"image_path": "ignored", "caption": caption, "rating": rating} for caption, rating in ratings]
+    return {"image_path": image, "ground_truth": references, "human_judgement": judgments}
+
+
+@pytest.mark.parametrize("name", ["flickr8k_expert", "flickr8k_cf"])
+def test_nan_ratings_are_dropped_and_counted_and_white_space_collapses(tmp_path, name):
+    content = {
+        "1": judged("any/dir/x.jpg", ["a  dog ", "one\ndog"], (" two \t dogs", 1.0), ("nan", math.nan), ("b", 4.0)),
+        "2": judged("y.jpg", ["a cat"], ("only nan", math.nan)),
+        "3": judged("z.jpg", ["a cat"], ("two dogs", 2), ("two dogs", 3)),
+    }
+    source = put(judgment_file(name, tmp_path), content)
+    assert source.name == ("flickr8k.json" if name == "flickr8k_expert" else "crowdflower_flickr8k.json")
+    assert "NaN" in source.read_text()
+    pictures(tmp_path / FLICKR8K / "images", "x.jpg", "y.jpg", "z.jpg")
+    data = load_judgments(name, tmp_path)
+    assert data.images == [tmp_path / FLICKR8K / "images" / image for image in ("x.jpg", "y.jpg", "z.jpg")]
+    assert data.references == [["a dog", "one dog"], ["a cat"], ["a cat"]]
+    assert data.image_of_rating == [0, 0, 2, 2]
+    assert data.candidates == ["two dogs", "b", "two dogs", "two dogs"]
+    assert data.ratings == [1.0, 4.0, 2.0, 3.0]  # one by one, not averaged
+    assert data.n_dropped == 2
+    assert (data.name, data.source) == (name, source)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not valid JSON"),
+        ([], "not in the pacscore form"),
+        (None, "not in the pacscore form"),
+        ({"1": "words"}, "not in the pacscore form"),
+        ({"1": {"image_path": "x.jpg", "ground_truth": ["a"]}}, "not in the pacscore form.*human_judgement"),
+        ({"1": judged("x.jpg", None, ("a", 1))}, "not in the pacscore form"),
+        ({"1": judged("x.jpg", "a dog", ("a", 1))}, "not in the pacscore form"),
+        ({"1": judged("x.jpg", ["a"], (None, 1))}, "not in the pacscore form"),
+        ({"1": judged("x.jpg", ["a"], ("a", None))}, "not in the pacscore form"),
+        ({"1": judged("x.jpg", ["a"], ("a", "good"))}, "not in the pacscore form"),
+        ({"1": judged("x.jpg", ["a"], ("a", math.nan), ("b", math.nan))}, r"no rating left \(2 were NaN\)"),
+        ({}, "no rating left"),
+        ({"1": judged("x.jpg", [], ("a", 1))}, r"x\.jpg has no references"),
+        ({"1": judged("d/gone.jpg", ["a"], ("a", 1))}, r"1 of the 1 pictures.*images/gone\.jpg"),
+    ],
+)
+def test_bad_judgments_are_refused_by_name(tmp_path, content, message):
+    put(judgment_file("flickr8k_expert", tmp_path), content)
+    pictures(tmp_path / FLICKR8K / "images", "x.jpg")
+    with pytest.raises(I0TError, match=rf"flickr8k\.json: {message}"):
+        load_judgments("flickr8k_expert", tmp_path)
+
+
+# --- classification --------------------------------------------------------------------------
+
+BIRDSNAP = "zeroshot_datasets/birdsnap/test"
+
+
+def test_class_folders_keep_empty_classes_and_skip_what_is_no_picture(tmp_path):
+    folder = tmp_path / BIRDSNAP
+    pictures(folder, "Wood_Duck/2.JPG", "Wood_Duck/1.png", "Wood_Duck/notes.txt", "Bald_Eagle/x.jpeg", "list.txt")
+    (folder / "Empty_One").mkdir()
+    (folder / "Wood_Duck" / "3.jpg").touch()
+    roots = Roots(tmp_path, None)
+    assert class_set_present("birdsnap", roots)
+    data = load_class_set("birdsnap", roots)
+    assert data.class_names == ["Bald Eagle", "Empty One", "Wood Duck"]
+    assert data.image_ids == ["Bald_Eagle/x.jpeg", "Wood_Duck/1.png", "Wood_Duck/2.JPG", "Wood_Duck/3.jpg"]
+    assert data.images == [folder / name for name in data.image_ids]
+    assert data.labels == [0, 2, 2, 2]
+    assert data.templates == ["a photo of a {}, a type of bird."]
+
+
+def test_templates_beside_the_pictures_replace_birdsnaps(tmp_path):
+    pictures(tmp_path / BIRDSNAP, "Red_Circle/1.png")
+    put(tmp_path / BIRDSNAP / ".." / "templates.txt", "# ours\na big {}\n")
+    data = load_class_set("birdsnap", Roots(tmp_path, None))
+    assert data.templates == ["a big {}"]
+    assert data.class_names == ["red circle"]
+
+
+def test_missing_class_folders_are_told(tmp_path):
+    roots = Roots(tmp_path, None)
+    assert not class_set_present("birdsnap", roots) and not class_set_present("birdsnap", Roots(None, tmp_path))
+    with pytest.raises(I0TError, match=r"birdsnap/test: no such folder"):
+        load_class_set("birdsnap", roots)
+    pictures(tmp_path / BIRDSNAP, "a/readme.txt", "b/readme.txt")
+    with pytest.raises(I0TError, match="2 class folders, but no picture"):
+        load_class_set("birdsnap", roots)
+
+
+def test_missing_or_damaged_cifar_is_told_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr(class_sets, "CIFAR_ROOT", tmp_path)
+    assert not class_set_present("cifar100", Roots(tmp_path, None))
+    for _ in range(2):
+        with pytest.raises(
+            I0TError, match=rf"{tmp_path / 'cifar-100-python'}: CIFAR-100 is missing or damaged.*download=True"
+        ):
+            load_class_set("cifar100", Roots(tmp_path, None))
+        pictures(tmp_path / "cifar-100-python", "train", "test", "meta")
+    assert class_set_present("cifar100", Roots(None, None))
+
+
+def test_cifar_templates_are_the_papers_eighteen():
+    """METHOD, App. D."""
+    kinds = ("", "blurry ", "black and white ", "low contrast ", "high contrast ", "bad ", "good ")
+    expected = {f"a {kind}photo of {article} {{}}." for kind in kinds for article in ("a", "the")}
+    expected |= {f"a photo of {article} {size} {{}}." for article in ("a", "the") for size in ("small", "big")}
+    templates = read_templates(REPO / "configs" / "templates" / "cifar100.txt")
+    assert len(templates) == len(expected) == 18
+    assert set(templates) == expected
+    assert read_templates(REPO / "configs" / "templates" / "birdsnap.txt") == ["a photo of a {}, a type of bird."]
+
+
+@pytest.mark.parametrize("content", ["", "# {} in a comment\n\n", "a photo\n", "a {} and a {}\n", "a {}\nnone\n"])
+def test_bad_templates_are_refused(tmp_path, content):
+    path = put(tmp_path / "templates.txt", content)
+    with pytest.raises(I0TError, match=r"templates\.txt: every line must be a template with one \{\}"):
+        read_templates(path)
+
+
+# --- whole layouts ---------------------------------------------------------------------------
+
+
+def test_sample_is_read_by_every_reader(sample_roots):
+    """The numbers of `conftest.SMALL`."""
+    train, validation = (load_sharegpt4v(sample_roots.data_dir, split) for split in ("train", "validation"))
+    assert (len(train), len(validation)) == (72, 8)
+    assert not set(train.images) & set(validation.images)
+    assert not any("\n" in caption for caption in train.captions)
+    for name, count in (("flickr", 20), ("coco", 8), ("nocaps", 6)):
+        data = load_captions(name, sample_roots.data_dir_sub)
+        assert len(data.images) == len(set(data.images)) == count
+        assert len(data.texts(5)[0]) == 5 * count
+    classes = load_class_set("birdsnap", sample_roots)
+    assert len(classes.class_names) == len(classes.images) == 48
+    for name in ("flickr8k_expert", "flickr8k_cf"):
+        data = load_judgments(name, sample_roots.data_dir)
+        assert len(data.images) == 8 and len(data.ratings) == len(data.candidates) == len(data.image_of_rating) > 8
+    assert np.asarray(open_image(train.images[0])).shape == (64, 64, 3)
+
+
+def test_stamps_are_read_as_their_files_say():
+    """Real pictures and words in the paper's layout."""
+    if not STAMPS.exists():
+        pytest.skip(f"the stamps are not here: {STAMPS}")
+    main, sub = STAMPS / "data_dir", STAMPS / "data_dir_sub"
+    train, validation = (load_sharegpt4v(main, split) for split in ("train", "validation"))
+    assert (len(train), len(validation)) == (198, 22)
+    flickr = load_captions("flickr", sub)
+    assert len(flickr.images) == 144 and len(flickr.texts(5)[0]) == 720
+    for name in ("flickr8k_expert", "flickr8k_cf"):
+        content = json.loads(judgment_file(name, main).read_text())
+        ratings = [judgment["rating"] for entry in content.values() for judgment in entry["human_judgement"]]
+        data = load_judgments(name, main)
+        assert len(data.images) == 144
+        assert data.n_dropped == sum(rating != rating for rating in ratings) > 0
+        assert data.ratings == [rating for rating in ratings if rating == rating]
+    shown = open_image(flickr.images[0])
+    assert isinstance(shown, Image.Image) and min(shown.size) > 8

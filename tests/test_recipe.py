@@ -1,0 +1,289 @@
+"""Recipes: every file loads, overrides are typed, bad values are named; the learning-rate schedule.
+
+Run: python -m pytest tests/test_recipe.py
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from i0t import I0TError
+from i0t.paths import REPO
+from i0t.training.loop import build_objective
+from i0t.training.objectives import CyClip
+from i0t.training.recipe import LAST, Recipe, load_recipe
+from i0t.training.schedule import warmup_cosine
+
+RECIPES = sorted(path.stem for path in (REPO / "configs" / "recipes").glob("*.yaml"))
+PLAIN = "objective: i0t.training.objectives:Contrastive\nbase: tiny\ntrains: encoders\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Load a recipe of this text."""
+    (tmp_path / "recipes").mkdir()
+    monkeypatch.setenv("I0T_CONFIGS", str(tmp_path))
+
+    def load(text: str = PLAIN, *overrides: str, sample: bool = False, **flags: Any) -> Recipe:
+        (tmp_path / "recipes" / "mine.yaml").write_text(text)
+        return load_recipe("mine", list(overrides), sample, **flags)
+
+    return load
+
+
+# --- the files -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sample", [False, True])
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_loads_and_names_a_loss(name, sample):
+    recipe = load_recipe(name, [], sample)
+    assert recipe.name == name
+    x = torch.nn.functional.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    losses = build_objective(recipe)(x, x.flip(0), torch.tensor(10.0))
+    assert all(key.endswith("_loss") and torch.isfinite(value) for key, value in losses.items())
+    assert recipe.views == 1 or recipe.attention_dropout > 0
+
+
+@pytest.mark.parametrize("name", ["lcco", "lccom", "bn_async"])
+def test_paper_values(name):
+    """Section 4.1 and App. E, as METHOD has them."""
+    recipe = load_recipe(name, [], sample=False)
+    expected = {
+        "epochs": 3,
+        "batch_size": 128,
+        "learning_rate": 1e-6,
+        "weight_decay": 1e-2,
+        "warmup_steps": 200,
+        "context_length": 248,
+        "subset": "coco",
+        "seed": 7,
+        "steps": None,
+        "objective_args": {"in_modal_weight": 0.25, "cross_modal_weight": 0.25},
+        "views": 1 if name == "lcco" else 2,
+        "attention_dropout": 0.0 if name == "lcco" else 0.1,
+        "heads": "batch_norm" if name == "bn_async" else None,
+        "trains": "heads" if name == "bn_async" else "encoders",
+        "base": LAST if name == "bn_async" else "clip",
+        "logit_scale": None if name == "bn_async" else 100,
+    }
+    assert {key: getattr(recipe, key) for key in expected} == expected
+    assert isinstance(build_objective(recipe), CyClip)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_sample_values_replace_the_papers_and_nothing_else(name):
+    paper, sample = load_recipe(name, [], sample=False), load_recipe(name, [], sample=True)
+    assert sample.steps is not None and sample.steps < 2000
+    for key in ("objective", "objective_args", "trains", "heads", "views", "attention_dropout"):
+        assert getattr(sample, key) == getattr(paper, key)
+
+
+def test_missing_recipe_names_those_there_are(write):
+    with pytest.raises(I0TError, match=r"lccom: no such recipe in .*There are: none\."):
+        load_recipe("lccom", [], False)
+    write()
+    with pytest.raises(I0TError, match=r"lccom: no such recipe in .*There are: mine\."):
+        load_recipe("lccom", [], False)
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "objective: [unclosed", "just words"])
+def test_file_that_is_no_recipe_is_refused(write, text):
+    with pytest.raises(I0TError, match="mine"):
+        write(text)
+
+
+@pytest.mark.parametrize("missing", ["objective", "base", "trains"])
+def test_missing_key_is_named(write, missing):
+    lines = [line for line in PLAIN.splitlines() if not line.startswith(missing)]
+    with pytest.raises(I0TError, match=f"recipe mine: .*{missing}"):
+        write("\n".join(lines))
+
+
+def test_unknown_keys_are_refused_with_the_known(write):
+    with pytest.raises(I0TError, match="recipe mine: unknown learning_rat, wd. Known: .*learning_rate"):
+        write(PLAIN + "wd: 1\n", "learning_rat=1")
+    with pytest.raises(I0TError, match="recipe mine: unknown stepz"):
+        write(f"{PLAIN}sample: {{stepz: 3}}\n", sample=True)
+
+
+# --- overrides -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("learning_rate=1e-5", "learning_rate", 1e-5),
+        ("learning_rate=1.0e-5", "learning_rate", 1e-5),
+        ("weight_decay=.5", "weight_decay", 0.5),
+        ("steps=100", "steps", 100),
+        ("steps=null", "steps", None),
+        ("train_logit_scale=true", "train_logit_scale", True),
+        ("train_logit_scale=false", "train_logit_scale", False),
+        ("logit_scale=50", "logit_scale", 50),
+        ("subset=all", "subset", "all"),
+        ("base=/data/a=b.safetensors", "base", "/data/a=b.safetensors"),
+        ("objective_args={label_smoothing: 0.1}", "objective_args", {"label_smoothing": 0.1}),
+    ],
+)
+def test_overrides_are_typed(write, override, key, value):
+    found = getattr(write(PLAIN + "steps: 5\n", override), key)
+    assert found == value
+    assert isinstance(found, type(value)) or (isinstance(found, float) and isinstance(value, int))
+
+
+def test_what_beats_what(write):
+    """File, sample block, override, flag; the last of equals; flags not given count for nothing."""
+    text = f"{PLAIN}steps: 1\nsample: {{steps: 2}}\n"
+    assert write(text).steps == 1
+    assert write(text, sample=True).steps == 2
+    assert write(text, "steps=3", "steps=4", sample=True).steps == 4
+    assert write(text, "seed=3", sample=True, seed=5, batch_size=None).seed == 5
+    assert write(text).batch_size == 128
+
+
+@pytest.mark.parametrize("override", ["steps", "steps=[1", "steps={a: b: c}"])
+def test_override_that_cannot_be_read_is_shown(write, override):
+    with pytest.raises(I0TError, match=override.split("=")[0]):
+        write(PLAIN, override)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trains=all",
+        "trains=heads",  # without heads
+        "heads=batch_norm",  # which nothing trains
+        "views=3",
+        "views=2",  # without dropout the two would be equal
+        "attention_dropout=1",
+        "attention_dropout=-0.1",
+        "epochs=0",
+        "steps=0",
+        "steps=2.5",
+        "steps=many",
+        "batch_size=1",
+        "batch_size=many",
+        "learning_rate=0",
+        "learning_rate=nan",
+        "learning_rate=inf",
+        "learning_rate=fast",
+        "learning_rate=null",
+        "weight_decay=-1",
+        "warmup_steps=-1",
+        "max_grad_norm=0",
+        "logit_scale=0",
+        "logit_scale=101",
+        "validate_every=-1",
+        "seed=lucky",
+        "seed=1.5",
+        "train_logit_scale=maybe",
+        "context_length=long",
+    ],
+)
+def test_bad_values_are_refused_by_key(write, override):
+    key = "heads" if override == "trains=heads" else override.partition("=")[0]
+    with pytest.raises(I0TError, match=f"recipe mine: {key}="):
+        write(PLAIN, override)
+
+
+# --- names of runs ---------------------------------------------------------------------------
+
+OTHER = {
+    "name": "other",
+    "objective": "i0t.training.objectives:CyClip",
+    "objective_args": {"label_smoothing": 0.1},
+    "base": "clip",
+    "views": 2,
+    "attention_dropout": 0.2,
+    "context_length": 77,
+    "subset": "sam",
+    "epochs": 4,
+    "steps": 9,
+    "batch_size": 127,
+    "learning_rate": 1.1e-6,
+    "weight_decay": 0.1,
+    "warmup_steps": 201,
+    "max_grad_norm": 2.0,
+    "logit_scale": 50.0,
+    "train_logit_scale": False,
+    "validate_every": 999,
+    "seed": 42,
+    "trains": "both",
+    "heads": "layer_norm",
+}
+
+
+def test_run_names_differ_whenever_recipes_do(write):
+    first = write(PLAIN, "attention_dropout=0.1", "trains=both", "heads=batch_norm")
+    assert set(OTHER) == {field.name for field in fields(Recipe)}
+    recipes = [first]
+    for key, value in OTHER.items():
+        if value != getattr(first, key):
+            recipes.append(replace(first, **{key: value}))
+    recipes += [replace(first, trains="heads"), replace(first, trains="encoders", heads=None)]
+    assert len({recipe.run_name for recipe in recipes}) == len(recipes) == 1 + len(OTHER) - 1 + 2
+    assert first.run_name.startswith("mine-seed7-")
+
+
+def test_run_names_of_equal_recipes_are_equal(write):
+    one, other = write(PLAIN, "learning_rate=1e-5"), write(PLAIN + "learning_rate: 1.0e-5\n", seed=7)
+    assert one == other and one.run_name == other.run_name
+    assert Recipe(**asdict(one)).run_name == one.run_name  # as it is read back from a checkpoint
+    args = "objective_args={{{}}}"
+    ordered = [write(PLAIN, args.format(pairs)) for pairs in ("a: 1, b: 2", "b: 2, a: 1")]
+    assert ordered[0].run_name == ordered[1].run_name
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("weight_decay=0", "weight_decay=0.0"), ("logit_scale=100", "logit_scale=1e2")]
+)
+def test_run_names_do_not_depend_on_how_a_number_is_written(write, one, other):
+    first, second = write(PLAIN, one), write(PLAIN, other)
+    assert first == second
+    assert first.run_name == second.run_name
+
+
+def test_objective_that_is_not_there_is_refused(write):
+    for objective in ("no.such.module:Loss", "i0t.training.objectives:Loss", "i0t.training.objectives"):
+        with pytest.raises(I0TError, match=f"recipe mine: objective '{objective}'"):
+            build_objective(write(PLAIN, f"objective={objective}"))
+    with pytest.raises(I0TError, match="recipe mine: objective .*temperature"):
+        build_objective(write(PLAIN, "objective_args={temperature: 2}"))
+
+
+# --- learning rate ---------------------------------------------------------------------------
+
+
+def test_schedule_hand_worked():
+    """Four steps up, then half a cosine over four: cos of 0, 45, 90, 135 degrees."""
+    root = math.sqrt(0.5)
+    expected = [0.25, 0.5, 0.75, 1, 1, (1 + root) / 2, 0.5, (1 - root) / 2]
+    assert [warmup_cosine(step, 4, 8) for step in range(8)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(5, 30), (2, 9), (200, 450)])
+def test_schedule_agrees_with_torch(warmup, total):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3.0)
+    schedulers = [
+        torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, total_iters=warmup - 1),
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total - warmup),
+    ]
+    scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, schedulers, milestones=[warmup])
+    for step in range(total):
+        assert 3.0 * warmup_cosine(step, warmup, total) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(0, 1), (0, 7), (3, 3), (10, 4), (1, 2)])
+def test_schedule_is_a_factor_above_zero_at_every_step(warmup, total):
+    factors = [warmup_cosine(step, warmup, total) for step in range(total)]
+    assert all(0 < factor <= 1 for factor in factors)
+    assert factors[0] == (1 if warmup == 0 else 1 / warmup)
