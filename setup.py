@@ -18,6 +18,7 @@ setup(
         "scipy>=1.11",
         "scikit-learn>=1.4",
         "pillow>=10",
+        "pydantic>=2",
         "pyyaml>=6",
         "tqdm>=4.66",
         "tabulate>=0.9",

@@ -456,13 +456,13 @@ def test_loaded_encoder_is_ready():
     assert not encoder.training
     assert (encoder.name, encoder.embed_dim, encoder.context_length, encoder.is_small) == ("tiny", 128, 248, True)
     assert encoder.device == torch.device("cpu")
-    assert float(encoder.logit_scale) == pytest.approx(1 / 0.07, rel=1e-4)
+    assert float(encoder.logit_scale.detach()) == pytest.approx(1 / 0.07, rel=1e-4)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tinny", r"tinny: no such model\. .*there are: clip, tiny"),
+        ("tinny", r"tinny: no such model\. .*there are: .*tiny"),
         ("ViT-B-32", r"ViT-B-32: no such model\..*ARCH/TAG"),
         ("", "no such model"),
         ("ViT-B-32/", "ViT-B-32: no weights .*openai"),

@@ -61,9 +61,20 @@ class _Layout:
     parse: Callable[[Any, Path], list[tuple[str, list[str]]]]
 
 
+def strings(value: Any) -> list[str]:
+    """The value itself, if it is a list of strings.
+
+    Raises:
+        TypeError: it is not; readers turn that into an error that names their file.
+    """
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"not a list of strings: {value!r:.80}")
+    return value
+
+
 def _parse_gold(content: Any, source: Path) -> list[tuple[str, list[str]]]:
     try:
-        return [(Path(entry["image_id"]).name, list(entry["captions"])) for entry in content]
+        return [(Path(entry["image_id"]).name, strings(entry["captions"])) for entry in content]
     except (TypeError, KeyError) as error:
         raise I0TError(f'{source}: expected a list of {{"image_id", "captions"}}: {error!r}.') from None
 
@@ -73,7 +84,7 @@ def _parse_nocaps(content: Any, source: Path) -> list[tuple[str, list[str]]]:
         captions: dict[int, list[str]] = {image["id"]: [] for image in content["images"]}
         for annotation in content["annotations"]:
             captions[annotation["image_id"]].append(annotation["caption"])
-        return [(Path(image["file_name"]).name, captions[image["id"]]) for image in content["images"]]
+        return [(Path(image["file_name"]).name, strings(captions[image["id"]])) for image in content["images"]]
     except (TypeError, KeyError) as error:
         raise I0TError(
             f"{source}: expected NoCaps' official validation file with images and annotations: {error!r}."

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from i0t.data.captions import require_files
+from i0t.data.captions import require_files, strings
 from i0t.errors import I0TError
 from i0t.files import read_json
 
@@ -56,7 +56,7 @@ def load_judgments(name: str, data_dir: Path) -> Judgments:
     try:
         for row, entry in enumerate(content.values()):
             images.append(data_dir / FOLDER / "images" / Path(entry["image_path"]).name)
-            references.append([_clean(text) for text in entry["ground_truth"]])
+            references.append([_clean(text) for text in strings(entry["ground_truth"])])
             for judgment in entry["human_judgement"]:
                 if math.isnan(judgment["rating"]):
                     dropped += 1

@@ -64,6 +64,8 @@ def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco") -> LongC
     """
     source = data_dir / FILE
     records = read_json(source, "the ShareGPT4V captions")
+    if not isinstance(records, list):
+        raise I0TError(f"{source}: not in ShareGPT4V's form (a list of records).")
     held_out = VALIDATION_RECORDS if len(records) >= SMALL_FILE else len(records) // 10
     records = records[:held_out] if split == "validation" else records[held_out:]
     keep = "all" if split == "validation" else subset
@@ -73,7 +75,7 @@ def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco") -> LongC
             for record in records
             if "all" in (subset, keep) or record["image"].split("/")[0] == subset
         ]
-    except (TypeError, KeyError, IndexError) as error:
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
         raise I0TError(f"{source}: not in ShareGPT4V's form ({error!r}).") from None
     if not chosen:
         raise I0TError(f"{source}: no {split} record in the subset {subset!r}.")

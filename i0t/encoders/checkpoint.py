@@ -57,13 +57,16 @@ def load_checkpoint(path: str | Path) -> Encoder:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise I0TError(_unreadable(path, error)) from None
+    missing = [key for key in ("architecture", "heads", "training") if key not in header]
+    if missing:
+        raise I0TError(f"{path}: not a whole checkpoint: {', '.join(missing)} left out of its description.")
     encoder = build_encoder(json.loads(header["architecture"]), json.loads(header["heads"]), name=path.name)
     try:
         encoder.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise I0TError(f"{path}: weights do not fit its own description: {error}") from None
     encoder.training_summary = json.loads(header["training"])
-    return encoder
+    return encoder.eval()
 
 
 def _foreign(path: Path, found: str | None) -> str:
@@ -72,7 +75,7 @@ def _foreign(path: Path, found: str | None) -> str:
 
 def _unreadable(path: Path, error: Exception) -> str:
     start = path.open("rb").read(2)
-    if start in (b"PK", b"\x80\x02", b"\x80\x04"):  # zip (torch.save) or a bare pickle
+    if start == b"PK" or start[:1] == b"\x80":  # zip (torch.save) or a bare pickle of any binary protocol
         return (
             f"{path}: a pickle or torch.save file, not an i0t checkpoint (safetensors). Pickles can run code and are "
             "not opened here; train with scripts/train.sh, or name a model spec under configs/models."

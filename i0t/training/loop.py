@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -175,7 +174,7 @@ class Trainer:
 
     def _save(self, step: int, metrics: dict[str, float], seconds: float) -> None:
         summary = {
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.model_dump(),
             "step": step,
             "validation": metrics,
             "n_validation": len(self.validation_pairs),

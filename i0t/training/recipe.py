@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from i0t.errors import I0TError
 from i0t.paths import configs_folder
@@ -20,8 +19,7 @@ from i0t.paths import configs_folder
 LAST = "last"  # as base: the checkpoint that configs/ckpt_file_name.txt names
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(BaseModel):
     """One training run (sections 4.1, 4.2; App. E).
 
     Attributes:
@@ -48,59 +46,42 @@ class Recipe:
         seed: of weights, order and dropout (the paper: 7, 42, 71).
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
     name: str
     objective: str
     base: str
-    trains: str
-    objective_args: dict[str, Any]
-    heads: str | None = None
-    views: int = 1
-    attention_dropout: float = 0.0
-    context_length: int = 248
+    trains: Literal["encoders", "heads", "both"]
+    objective_args: dict[str, Any] = {}
+    heads: Literal["batch_norm", "layer_norm"] | None = None
+    views: Literal[1, 2] = 1
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    context_length: int = Field(default=248, ge=3)
     subset: str = "coco"
-    epochs: int = 3
-    steps: int | None = None
-    batch_size: int = 128
-    learning_rate: float = 1e-6
-    weight_decay: float = 1e-2
-    warmup_steps: int = 200
-    max_grad_norm: float = 1.0
-    logit_scale: float | None = None
+    epochs: int = Field(default=3, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=128, ge=2)  # a contrastive loss needs negatives
+    learning_rate: float = Field(default=1e-6, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warmup_steps: int = Field(default=200, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    logit_scale: float | None = Field(default=None, gt=0, le=100)
     train_logit_scale: bool = True
-    validate_every: int = 1000
-    seed: int = 7
+    validate_every: int = Field(default=1000, ge=0)
+    seed: int = Field(default=7, ge=0)
 
-    def __post_init__(self) -> None:
-        """Refuse values that cannot train."""
-        rules = {
-            "trains": (self.trains in ("encoders", "heads", "both"), "encoders, heads or both"),
-            "heads": (
-                (self.heads is not None) == (self.trains != "encoders"),
-                "given exactly when heads are trained",
-            ),
-            "views": (self.views in (1, 2), "1 or 2"),
-            "attention_dropout": (
-                0 <= self.attention_dropout < 1 and (self.views == 1 or self.attention_dropout > 0),
-                "in [0, 1), and above 0 with 2 views (they would be equal)",
-            ),
-            "epochs": (self.epochs > 0, "positive"),
-            "steps": (self.steps is None or self.steps > 0, "positive"),
-            "batch_size": (self.batch_size >= 2, "at least 2: a contrastive loss needs negatives"),
-            "learning_rate": (self.learning_rate > 0, "positive"),
-            "weight_decay": (self.weight_decay >= 0, "not negative"),
-            "warmup_steps": (self.warmup_steps >= 0, "not negative"),
-            "max_grad_norm": (self.max_grad_norm > 0, "positive"),
-            "logit_scale": (self.logit_scale is None or 0 < self.logit_scale <= 100, "in (0, 100]"),
-            "validate_every": (self.validate_every >= 0, "not negative"),
-        }
-        for key, (valid, must) in rules.items():
-            if not valid:
-                raise I0TError(f"recipe {self.name}: {key}={getattr(self, key)!r} must be {must}.")
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Recipe:
+        if (self.heads is not None) != (self.trains != "encoders"):
+            raise ValueError(f"heads={self.heads!r} must be given exactly when heads are trained")
+        if self.views == 2 and not self.attention_dropout:
+            raise ValueError(f"attention_dropout={self.attention_dropout} must be above 0 with 2 views (else equal)")
+        return self
 
     @property
     def run_name(self) -> str:
         """File name stem of its checkpoints: equal recipes share it, different ones never do."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:6]
+        digest = hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:6]
         return f"{self.name}-seed{self.seed}-{digest}"
 
 
@@ -120,27 +101,34 @@ def load_recipe(name: str, overrides: list[str], sample: bool, **flags: Any) -> 
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
         raise I0TError(f"{name}: no such recipe in {path.parent}. There are: {known}.")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    variant = values.pop("sample", {})
-    values = {"name": name, "objective_args": {}, **values, **(variant if sample else {})}
+    values = _read_yaml(path.read_text(encoding="utf-8"), str(path))
+    variant = values.pop("sample", None) if isinstance(values, dict) else None
+    if not isinstance(values, dict) or not isinstance(variant or {}, dict):
+        raise I0TError(f"{path}: not a recipe: expected lines of `key: value`. See configs/recipes/lccom.yaml.")
+    values = {"name": name, **values, **((variant or {}) if sample else {})}
     values.update(_parse(override) for override in overrides)
     values.update({key: value for key, value in flags.items() if value is not None})
-    known_keys = {field.name for field in fields(Recipe)}
-    unknown = sorted(set(values) - known_keys)
+    unknown = sorted(set(values) - set(Recipe.model_fields))
     if unknown:
-        raise I0TError(f"recipe {name}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(known_keys))}.")
+        raise I0TError(f"recipe {name}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(Recipe.model_fields))}.")
     try:
         return Recipe(**values)
-    except TypeError as error:
-        raise I0TError(f"recipe {name}: {error}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        given = f"{place}={first['input']!r}: " if place else ""
+        raise I0TError(f"recipe {name}: {given}{first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def _read_yaml(text: str, place: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise I0TError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _parse(override: str) -> tuple[str, Any]:
     key, equals, value = override.partition("=")
     if not equals:
         raise I0TError(f"{override!r}: overrides are written key=value, e.g. steps=100.")
-    parsed = yaml.safe_load(value)
-    if isinstance(parsed, str):
-        with suppress(ValueError):
-            parsed = float(parsed)  # YAML takes 1e-5 for a word
-    return key, parsed
+    return key, _read_yaml(value, override)
