@@ -74,7 +74,8 @@ def _foreign(path: Path, found: str | None) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    start = path.open("rb").read(2)
+    with path.open("rb") as stream:
+        start = stream.read(2)
     if start == b"PK" or start[:1] == b"\x80":  # zip (torch.save) or a bare pickle of any binary protocol
         return (
             f"{path}: a pickle or torch.save file, not an i0t checkpoint (safetensors). Pickles can run code and are "
