@@ -92,9 +92,11 @@ def make_sample(root: str | Path, size: SampleSize = DEFAULT_SIZE, seed: int = 0
         I0TError: the folder cannot be written or holds data that are not the sample's.
 
     Example:
-        >>> root = make_sample("/tmp/sample", SampleSize(train=100, flickr=20))  # doctest: +SKIP
-        >>> data_dir(root)  # doctest: +SKIP
-        PosixPath('/tmp/sample/data_dir')
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = make_sample(folder, SampleSize(20, flickr=2, coco=1, nocaps=1, birdsnap_per_class=1, judged=1))
+        ...     sorted(path.name for path in root.iterdir() if path.is_dir())
+        ['data_dir', 'data_dir_sub']
     """
     if seed < 0:
         raise I0TError(f"Sample seed: {seed}. Give 0 or more.")
