@@ -400,25 +400,20 @@ def test_dropout_is_refused_where_a_tower_cannot_drop():
 # --- which model it is -----------------------------------------------------------------------
 
 
-def fresh_fingerprint(encoder: Encoder) -> str:
-    """The fingerprint as it is now, not as it was remembered."""
-    vars(encoder).pop("fingerprint", None)
-    return encoder.fingerprint
-
-
 def test_fingerprint_changes_with_any_weight(small):
     small.heads = NormHeads("batch_norm", 16)
-    prints = {fresh_fingerprint(small)}
+    before = small.fingerprint
+    prints = {before}
     state = small.state_dict()
     for value in state.values():
         entry = value.view(-1)[-1:]
         old = entry.clone()
         entry += 1 if value.dtype == torch.int64 else 1e-3
-        prints.add(fresh_fingerprint(small))
+        prints.add(small.fingerprint)
         entry.copy_(old)
     assert len(state) > 70
     assert len(prints) == len(state) + 1
-    assert fresh_fingerprint(small) in prints
+    assert small.fingerprint == before, "all is as it was"
     assert all(len(fingerprint) == 16 for fingerprint in prints)
 
 
@@ -478,6 +473,14 @@ def test_unknown_models_are_refused_with_what_is_known(name, message):
 
 
 LOADER = "loader: i0t.encoders.openclip:build_encoder\n"
+VISION = "{image_size: 32, patch_size: 16, layers: 1, width: 16, head_width: 8}"
+TEXT = "{context_length: 77, layers: 1, width: 16, heads: 2}"
+
+
+def architecture(dim: str = "24", vision: str = VISION, text: str = TEXT, more: str = "") -> str:
+    """A spec of a small CLIP, with what is to be wrong with it."""
+    model = f"{{embed_dim: {dim}, vision_cfg: {vision}, text_cfg: {text}}}"
+    return f"{LOADER}architecture: {{model: {model}{more}}}\n"
 
 
 @pytest.mark.parametrize(
@@ -495,9 +498,17 @@ LOADER = "loader: i0t.encoders.openclip:build_encoder\n"
         f"{LOADER}architecture: {{}}\nunknown: 1",
         f"{LOADER}architecture: {{}}",
         f"{LOADER}architecture: {{model: {{}}}}",
-        f"{LOADER}architecture: {{model: {{embed_dim: 16, vision_cfg: {{imagesize: 3}}, text_cfg: {{}}}}}}",
-        f"{LOADER}architecture: {{model: {{embed_dim: 16, text_cfg: {{width: 8}},"
-        " vision_cfg: {image_size: 32, patch_size: 16, layers: 1, width: 20, head_width: 6}}}",  # three heads of 20 / 3
+        f"{LOADER}architecture:",
+        f"{LOADER}architecture: [model]",
+        f"{LOADER}architecture: {{model: }}",
+        architecture(dim="two"),
+        architecture(dim="-2"),
+        architecture(vision="{imagesize: 32}"),
+        architecture(vision=VISION.replace("width: 16, head_width: 8", "width: 20, head_width: 6")),  # 20 / 3 a head
+        architecture(vision=VISION.replace("head_width: 8", "head_width: 0")),
+        architecture(text=""),
+        architecture(more=", preprocess: {sizes: 32}"),
+        architecture(more=", preprocess: {interpolation: none}"),
     ],
 )
 def test_bad_spec_is_refused_by_name(tmp_path, monkeypatch, spec):
@@ -510,10 +521,7 @@ def test_bad_spec_is_refused_by_name(tmp_path, monkeypatch, spec):
 
 def test_spec_of_the_users_own_is_loaded(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
-    text = "{context_length: 77, layers: 1, width: 16, heads: 2}"
-    vision = "{image_size: 32, patch_size: 16, layers: 1, width: 16, head_width: 8}"
-    model = f"{{embed_dim: 24, vision_cfg: {vision}, text_cfg: {text}}}"
-    (tmp_path / "models" / "mine.yaml").write_text(f"{LOADER}architecture: {{model: {model}}}\n")
+    (tmp_path / "models" / "mine.yaml").write_text(architecture())
     monkeypatch.setenv("I0T_CONFIGS", str(tmp_path))
     encoder = load_encoder("mine")
     assert (encoder.name, encoder.embed_dim, encoder.is_small) == ("mine", 24, False)

@@ -108,6 +108,8 @@ def test_missing_key_is_named(write, missing):
 def test_unknown_keys_are_refused_with_the_known(write):
     with pytest.raises(I0TError, match="recipe mine: unknown learning_rat, wd. Known: .*learning_rate"):
         write(PLAIN + "wd: 1\n", "learning_rat=1")
+    with pytest.raises(I0TError, match="recipe mine: unknown 3"):
+        write(f"{PLAIN}3: x\n")
     with pytest.raises(I0TError, match="recipe mine: unknown stepz"):
         write(f"{PLAIN}sample: {{stepz: 3}}\n", sample=True)
 
@@ -129,6 +131,7 @@ def test_unknown_keys_are_refused_with_the_known(write):
         ("subset=all", "subset", "all"),
         ("base=/data/a=b.safetensors", "base", "/data/a=b.safetensors"),
         ("objective_args={label_smoothing: 0.1}", "objective_args", {"label_smoothing": 0.1}),
+        ("objective_args={label_smoothing: 1e-1}", "objective_args", {"label_smoothing": 0.1}),
     ],
 )
 def test_overrides_are_typed(write, override, key, value):
