@@ -67,7 +67,7 @@ def run_task(task: Task, argv: Sequence[str] | None) -> int:
         raise I0TError(f"none of {', '.join(task.datasets)} is present in {folders}. See the README for the layout.")
     options.workers = workers_of(options)
     torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
-    encoder = load_encoder(options.model or last_checkpoint(roots), device_of(options))
+    encoder = load_encoder(options.model or last_checkpoint(roots), device_of(options), roots)
     gap_removal = GapRemoval(encoder, roots, options)
     records, paths = [], []
     for dataset in datasets:
@@ -165,6 +165,7 @@ def _model(encoder: Encoder) -> dict[str, Any]:
         "fingerprint": encoder.fingerprint,
         "architecture": encoder.architecture,
         "heads": encoder.heads.kind if encoder.heads else None,
+        "source": encoder.source,
         "training": encoder.training_summary,
     }
 
