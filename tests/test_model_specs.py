@@ -64,6 +64,8 @@ def test_parity_blip_files_load_from_their_places_in_data_dir(spec, configs, tmp
         load_encoder(name, roots=Roots(tmp_path, None))
     write_vocabulary(tmp_path / file_of(spec, "vocabulary")["path"])
     encoder = load_encoder(name, roots=Roots(tmp_path, None))
+    with pytest.raises(I0TError, match="no file /nowhere/vocab.txt"):  # named by hand, so not sought elsewhere
+        load_encoder(f"{name}{',' if ':' in name else ':'}vocabulary=/nowhere/vocab.txt", roots=Roots(tmp_path, None))
     assert encoder.source["spec"] == spec
     assert encoder.source["file"] == str(tmp_path / file)
     assert encoder.encode_images(fixture.pictures).shape == fixture.arrays["image_embeddings"].shape

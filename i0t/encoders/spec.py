@@ -106,7 +106,7 @@ def _changed(old: Any, new: Any) -> Any:
     if isinstance(new, str) and (_is_file(old) or old is None):
         path = Path(new).expanduser()
         new = str(path.absolute()) if path.is_file() else new
-        return {**old, "path": new} if old else new
+        return {**old, "path": new, "hub": None} if old else new  # a file meant is a file needed
     return new
 
 
@@ -131,7 +131,7 @@ def _resolved(name: str, key: str, value: Any, roots: Roots | None) -> Any:
     path = given if data_dir is None else data_dir / given  # an absolute path stays itself
     if path.is_file() and path.is_absolute():
         return path
-    if "hub" in value:
+    if value.get("hub"):
         return value["hub"]
     place = path if path.is_absolute() else f"<data_dir>/{given}"
     root = "" if path.is_absolute() else f" and write <data_dir> into {configs_folder() / 'root.txt'}"
