@@ -13,6 +13,7 @@ setup(
         "torch>=2.4",
         "torchvision>=0.19",
         "open_clip_torch>=3.2,<4",
+        "transformers>=5,<6",
         "safetensors>=0.4.3",
         "numpy>=1.26",
         "scipy>=1.11",

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from evaluation.run import run_task
-from evaluation.task import Task, encode_images, encode_texts
+from evaluation.task import Task, encode_images, encode_texts, require_pictures
 from i0t.cli import program
 from i0t.data.class_sets import CLASS_SETS, class_set_present, load_class_set
 from i0t.embeddings import Embeddings
 from i0t.encoders.encoder import Encoder
+from i0t.errors import I0TError
 from i0t.features import l2_normalize
 from i0t.metrics import classification_metrics
 from i0t.paths import Roots
@@ -66,7 +67,20 @@ class Classification(Task):
         counts = {"classes": classes, "classes_with_images": len(np.unique(embeddings.labels))}
         return classification_metrics(embeddings.image_features, embeddings.text_features, embeddings.labels), counts
 
-    def protocol(self, options: argparse.Namespace) -> dict[str, Any]:
+    def check(self, given: Embeddings, dataset: str, roots: Roots) -> None:
+        """Class names in order, and each picture with its label."""
+        data, files = load_class_set(dataset, roots), ", ".join(given.metadata["files"])
+        if given.labels is None:
+            raise I0TError(f"{files}: no labels. Classification needs an Embeddings file with them (docs/models.md).")
+        if given.texts != data.class_names:
+            raise I0TError(f"{files}: its texts must be the {len(data.class_names)} class names of {dataset} in order.")
+        labels = dict(zip(data.image_ids, data.labels, strict=True))
+        for name, label in zip(given.image_ids, given.labels.tolist(), strict=True):
+            if labels.get(name) != label:
+                raise I0TError(f"{files}: picture {name} of class {label} is not one of {data.source}.")
+        require_pictures(given, labels, dataset)
+
+    def protocol(self, options: argparse.Namespace, embeddings: Embeddings) -> dict[str, Any]:
         """How prompts become class embeddings."""
         return {
             "class_embedding": "mean of normalised prompts, normalised",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from evaluation.run import run_task
-from evaluation.task import Task, encode_images, encode_texts
+from evaluation.task import Task, encode_images, encode_texts, require_pictures
 from i0t.cli import program
 from i0t.data.judgments import FILES, Judgments, judgment_file, load_judgments
 from i0t.embeddings import Embeddings
 from i0t.encoders.encoder import Encoder
+from i0t.errors import I0TError
 from i0t.metrics import correlation_metrics
-from i0t.metrics.caption_scores import SCORES, CaptionScore
+from i0t.metrics.caption_scores import PREFIX, SCORES, CaptionScore
 from i0t.paths import Roots
 
 
@@ -82,7 +84,18 @@ class Correlation(Task):
             **correlation_metrics(with_references, rated.ratings, prefix="ref_"),
         }, counts
 
-    def protocol(self, options: argparse.Namespace) -> dict[str, Any]:
+    def check(self, given: Embeddings, dataset: str, roots: Roots) -> None:
+        """Every picture by its base name, every candidate and reference with the prefix."""
+        judgments, texts = load_judgments(dataset, roots.data_dir), set(given.texts)
+        require_pictures(given, [image.name for image in judgments.images], dataset)
+        for text in itertools.chain(judgments.candidates, *judgments.references):
+            if PREFIX + text not in texts:
+                raise I0TError(
+                    f"{', '.join(given.metadata['files'])}: no text {PREFIX + text!r}. Correlation needs every "
+                    f"candidate and reference of {dataset}, each after {PREFIX!r}."
+                )
+
+    def protocol(self, options: argparse.Namespace, embeddings: Embeddings) -> dict[str, Any]:
         """Score, prefix, w, clip and how ratings are used."""
         score: CaptionScore = SCORES[options.score]
         return {

@@ -15,6 +15,7 @@ from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
 from i0t.embeddings import Embeddings, safetensors_format
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
+from i0t.npy import embeddings_from_npy
 from i0t.paths import Roots
 from i0t.standardize import GapRemover
 
@@ -62,12 +63,20 @@ class GapRemoval:
     """Fits the remover that the flags ask for; training pairs are encoded once a prefix.
 
     Args:
-        encoder: for the training pairs, and to refuse means of another model.
+        encoder: for the training pairs; None where embeddings are given, which no pairs can be encoded to.
         roots: where the training pairs are.
         options: the flags of `add_gap_flags`, `seed`, and what encoding needs.
+
+    Raises:
+        I0TError: training pairs are asked for, but there is no encoder.
     """
 
-    def __init__(self, encoder: Encoder, roots: Roots, options: argparse.Namespace) -> None:
+    def __init__(self, encoder: Encoder | None, roots: Roots, options: argparse.Namespace) -> None:
+        if encoder is None and options.remove_gap != NONE and options.fit_on == TRAIN:
+            raise I0TError(
+                "--fit-on train: the training pairs must be encoded by the model itself, and --embeddings brings "
+                "none. Use --fit-on test, or a means, Embeddings or .npy file of the same model."
+            )
         self.encoder, self.roots, self.options = encoder, roots, options
         self._train_features: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -75,7 +84,8 @@ class GapRemoval:
         """The fitted remover for these embeddings; None for `--remove-gap none`.
 
         Args:
-            embeddings: the evaluated set; its features are used by `--fit-on test` only.
+            embeddings: the evaluated set; its features are used by `--fit-on test` only, its metadata
+                name the model that means must be of.
             prefix: put before training captions, as before the evaluated texts.
 
         Raises:
@@ -86,15 +96,21 @@ class GapRemoval:
         module, _, name = REMOVERS[self.options.remove_gap].partition(":")
         remover_class = getattr(import_module(module), name)
         parameters = {"shift_lambda": self.options.shift_lambda} if name == "MindTheGap" else {}
-        fit_on = self.options.fit_on
+        fit_on = TEST if self._is_evaluated_file() else self.options.fit_on
         if fit_on not in (TEST, TRAIN):
-            return self._from_file(remover_class, parameters, Path(fit_on))
+            return self._from_file(remover_class, parameters, Path(fit_on), embeddings.metadata)
         features = (
             (embeddings.image_features, embeddings.text_features) if fit_on == TEST else self._training_features(prefix)
         )
         return remover_class(**parameters).fit(*features, provenance=self._provenance(fit_on, embeddings))
 
+    def _is_evaluated_file(self) -> bool:
+        """Whether `--fit-on FILE` names the one file that is evaluated."""
+        given = getattr(self.options, "embeddings", None) or []
+        return [Path(path).resolve() for path in given] == [Path(self.options.fit_on).resolve()]
+
     def _training_features(self, prefix: str) -> tuple[np.ndarray, np.ndarray]:
+        assert self.encoder is not None
         if prefix not in self._train_features:
             pairs = load_sharegpt4v(self.roots.data_dir, "train")
             count = min(self.options.fit_samples, len(pairs))
@@ -104,20 +120,22 @@ class GapRemoval:
             self._train_features[prefix] = images, encode_texts(self.encoder, captions, self.options)
         return self._train_features[prefix]
 
-    def _from_file(self, remover_class: type[GapRemover], parameters: dict[str, float], path: Path) -> GapRemover:
-        if safetensors_format(path) == EMBEDDINGS_FORMAT:
-            fitting = Embeddings.load(path)
+    def _from_file(
+        self, remover_class: type[GapRemover], parameters: dict[str, float], path: Path, evaluated: dict[str, Any]
+    ) -> GapRemover:
+        if path.suffix == ".npy" or safetensors_format(path) == EMBEDDINGS_FORMAT:
+            fitting = embeddings_from_npy([path]) if path.suffix == ".npy" else Embeddings.load(path)
             remover = remover_class(**parameters).fit(
                 fitting.image_features, fitting.text_features, {**fitting.metadata, "fit_on": "embeddings"}
             )
         else:
             remover = remover_class.load(path, **parameters)
         remover.provenance["file"] = str(path)
-        found = remover.provenance.get("fingerprint")
-        if found not in (None, self.encoder.fingerprint):
+        found, expected = remover.provenance.get("fingerprint"), evaluated["fingerprint"]
+        if None not in (found, expected) and found != expected:
             raise I0TError(
                 f"{path}: these means belong to model {remover.provenance.get('model')} ({found}), not to "
-                f"{self.encoder.name} ({self.encoder.fingerprint}). Fit them again with this model."
+                f"{evaluated['model']} ({expected}). Fit them again with this model."
             )
         return remover
 
@@ -125,8 +143,8 @@ class GapRemoval:
         what = embeddings.metadata if fit_on == TEST else {"dataset": "sharegpt4v", "split": "train"}
         return {
             "fit_on": fit_on,
-            "model": self.encoder.name,
-            "fingerprint": self.encoder.fingerprint,
+            "model": embeddings.metadata["model"],
+            "fingerprint": embeddings.metadata["fingerprint"],
             "dataset": what.get("dataset"),
             "split": what.get("split", "test"),
         }

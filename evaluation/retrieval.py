@@ -15,6 +15,7 @@ from i0t.cli import program
 from i0t.data.captions import LAYOUTS, caption_file, load_captions
 from i0t.embeddings import Embeddings
 from i0t.encoders.encoder import Encoder
+from i0t.errors import I0TError
 from i0t.metrics import retrieval_metrics
 from i0t.paths import Roots
 
@@ -24,6 +25,7 @@ class Retrieval(Task):
 
     name = "retrieval"
     datasets = tuple(LAYOUTS)
+    needs_data = False
     headline = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
@@ -64,9 +66,21 @@ class Retrieval(Task):
         """Recalls and ranks."""
         return retrieval_metrics(embeddings.image_features, embeddings.text_features, embeddings.image_of_text), {}
 
-    def protocol(self, options: argparse.Namespace) -> dict[str, Any]:
-        """Captions per image."""
-        return {"captions_per_image": options.captions_per_image}
+    def check(self, given: Embeddings, dataset: str, roots: Roots) -> None:
+        """Every picture with a text."""
+        bare = np.setdiff1d(np.arange(len(given.image_ids)), given.image_of_text)
+        if len(bare):
+            raise I0TError(
+                f"{', '.join(given.metadata['files'])}: {len(bare)} pictures have no text, first "
+                f"{given.image_ids[bare[0]]}. Retrieval asks each of them for its own (image_of_text)."
+            )
+
+    def protocol(self, options: argparse.Namespace, embeddings: Embeddings) -> dict[str, Any]:
+        """Captions per image: those that there are, a range where images differ."""
+        owners = embeddings.image_of_text[embeddings.image_of_text >= 0]
+        counts = np.bincount(owners, minlength=len(embeddings.image_features))
+        least, most = int(counts.min()), int(counts.max())
+        return {"captions_per_image": most if least == most else f"{least}-{most}"}
 
 
 @program

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from tabulate import tabulate
 
 from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, describe
+from evaluation.given import add_source_flags, dataset_of, model_of, read_given
 from evaluation.task import Task
 from i0t.cli import add_common_flags, device_of, roots_of, workers_of
 from i0t.embeddings import Embeddings
@@ -23,6 +24,8 @@ from i0t.gap import modality_gap
 from i0t.paths import TENSORS, Roots, last_checkpoint, say
 from i0t.records import Record
 from i0t.standardize import GapRemover
+
+Result = tuple[Record, Embeddings, GapRemover | None]
 
 EPILOG = """\
 Without arguments: the last checkpoint, on all data sets of the path files that are present.
@@ -38,11 +41,7 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--model",
-        metavar="NAME|CHECKPOINT",
-        help="a checkpoint, a spec of configs/models, or ARCH/TAG of open_clip (default: the last checkpoint)",
-    )
+    add_source_flags(parser)
     parser.add_argument(
         "--dataset",
         action="append",
@@ -60,19 +59,10 @@ def run_task(task: Task, argv: Sequence[str] | None) -> int:
     """Evaluate as the command line says; returns the exit status."""
     options = parse(task, argv)
     folder = ensure_folder(options.output)  # before hours of encoding, not after
-    roots = roots_of(options)
-    datasets = options.dataset or [name for name in task.datasets if task.is_present(name, roots)]
-    if not datasets:
-        folders = ", ".join(str(folder) for folder in (roots.main, roots.sub) if folder)
-        raise I0TError(f"none of {', '.join(task.datasets)} is present in {folders}. See the README for the layout.")
     options.workers = workers_of(options)
-    torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
-    encoder = load_encoder(options.model or last_checkpoint(roots), device_of(options))
-    gap_removal = GapRemoval(encoder, roots, options)
+    results = _of_embeddings(task, options) if options.embeddings else _of_model(task, options)
     records, paths = [], []
-    for dataset in datasets:
-        say(f"{task.name}: {dataset} with {encoder.name}")
-        record, embeddings, remover = evaluate(task, encoder, dataset, roots, options, gap_removal)
+    for record, embeddings, remover in results:
         paths.append(save(folder, record, embeddings, remover))
         records.append(record)
     print(results_table(task, records))
@@ -80,31 +70,59 @@ def run_task(task: Task, argv: Sequence[str] | None) -> int:
     return 0
 
 
+def _of_model(task: Task, options: argparse.Namespace) -> Iterator[Result]:
+    """Evaluate a model on every data set asked for or present."""
+    roots = roots_of(options)
+    datasets = options.dataset or [name for name in task.datasets if task.is_present(name, roots)]
+    if not datasets:
+        folders = ", ".join(str(folder) for folder in (roots.main, roots.sub) if folder)
+        raise I0TError(f"none of {', '.join(task.datasets)} is present in {folders}. See the README for the layout.")
+    torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
+    encoder = load_encoder(options.model or last_checkpoint(roots), device_of(options), roots)
+    gap_removal = GapRemoval(encoder, roots, options)
+    for dataset in datasets:
+        say(f"{task.name}: {dataset} with {encoder.name}")
+        yield evaluate(task, encoder, dataset, roots, options, gap_removal)
+
+
+def _of_embeddings(task: Task, options: argparse.Namespace) -> Iterator[Result]:
+    """Evaluate what another program encoded."""
+    given = read_given(options.embeddings)
+    dataset = dataset_of(given, task, options)
+    # Retrieval needs nothing but the file, so it neither looks for data nor makes the sample.
+    roots = roots_of(options) if task.needs_data else Roots(None, None)
+    task.check(given, dataset, roots)
+    given.metadata["dataset"] = dataset
+    say(f"{task.name}: {dataset} from {', '.join(options.embeddings)}")
+    yield evaluate(task, None, dataset, roots, options, GapRemoval(None, roots, options), given)
+
+
 def evaluate(
     task: Task,
-    encoder: Encoder,
+    encoder: Encoder | None,
     dataset: str,
     roots: Roots,
     options: argparse.Namespace,
     gap_removal: GapRemoval,
     embeddings: Embeddings | None = None,
-) -> tuple[Record, Embeddings, GapRemover | None]:
+) -> Result:
     """Evaluate one data set.
 
     Args:
         task: what to measure.
-        encoder: the model.
+        encoder: the model; None for embeddings of another program.
         dataset: its name.
         roots: data folders.
         options: all flags.
         gap_removal: makes the remover.
-        embeddings: from an earlier call with the same model and data set, to not encode again.
+        embeddings: of this data set, to not encode: from an earlier call with the same model, or given.
 
     Returns:
         The record, the embeddings as encoded, and the remover used.
     """
     started = time.perf_counter()
     if embeddings is None:
+        assert encoder is not None
         embeddings = task.embed(encoder, dataset, roots, options)
         embeddings.metadata.update(_metadata(task, encoder, dataset))
     remover = gap_removal.remover(embeddings, task.prefix(options))
@@ -118,8 +136,8 @@ def evaluate(
         metrics=metrics,
         gap=gap,
         gap_before=gap_before,
-        protocol={**task.protocol(options), **describe(remover, embeddings.metadata)},
-        config={"model": _model(encoder), "flags": vars(options)},
+        protocol={**task.protocol(options, embeddings), **describe(remover, embeddings.metadata)},
+        config={"model": model_of(embeddings) if encoder is None else _model(encoder), "flags": vars(options)},
         data={**_data(embeddings, roots), **counts},
         seconds=round(time.perf_counter() - started, 3),
     )
@@ -165,6 +183,7 @@ def _model(encoder: Encoder) -> dict[str, Any]:
         "fingerprint": encoder.fingerprint,
         "architecture": encoder.architecture,
         "heads": encoder.heads.kind if encoder.heads else None,
+        "source": encoder.source,
         "training": encoder.training_summary,
     }
 
@@ -189,8 +208,14 @@ def _data(embeddings: Embeddings, roots: Roots) -> dict[str, Any]:
         "texts": len(embeddings.text_features),
         "source": embeddings.metadata["source"],
         "built_in_sample": roots.is_sample,
-        "sha256": list_sha256([*embeddings.image_ids, *embeddings.texts]),
+        "sha256": list_sha256(_items(embeddings)),
         "truncated_texts": embeddings.metadata["truncated_texts"],
         "unreadable_pictures": len(unreadable),
         "unreadable": unreadable[:10],
     }
+
+
+def _items(embeddings: Embeddings) -> list[str]:
+    """What tells these data from others; where the model is unknown, the features themselves as well."""
+    features = embeddings.metadata.get("features_sha256")
+    return [*embeddings.image_ids, *embeddings.texts, *([features] if features else [])]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from i0t.embeddings import Embeddings
 from i0t.encoders.encoder import Encoder
+from i0t.errors import I0TError
 from i0t.paths import Roots
 
 
@@ -21,11 +23,13 @@ class Task(ABC):
         name: retrieval, classification or correlation.
         datasets: names for `--dataset`.
         headline: metrics of the printed table.
+        needs_data: whether embeddings cannot be measured without the files of their data set.
     """
 
     name: ClassVar[str]
     datasets: ClassVar[tuple[str, ...]]
     headline: ClassVar[tuple[str, ...]]
+    needs_data: ClassVar[bool] = True
 
     @abstractmethod
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
@@ -46,7 +50,15 @@ class Task(ABC):
         """(metrics, counts of what was used and dropped) of embeddings, after any gap removal."""
 
     @abstractmethod
-    def protocol(self, options: argparse.Namespace) -> dict[str, Any]:
+    def check(self, given: Embeddings, dataset: str, roots: Roots) -> None:
+        """Refuse embeddings of another program (`--embeddings`) that are not of this data set.
+
+        Raises:
+            I0TError: what is missing or does not agree.
+        """
+
+    @abstractmethod
+    def protocol(self, options: argparse.Namespace, embeddings: Embeddings) -> dict[str, Any]:
         """What two results must share to be comparable."""
 
     def prefix(self, options: argparse.Namespace) -> str:
@@ -68,3 +80,18 @@ def encode_images(encoder: Encoder, images: Any, options: argparse.Namespace) ->
 def encode_texts(encoder: Encoder, texts: list[str], options: argparse.Namespace) -> Any:
     """(M, D) float32 array."""
     return encoder.encode_texts(texts, batch_size=options.batch_size, progress=True).numpy()
+
+
+def require_pictures(given: Embeddings, names: Collection[str], dataset: str) -> None:
+    """Refuse given embeddings that lack pictures of a data set, other than those noted as unreadable.
+
+    Raises:
+        I0TError: how many are missing, and the first of them.
+    """
+    present = set(given.image_ids)
+    missing = [name for name in names if name not in present]
+    if len(missing) > len(given.metadata["unreadable"]):
+        raise I0TError(
+            f"{', '.join(given.metadata['files'])}: {len(missing)} of the {len(names)} pictures of {dataset} are "
+            f"missing, first {missing[0]}. image_ids must name them as the data set does."
+        )

@@ -93,6 +93,15 @@ def resolve_roots(data_dir: str | None = None, data_dir_sub: str | None = None) 
     return Roots(main, sub) if main or sub else _sample_roots()
 
 
+def configured_data_dir() -> Path | None:
+    """`<data_dir>` that `configs/root.txt` names, None if it names none; the sample is not made.
+
+    Raises:
+        I0TError: the path does not exist.
+    """
+    return _existing(*read_path_file("root.txt"))
+
+
 def _existing(value: str | None, place: str) -> Path | None:
     if not value:
         return None

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -18,7 +19,17 @@ from typing import Any
 from i0t.files import write_json
 from i0t.paths import REPO
 
-PACKAGES = ("i0t", "torch", "torchvision", "open_clip_torch", "numpy", "scipy", "scikit-learn", "safetensors")
+PACKAGES = (
+    "i0t",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "transformers",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "safetensors",
+)
 
 
 @dataclass
@@ -54,7 +65,7 @@ class Record:
     def stem(self) -> str:
         """File name without suffix: readable, and different whenever the configuration is."""
         remover, model = self.protocol["remove_gap"], str(self.config["model"]["name"])
-        model = Path(model).stem if model.endswith(".safetensors") else model.replace("/", "-")
+        model = Path(model).stem if model.endswith(".safetensors") else re.sub(r"[^\w.+-]+", "-", model)[:100]
         content = json.dumps([self.protocol, self.config["model"]["fingerprint"], self.data["sha256"]], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:8]
         return f"{self.task}-{self.dataset}-{model}-{remover}-{digest}"

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from i0t.errors import I0TError
-from i0t.paths import configs_folder
+from i0t.paths import Roots, configs_folder
 
 if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
 
+CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth")
 
-def load_encoder(name: str | Path, device: str = "cpu") -> Encoder:
+
+def load_encoder(name: str | Path, device: str = "cpu", roots: Roots | None = None) -> Encoder:
     """Load a model.
 
     Args:
-        name: a checkpoint file; or the name of a spec, `configs/models/NAME.yaml`; or ARCH/TAG of
-            open_clip, e.g. "ViT-B-32-quickgelu/openai" ("ViT-B-32/random" for untrained weights).
+        name: a checkpoint file; or the name of a spec, `configs/models/NAME.yaml`, with changed
+            arguments if any, NAME:KEY=VALUE; or ARCH/TAG of open_clip, e.g.
+            "ViT-B-32-quickgelu/openai" ("ViT-B-32/random" for untrained weights).
         device: "cpu", "cuda", "cuda:1", ...
+        roots: where the files of specs lie; `configs/root.txt` by default.
 
     Returns:
         An `Encoder` in eval mode.
@@ -32,14 +34,15 @@ def load_encoder(name: str | Path, device: str = "cpu") -> Encoder:
         >>> load_encoder("tiny").embed_dim
         128
     """
+    from i0t.encoders.spec import known_models, load_spec, spec_file
+
     text = str(name)
-    spec = configs_folder() / "models" / f"{text}.yaml"
-    if Path(text).is_file() or Path(text).suffix in (".safetensors", ".pt", ".pth"):
+    if spec_file(text).is_file() and not Path(text).is_file():
+        encoder = load_spec(text, roots)
+    elif Path(text).is_file() or Path(text).suffix in CHECKPOINT_SUFFIXES:
         from i0t.encoders.checkpoint import load_checkpoint
 
         encoder = load_checkpoint(text)
-    elif spec.is_file():
-        encoder = _from_spec(spec)
     elif "/" in text:
         from i0t.encoders.openclip import load_pretrained
 
@@ -48,26 +51,7 @@ def load_encoder(name: str | Path, device: str = "cpu") -> Encoder:
     else:
         known = ", ".join(known_models()) or "none"
         raise I0TError(
-            f"{text}: no such model. Give a checkpoint file, a spec of {spec.parent} (there are: {known}), "
-            "or ARCH/TAG of open_clip."
+            f"{text}: no such model. Give a checkpoint file, a spec of {configs_folder() / 'models'} (there are: "
+            f"{known}), or ARCH/TAG of open_clip."
         )
     return encoder.to(device).eval()
-
-
-def known_models() -> list[str]:
-    """Names of the model specs under `configs/models`."""
-    return sorted(path.stem for path in (configs_folder() / "models").glob("*.yaml"))
-
-
-def _from_spec(path: Path) -> Any:
-    """A spec names its loader by dotted path, so that `i0t` never imports `baselines`."""
-    import yaml
-
-    try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-        module, _, function = spec.pop("loader").partition(":")
-        loader = getattr(import_module(module), function)
-        inspect.signature(loader).bind(**spec, name=path.stem)
-    except (AttributeError, KeyError, ImportError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise I0TError(f"{path}: not a model spec: {error!r}. See configs/models/tiny.yaml.") from None
-    return loader(**spec, name=path.stem)

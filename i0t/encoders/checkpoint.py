@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.openclip import build_encoder
+from i0t.encoders.spec import known_models
 from i0t.errors import I0TError
 from i0t.files import atomic_path
 
@@ -77,8 +78,10 @@ def _unreadable(path: Path, error: Exception) -> str:
     with path.open("rb") as stream:
         start = stream.read(2)
     if start == b"PK" or start[:1] == b"\x80":  # zip (torch.save) or a bare pickle of any binary protocol
+        specs = ", ".join(known_models("file"))
         return (
             f"{path}: a pickle or torch.save file, not an i0t checkpoint (safetensors). Pickles can run code and are "
-            "not opened here; train with scripts/train.sh, or name a model spec under configs/models."
+            f"not opened here; train with scripts/train.sh, or, if it is a rival's published file, name its kind: "
+            f"--model KIND:file={path}, one of {specs} (of such a file only tensors are read)."
         )
     return f"{path}: truncated or not a checkpoint ({error}). Train again, or copy the file again."

@@ -1,6 +1,7 @@
 """`Encoder`: one contract for every CLIP-like model, and the loops that encode many items.
 
-Shapes: B batch, N images, M texts, L tokens, D embedding dimensions.
+Shapes: B batch, N images, M texts, L tokens, D embedding dimensions; Q vectors an image of models with
+several (BLIP-2's queries), which have (B, Q, D) wherever image features (B, D) are named.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class EncodingReport:
     Attributes:
         unreadable: error messages of skipped pictures.
         kept: rows of the sources that were encoded.
-        truncated: distinct texts cut to the context length (the end token is kept).
+        truncated: distinct texts that were cut, mostly to the context length (the end token is kept).
     """
 
     unreadable: list[str] = field(default_factory=list)
@@ -40,13 +41,18 @@ class EncodingReport:
 
 
 class Encoder(nn.Module):
-    """A CLIP-family model with its preprocessing, tokenizer and optional normalisation heads.
+    """A CLIP-like model with its preprocessing, tokenizer and optional normalisation heads.
 
     Args:
-        model: an `open_clip.CLIP`-like module with `encode_image`, `encode_text`, `logit_scale`.
+        model: a module in the manner of `open_clip.CLIP`: `encode_image` of pixels gives (B, D) or
+            (B, Q, D), `encode_text` of token ids gives (B, D), not normalised; `context_length`;
+            `logit_scale`, None where the weights came without one.
         preprocess: PIL image to (3, H, W) pixels.
-        tokenize: list of str to (B, L) token ids, cut to the context keeping the end token.
-        architecture: what rebuilds `model`; see `i0t.encoders.openclip`.
+        tokenize: list of str to (B, L) token ids, cut to the context keeping the end token and padded
+            with 0 to the context or to the longest. `model` knows padding by its 0. If it has
+            `is_cut(text)`, that says whether a text was too long.
+        architecture: {"model": {"embed_dim": D, ...}, ...}, which also rebuilds `model` if that is an
+            open_clip model; see `i0t.encoders.openclip`.
         heads: normalisation heads, e.g. of I0T_async.
         name: what the user called it.
     """
@@ -67,6 +73,7 @@ class Encoder(nn.Module):
         self.report = EncodingReport()
         self._fingerprint: tuple[list[tuple[int, int]], str] | None = None
         self.training_summary: dict[str, Any] = {}  # filled by training and by loading a checkpoint
+        self.source: dict[str, Any] = {}  # filled by a spec: its name, files and arguments
 
     @property
     def is_small(self) -> bool:
@@ -85,7 +92,13 @@ class Encoder(nn.Module):
 
     @property
     def logit_scale(self) -> torch.Tensor:
-        """Exp of the learned log temperature, a scalar."""
+        """Exp of the learned log temperature, a scalar.
+
+        Raises:
+            I0TError: the weights came without one.
+        """
+        if self.model.logit_scale is None:
+            raise I0TError(f"{self.name}: its weights hold no temperature.")
         return self.model.logit_scale.exp()
 
     @property
@@ -142,7 +155,7 @@ class Encoder(nn.Module):
             progress: show a bar.
 
         Returns:
-            (N, D) float32 on the CPU, L2-normalised.
+            (N, D) or (N, Q, D) float32 on the CPU, L2-normalised.
 
         Raises:
             I0TError: a picture cannot be read, or none is left.
@@ -188,7 +201,7 @@ class Encoder(nn.Module):
             raise I0TError("no text to encode.")
         self.eval()
         distinct = list(dict.fromkeys(texts))
-        tokens = torch.cat([self.tokenize(distinct[i : i + 4096]) for i in range(0, len(distinct), 4096)])
+        tokens = _stack_padded([self.tokenize(distinct[i : i + 4096]) for i in range(0, len(distinct), 4096)])
         self.report.truncated = self._count_truncated(distinct, tokens)
         # Texts of like length share a batch, which is then cut to its longest.
         order = token_lengths(tokens).argsort(stable=True)
@@ -201,6 +214,9 @@ class Encoder(nn.Module):
         return features[[position[text] for text in texts]]
 
     def _count_truncated(self, texts: list[str], tokens: torch.Tensor) -> int:
+        is_cut = getattr(self.tokenize, "is_cut", None)
+        if is_cut is not None:
+            return sum(map(is_cut, texts))
         full = (tokens[:, -1] != 0).nonzero().flatten().tolist()
         encode = getattr(self.tokenize, "encode", None)
         if encode is None:
@@ -216,8 +232,18 @@ def autocast(device: torch.device) -> AbstractContextManager:
 
 
 def token_lengths(tokens: torch.Tensor) -> torch.Tensor:
-    """(B,) number of ids up to and including the end token, which is the largest id of its row."""
-    return tokens.argmax(dim=1) + 1
+    """(B,) number of ids without the padding, which is the zeros at the end of each row of (B, L).
+
+    A 0 within a text (CLIP's "!") does not end it.
+    """
+    filled = tokens != 0
+    return torch.where(filled.any(dim=1), tokens.shape[1] - filled.flip(1).int().argmax(dim=1), 0)
+
+
+def _stack_padded(chunks: list[torch.Tensor]) -> torch.Tensor:
+    """One (M, L) array of token ids from chunks that may be padded to different lengths."""
+    length = max(chunk.shape[1] for chunk in chunks)
+    return torch.cat([F.pad(chunk, (0, length - chunk.shape[1])) for chunk in chunks])
 
 
 def _encode_cut_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Caption scores: CLIP-S, PAC-S and I0T-S, each with and without references (paper App. D).
 
-Shapes: R rated (image, candidate) pairs, D embedding dimensions.
+Shapes: R rated (image, candidate) pairs, Q vectors an image (BLIP-2 queries), D embedding dimensions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CaptionScore:
         """W * cos, or w * max(cos, 0).
 
         Args:
-            image_features: (R, D), L2-normalised.
+            image_features: (R, D), L2-normalised; or (R, Q, D), whose best cosine counts.
             candidate_features: (R, D), L2-normalised.
 
         Returns:
@@ -43,7 +43,9 @@ class CaptionScore:
             >>> float(SCORES["pac_s"].reference_free(image, text)[0])
             1.2
         """
-        cosines = np.einsum("rd,rd->r", image_features, candidate_features)
+        cosines = np.einsum("r...d,rd->r...", image_features, candidate_features)
+        if cosines.ndim == 2:  # (R, Q)
+            cosines = cosines.max(axis=1)
         return self.w * (np.maximum(cosines, 0) if self.clip else cosines)
 
     def with_references(self, scores: np.ndarray, best_reference_cosines: np.ndarray) -> np.ndarray:

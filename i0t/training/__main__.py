@@ -74,7 +74,7 @@ def build_trainer(arguments: argparse.Namespace, roots: Roots) -> Trainer:
     base = arguments.base or recipe.base
     base = str(last_checkpoint(roots) if base == LAST else base)
     torch.manual_seed(recipe.seed)  # before the base, whose weights may be random
-    encoder = load_encoder(base)
+    encoder = load_encoder(base, roots=roots)
     recipe = load_recipe(arguments.recipe, arguments.overrides, encoder.is_small, **flags, base=base)
     train_pairs = load_sharegpt4v(roots.data_dir, "train", recipe.subset)
     validation_pairs = load_sharegpt4v(roots.data_dir, "validation", recipe.subset)

@@ -1,0 +1,103 @@
+"""Each rival's parameter names, turned into OpenAI's: state dict in, state dict out.
+
+Shapes: L tokens, W width of the text tower.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+
+from baselines.state_dicts import StateDict, below, need
+from i0t.encoders.positions import KEPT_ROWS
+from i0t.errors import I0TError
+
+# OpenAI's own archives record these three beside the weights.
+RECORDED_SIZES = ("input_resolution", "context_length", "vocab_size")
+HEAD_NAMES = {"image": "bn_final_image.", "text": "bn_final_text."}
+
+# What OpenAI's loader converts to fp16: convolutions, linear and attention layers and the projections, not
+# embeddings and norms.
+_ROUNDED = re.compile(
+    r"(^|\.)(proj|text_projection|in_proj_weight|in_proj_bias|conv\d\.weight|downsample\.0\.weight"
+    r"|(out_proj|c_fc|c_proj|q_proj|k_proj|v_proj)\.(weight|bias))$"
+)
+
+
+def from_openai(state: StateDict) -> StateDict:
+    """CLIP, PAC-S, CyCLIP: their names already. The sizes that OpenAI's archives record are dropped.
+
+    Raises:
+        I0TError: a recorded size contradicts the shapes.
+    """
+    implied = {
+        "context_length": len(need(state, "positional_embedding")),
+        "vocab_size": len(need(state, "token_embedding.weight")),
+    }
+    for key, size in implied.items():
+        if key in state and int(state[key]) != size:
+            raise I0TError(f"{key} is recorded as {int(state[key])}, but the shapes say {size}.")
+    return {key: value for key, value in state.items() if key not in RECORDED_SIZES}
+
+
+def from_longclip(state: StateDict) -> StateDict:
+    """Long-CLIP and the first public I0T: two tables of text positions become one.
+
+    The frozen table gives the first 20 rows, the trained one (`_res`) all others.
+
+    Raises:
+        I0TError: the trained table is missing or has another shape.
+    """
+    state = from_openai(state)
+    frozen, trained = state["positional_embedding"], need(state, "positional_embedding_res")  # (L, W) each
+    if trained.shape != frozen.shape:
+        raise I0TError(f"positional_embedding_res is {tuple(trained.shape)}, expected {tuple(frozen.shape)}.")
+    del state["positional_embedding_res"]
+    state["positional_embedding"] = torch.cat([frozen[:KEPT_ROWS], trained[KEPT_ROWS:]])
+    return state
+
+
+def from_cloob(state: StateDict) -> StateDict:
+    """CLOOB: its text tower, `transformer`, itself holds a `transformer`; log(1 / tau) is the logit scale.
+
+    The scale of the Hopfield retrieval acts on the loss alone and is dropped.
+    """
+    lifted = {key.removeprefix("transformer."): value for key, value in state.items()}
+    lifted.pop("logit_scale_hopfield", None)
+    lifted["logit_scale"] = need(lifted, "logit_inv_tau")
+    del lifted["logit_inv_tau"]
+    return lifted
+
+
+LAYOUTS: Mapping[str, Callable[[StateDict], StateDict]] = {
+    "openai": from_openai,
+    "longclip": from_longclip,
+    "cloob": from_cloob,
+}
+
+
+def split_heads(state: StateDict) -> tuple[StateDict, StateDict]:
+    """Take I0T's BatchNorm heads out; their keys alone tell whether there are any.
+
+    Returns:
+        The rest, and the heads named as in `NormHeads` (empty if there are none).
+    """
+    prefixes = tuple(HEAD_NAMES.values())
+    rest = {key: value for key, value in state.items() if not key.startswith(prefixes)}
+    heads = {
+        f"{modality}.{key}": value
+        for modality, prefix in HEAD_NAMES.items()
+        for key, value in below(state, prefix).items()
+    }
+    return rest, heads
+
+
+def rounded_like_openai(state: StateDict) -> StateDict:
+    """Round weights to fp16 and back, as the loaders of OpenAI and Long-CLIP do on their way to fp32.
+
+    Args:
+        state: with OpenAI's names.
+    """
+    return {key: value.half().to(value.dtype) if _ROUNDED.search(key) else value for key, value in state.items()}

@@ -1,0 +1,31 @@
+"""Models of the Hugging Face hub through transformers: only when a spec names one, and filled wholly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from i0t.errors import I0TError
+
+
+def from_hub(model_class: type, name: str) -> Any:
+    """A transformers model in float32, downloaded on first use.
+
+    Args:
+        model_class: with `from_pretrained`.
+        name: of the hub, or a folder written by `save_pretrained`.
+
+    Raises:
+        I0TError: it can be neither found in the cache nor downloaded, or leaves a parameter unfilled.
+    """
+    try:
+        model, info = model_class.from_pretrained(name, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise I0TError(
+            f"{name}: can be neither found in the cache of the Hugging Face hub nor downloaded "
+            f"({str(error).splitlines()[0][:160]}). Connect once, or use the authors' own file."
+        ) from None
+    strange = [key for key in info["unexpected_keys"] if not key.endswith("position_ids")]
+    for what, keys in (("missing", info["missing_keys"]), ("left over", strange)):
+        if keys:
+            raise I0TError(f"{name}: not a {model_class.__name__}. Keys {what}: {', '.join(sorted(keys)[:20])}")
+    return model.float().eval()

@@ -1,0 +1,148 @@
+"""Model specs: `configs/models/NAME.yaml` names a loader by dotted path, its arguments and its files.
+
+    loader: baselines.clip_family:load
+    layout: longclip
+    file:                     # a mapping with `path` is a file of <data_dir>, looked for before loading
+      path: longclip-B-32.pt
+      published: https://huggingface.co/BeichenZhang/LongCLIP-B-32
+      size: 0.6 GB
+
+The loader is called with these arguments (files as paths) and `name`, and returns an `Encoder`. That is
+how `i0t` loads models of `baselines` without importing it. On the command line an argument can be
+changed: `--model longclip:round_fp16=true`, `--model longclip:file=/elsewhere/longclip-B-32.pt`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from i0t.errors import I0TError
+from i0t.paths import Roots, configs_folder, configured_data_dir
+
+if TYPE_CHECKING:
+    from i0t.encoders.encoder import Encoder
+
+EXAMPLE = "configs/models/tiny.yaml"
+FILE_KEYS = {"path", "published", "size", "hub"}
+
+
+def known_models(argument: str | None = None) -> list[str]:
+    """Names of the model specs under `configs/models`; with `argument`, of those that take it."""
+    folder = configs_folder() / "models"
+    names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return [name for name in names if argument is None or argument in _read(spec_file(name))]
+
+
+def spec_file(name: str) -> Path:
+    """Where the spec of a name would lie, whatever arguments stand behind the name."""
+    return configs_folder() / "models" / f"{name.partition(':')[0]}.yaml"
+
+
+def load_spec(name: str, roots: Roots | None = None) -> Encoder:
+    """Load the model of a spec.
+
+    Args:
+        name: NAME, or NAME:KEY=VALUE,KEY=VALUE to change arguments of the spec.
+        roots: where the files lie; `configs/root.txt` by default.
+
+    Returns:
+        An `Encoder` whose `source` says which spec, files and arguments made it.
+
+    Raises:
+        I0TError: the spec is malformed, or a file it needs is not there: which, how large, and where
+            its authors publish it.
+    """
+    path, base = spec_file(name), name.partition(":")[0]
+    spec = _read(path)
+    for key, value in _changes(name).items():
+        spec[key] = _changed(spec.get(key), value)
+    loader = _loader(path, spec.pop("loader", None))
+    try:
+        inspect.signature(loader).bind(**spec, name=name)
+    except TypeError as error:
+        raise I0TError(f"{path} (--model {name}): its loader {error}. See {EXAMPLE}.") from None
+    arguments = {key: _resolved(base, key, value, roots) for key, value in spec.items()}
+    try:
+        encoder = loader(**arguments, name=name)
+    except (KeyError, TypeError, AssertionError) as error:  # values that its loader did not expect
+        raise I0TError(f"{path} (--model {name}): its values do not suit its loader: {error!r}.") from error
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()}
+    plain.pop("architecture", None)  # a record has it anyway
+    encoder.source = {"spec": base, **plain}
+    return encoder
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise I0TError(f"{path}: not a model spec: {error}. See {EXAMPLE}.") from None
+    if not isinstance(spec, dict):
+        raise I0TError(f"{path}: not a model spec, but {type(spec).__name__}. See {EXAMPLE}.")
+    return spec
+
+
+def _changes(name: str) -> dict[str, Any]:
+    """KEY=VALUE pairs behind the colon of a name; values are read as YAML."""
+    base, _, text = name.partition(":")
+    changes = {}
+    for item in re.split(r",(?=\w+=)", text) if text else []:
+        key, equals, value = item.partition("=")
+        if not equals or not key.isidentifier():
+            raise I0TError(f"--model {name}: {item!r} is not KEY=VALUE. Write {base}:KEY=VALUE,KEY=VALUE.")
+        changes[key] = yaml.safe_load(value)
+    return changes
+
+
+def _changed(old: Any, new: Any) -> Any:
+    """A file named by hand keeps what the spec says of where to get it, and may lie anywhere."""
+    if isinstance(new, str) and (_is_file(old) or old is None):
+        path = Path(new).expanduser()
+        new = str(path.absolute()) if path.is_file() else new
+        return {**old, "path": new, "hub": None} if old else new  # a file meant is a file needed
+    return new
+
+
+def _loader(path: Path, dotted: Any) -> Callable[..., Encoder]:
+    module, _, function = str(dotted).partition(":")
+    try:
+        return getattr(import_module(module), function)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise I0TError(f"{path}: cannot import its loader {dotted!r} ({error}). See {EXAMPLE}.") from None
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, dict) and "path" in value and value.keys() <= FILE_KEYS
+
+
+def _resolved(name: str, key: str, value: Any, roots: Roots | None) -> Any:
+    """A file of <data_dir> as a path, or the hub's name for it if it is not there; other values as they are."""
+    if not _is_file(value):
+        return value
+    given = Path(value["path"]).expanduser()
+    data_dir = _data_dir(roots)
+    path = given if data_dir is None else data_dir / given  # an absolute path stays itself
+    if path.is_file() and path.is_absolute():
+        return path
+    if value.get("hub"):
+        return value["hub"]
+    place = path if path.is_absolute() else f"<data_dir>/{given}"
+    root = "" if path.is_absolute() else f" and write <data_dir> into {configs_folder() / 'root.txt'}"
+    raise I0TError(
+        f"{name}: no file {place} (about {value.get('size', 'unknown size')}). Its authors publish it at "
+        f"{value.get('published', 'a place the spec does not tell')}. Put it there{root}, or say where it is: "
+        f"--model {name}:{key}=PATH."
+    )
+
+
+def _data_dir(roots: Roots | None) -> Path | None:
+    if roots is None:
+        return configured_data_dir()
+    return None if roots.is_sample else roots.main
