@@ -36,7 +36,8 @@ def read_state_dict(path: str | Path, entry: str | None = None) -> StateDict:
     """The flat state dict of a checkpoint file, without running code from it.
 
     Args:
-        path: written by `torch.save`, or by `torch.jit.save` as OpenAI's own models are.
+        path: written by `torch.save`, or by `torch.jit.save` as OpenAI's own models are (such an archive
+            holds no Python code).
         entry: the key it lies under where the file holds more; a file without that key is flat.
 
     Returns:
