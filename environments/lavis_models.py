@@ -1,0 +1,172 @@
+"""LAVIS' BLIP and BLIP-2 as i0t encoders, from local files or with LAVIS' own download.
+
+Source: salesforce/LAVIS 1.0.2, `load_model_and_preprocess`, `blip_feature_extractor`, `blip2_qformer`; its code does
+everything but the reading of what it would download.
+
+Shapes: M texts, B batch, Q = 32 vectors an image (BLIP-2's queries), D = 256 dimensions.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from i0t.encoders.encoder import Encoder
+from i0t.errors import I0TError
+from i0t.paths import say
+
+MODELS = {  # LAVIS' name and kind, and its file under <data_dir>
+    "blip": ("blip_feature_extractor", "base", "blip/model_base_capfilt_large.pth"),
+    "blip2": ("blip2_feature_extractor", "pretrain", "blip2/blip2_pretrained.pth"),
+    "blip2coco": ("blip2_feature_extractor", "coco", "blip2/blip2_finetune_coco.pth"),
+}
+EVA = "blip2/eva_vit_g.pth"  # the vision tower, which blip2_pretrained.pth lacks
+VOCABULARY = "bert-base-uncased/vocab.txt"
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """What LAVIS would download.
+
+    Attributes:
+        checkpoint: {"model": state dict}, as LAVIS publishes it.
+        vision: EVA-CLIP's tower, for a BLIP-2 checkpoint without one.
+        vocabulary: vocab.txt of bert-base-uncased.
+    """
+
+    checkpoint: Path
+    vision: Path | None
+    vocabulary: Path | None
+
+
+class LavisEncoder(Encoder):
+    """LAVIS' feature extractor behind i0t's contract of encoders.
+
+    Args:
+        name: for records.
+        model: has LAVIS' `extract_features`.
+        preprocess: LAVIS' image processor.
+        clean: LAVIS' caption processor: lower case, without punctuation, at most 50 words.
+    """
+
+    def __init__(self, name: str, model: torch.nn.Module, preprocess: Callable, clean: Callable[[str], str]) -> None:
+        architecture = {"family": "LAVIS", "model": {"embed_dim": model.vision_proj.out_features}}
+        super().__init__(model, preprocess, model.tokenizer, architecture, name=name)
+        self.clean = clean
+
+    def features_of_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) to unit features: of [CLS], (B, D), or of BLIP-2's queries, (B, Q, D)."""
+        with torch.autocast(self.device.type, enabled=False):  # LAVIS itself chooses the precision
+            features = self.model.extract_features({"image": pixels}, mode="image").image_embeds_proj
+        return features if hasattr(self.model, "query_tokens") else features[:, 0]
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 32, progress: bool = False) -> torch.Tensor:
+        """Unit features of [CLS], (M, D) on the CPU; each distinct text once, `report.truncated` counts those cut."""
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))  # texts of like length share a batch
+        uncut = type(self.clean)(max_words=sys.maxsize)
+        self.report.truncated = sum(uncut(text) != self.clean(text) for text in distinct)
+        features: dict[str, torch.Tensor] = {}
+        for start in range(0, len(distinct), batch_size):
+            batch = distinct[start : start + batch_size]
+            captions = {"text_input": [self.clean(text) for text in batch]}
+            rows = self.model.extract_features(captions, mode="text").text_embeds_proj[:, 0].float().cpu()
+            features.update(zip(batch, rows, strict=True))
+        return torch.stack([features[text] for text in texts])
+
+
+def load_lavis(name: str, files: LocalFiles | None, device: str = "cpu") -> LavisEncoder:
+    """A model of `MODELS`, from local files, or if there are none with LAVIS' own download.
+
+    Raises:
+        I0TError: LAVIS is not installed, weights cannot be had, or a file does not hold them all.
+    """
+    try:
+        from lavis.common.registry import registry
+        from lavis.models import load_preprocess
+        from omegaconf import OmegaConf
+    except ImportError as error:
+        raise I0TError(f"{sys.executable}: no LAVIS ({error}). Run scripts/setup_lavis.sh first.") from None
+    architecture, kind, _ = MODELS[name]
+    model_class = registry.get_model_class(architecture)
+    config = OmegaConf.load(model_class.default_config_path(kind))
+    model = _downloaded(model_class, name) if files is None else _from_files(model_class, config.model, files)
+    images, texts = load_preprocess(config.preprocess)
+    model = (model.float() if device == "cpu" else model).to(device)  # as LAVIS' load_model_and_preprocess
+    return LavisEncoder(f"lavis-{name}", model, images["eval"], texts["eval"]).eval()
+
+
+def _downloaded(model_class: Any, name: str) -> torch.nn.Module:
+    architecture, kind, _ = MODELS[name]
+    say(f"Weights: LAVIS' {architecture}/{kind}, which LAVIS downloads on first use.")
+    try:
+        return model_class.from_pretrained(model_type=kind)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise I0TError(
+            f"LAVIS' {architecture}/{kind} cannot be downloaded ({_first_line(error)}). Connect once, or give its "
+            "files with --checkpoint, --vocabulary and, for blip2, --vision-checkpoint; see docs/lavis.md."
+        ) from None
+
+
+def _from_files(model_class: Any, config: Any, files: LocalFiles) -> torch.nn.Module:
+    """Build and load with LAVIS' code, and see that no tensor keeps its random start, which LAVIS would not tell."""
+    if files.vocabulary is None:
+        raise I0TError(f"no BERT vocabulary: put one at <data_dir>/{VOCABULARY}, or give --vocabulary FILE.")
+    has_tower = any(key.startswith("visual_encoder.") for key in _read(files.checkpoint, "model"))
+    if not has_tower and files.vision is None:
+        raise I0TError(
+            f"{files.checkpoint}: no vision tower in it; BLIP-2's pretrained file goes with eva_vit_g.pth. Put that at "
+            f"<data_dir>/{EVA}, or give --vision-checkpoint FILE."
+        )
+    model = _built(model_class, config, None if has_tower else files.vision, files.vocabulary)
+    try:
+        missing = set(model.load_from_pretrained(str(files.checkpoint)).missing_keys)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise I0TError(f"{files.checkpoint}: not this model's checkpoint ({_first_line(error)}).") from None
+    if not has_tower:
+        missing -= {f"visual_encoder.{key}" for key in _read(files.vision)}
+    if missing := sorted(key for key in missing if not key.endswith("position_ids")):
+        raise I0TError(f"{files.checkpoint}: {len(missing)} tensors are missing or of other shapes: {missing[:3]} ...")
+    return model
+
+
+def _built(model_class: Any, config: Any, vision: Path | None, vocabulary: Path) -> torch.nn.Module:
+    """The model before its checkpoint, with local files for all that LAVIS would download here."""
+    from lavis.models import eva_vit
+    from lavis.models.blip2_models import blip2
+    from transformers import BertTokenizer
+
+    config.pretrained = None
+    with ExitStack() as stack:
+        if vision is None:  # LAVIS reads EVA's file also where the checkpoint replaces all of it
+            vision = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "empty.pth"
+            torch.save({}, vision)
+        for place, name, local in (
+            (BertTokenizer, "from_pretrained", lambda *_: BertTokenizer(str(vocabulary))),
+            (blip2.BertConfig, "from_pretrained", lambda *_: blip2.BertConfig()),  # its defaults are bert-base-uncased
+            (blip2.BertLMHeadModel, "from_pretrained", lambda _, config: blip2.BertLMHeadModel(config)),
+            (eva_vit, "download_cached_file", lambda *_, **__: str(vision)),
+            (model_class, "load_checkpoint_from_config", lambda *_: None),
+        ):
+            stack.enter_context(patch.object(place, name, local))
+        return model_class.from_config(config)
+
+
+def _read(path: Path, entry: str | None = None) -> dict[str, torch.Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return content[entry] if entry else content
+    except Exception as error:  # torch.load raises many kinds
+        raise I0TError(f"{path}: not weights as LAVIS publishes them ({_first_line(error)}).") from None
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
