@@ -7,7 +7,7 @@ env="${LAVIS_ENV:-$REPO/.venv-lavis}"
 base="${LAVIS_PYTHON:-python3.11}"
 pins="$REPO/environments/lavis.txt"
 
-if [ ! -x "$env/bin/python" ]; then
+if ! "$env/bin/python" -m pip --version >/dev/null 2>&1; then  # none, or one that was interrupted
     if ! "$base" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
         echo "error: $base is not Python 3.11, which LAVIS' old requirements need. Install it, for example with" >&2
         echo "  conda create -n py311 python=3.11, and set LAVIS_PYTHON=/path/to/python3.11" >&2
