@@ -519,6 +519,12 @@ def test_bad_spec_is_refused_by_name(tmp_path, monkeypatch, spec):
         load_encoder("mine")
 
 
+@pytest.mark.parametrize("name", ["tiny:heads", "tiny:heads=[1", "tiny:no_such_value=1"])
+def test_changed_value_that_cannot_be_read_is_shown(name):
+    with pytest.raises(I0TError, match=r"--model tiny:"):
+        load_encoder(name)
+
+
 def test_spec_of_the_users_own_is_loaded(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "mine.yaml").write_text(architecture())
