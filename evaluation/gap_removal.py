@@ -162,12 +162,14 @@ def apply_remover(remover: GapRemover | None, embeddings: Embeddings) -> Embeddi
 def describe(remover: GapRemover | None, evaluated: dict[str, Any]) -> dict[str, Any]:
     """What a record says of the remover: its name, parameters and where the means came from.
 
-    `means_leak` is whether that is the very set now evaluated, whose metadata `evaluated` are.
+    `means_leak` is whether that is the very set now evaluated, whose metadata `evaluated` are; None if
+    the file of means does not say.
     """
     if remover is None:
         return {"remove_gap": NONE}
     origin = remover.provenance
-    same_set = all(origin.get(key) == evaluated.get(key) for key in ("dataset", "split"))
+    known = origin.get("dataset") is not None
+    same_set = all(_pictures(origin.get(key)) == _pictures(evaluated.get(key)) for key in ("dataset", "split"))
     return {
         "remove_gap": remover.name,
         **remover.parameters(),
@@ -177,5 +179,10 @@ def describe(remover: GapRemover | None, evaluated: dict[str, Any]) -> dict[str,
         "n_fit_images": remover.n_images_,
         "n_fit_texts": remover.n_texts_,
         "means_fingerprint": remover.fingerprint,
-        "means_leak": same_set,
+        "means_leak": same_set if known else None,
     }
+
+
+def _pictures(dataset: str | None) -> str | None:
+    """Sets that share pictures count as one: Flickr8k-Expert and Flickr8k-CF."""
+    return "flickr8k" if dataset and dataset.startswith("flickr8k_") else dataset

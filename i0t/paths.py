@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i0t.errors import I0TError
-from i0t.files import is_writable
+from i0t.files import atomic_path, is_writable
 
 REPO = Path(__file__).resolve().parents[1]
 TENSORS = REPO / "tensors"
@@ -129,7 +129,8 @@ def write_last_checkpoint(path: Path, roots: Roots) -> None:
     """Note a checkpoint in `configs/ckpt_file_name.txt`: by name in `<data_dir>/checkpoints`, else by path."""
     inside = roots.main is not None and path.parent.resolve() == (roots.main / CHECKPOINT_FOLDER).resolve()
     note = configs_folder() / "ckpt_file_name.txt"
-    note.write_text(f"{path.name if inside else path.resolve()}\n", encoding="utf-8")
+    with atomic_path(note) as temporary:
+        temporary.write_text(f"{path.name if inside else path.resolve()}\n", encoding="utf-8")
 
 
 def last_checkpoint(roots: Roots) -> Path:

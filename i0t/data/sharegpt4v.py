@@ -57,7 +57,8 @@ def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco") -> LongC
     Args:
         data_dir: `<data_dir>` of the README.
         split: the first 1 000 records are "validation" (a tenth of a file under 10 000 records).
-        subset: first folder of the image paths, e.g. "coco", "llava", "sam"; or "all".
+        subset: first folder of the training image paths, e.g. "coco", "llava", "sam"; or "all".
+            Validation takes its records from all folders, as the first public code does.
 
     Raises:
         I0TError: missing or malformed file, an empty split, or pictures that are not there.

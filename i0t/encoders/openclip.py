@@ -21,6 +21,16 @@ from i0t.encoders.heads import NormHeads
 from i0t.errors import I0TError
 from i0t.paths import say
 
+# What open_clip and torch raise where a configuration has wrong keys, kinds or sizes.
+CONFIGURATION_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 RANDOM = "random"  # the tag that asks for untrained weights by name
 
 
@@ -76,18 +86,17 @@ def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: 
     Raises:
         I0TError: the configuration is not open_clip's.
     """
-    if "embed_dim" not in architecture.get("model", {}):
-        raise I0TError(f"{name or 'model'}: the architecture lacks model.embed_dim. See configs/models/tiny.yaml.")
-    config = dict(architecture["model"])
-    custom = config.pop("custom_text", False) or "hf_model_name" in config.get("text_cfg", {})
-    model_class = open_clip.CustomTextCLIP if custom else open_clip.CLIP
     try:
-        model = model_class(**config)
-    except (TypeError, AttributeError, AssertionError, ValueError) as error:
-        raise I0TError(f"{name or 'model'}: not an open_clip configuration ({error}).") from None
-    settings = {"size": model.visual.image_size, **architecture.get("preprocess", {})}
-    preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
-    tokenize = _tokenizer(config)
+        config = dict(architecture["model"])
+        custom = config.pop("custom_text", False) or "hf_model_name" in config.get("text_cfg", {})
+        model = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+        settings = {"size": model.visual.image_size, **architecture.get("preprocess", {})}
+        preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
+        tokenize = _tokenizer(config)
+    except CONFIGURATION_ERRORS as error:
+        raise I0TError(
+            f"{name or 'model'}: not an open_clip configuration ({error!r}). See configs/models/tiny.yaml."
+        ) from None
     complete = {**architecture, "preprocess": _plain(settings)}
     norm_heads = NormHeads(heads, config["embed_dim"]) if heads else None
     return Encoder(model.eval(), preprocess, tokenize, complete, norm_heads, name)

@@ -97,7 +97,10 @@ def _changes(name: str) -> dict[str, Any]:
         key, equals, value = item.partition("=")
         if not equals or not key.isidentifier():
             raise I0TError(f"--model {name}: {item!r} is not KEY=VALUE. Write {base}:KEY=VALUE,KEY=VALUE.")
-        changes[key] = yaml.safe_load(value)
+        try:
+            changes[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise I0TError(f"--model {name}: {item!r} is not valid YAML: {' '.join(str(error).split())}.") from None
     return changes
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, Literal
 
 import yaml
@@ -108,7 +109,7 @@ def load_recipe(name: str, overrides: list[str], sample: bool, **flags: Any) -> 
     values = {"name": name, **values, **((variant or {}) if sample else {})}
     values.update(_parse(override) for override in overrides)
     values.update({key: value for key, value in flags.items() if value is not None})
-    unknown = sorted(set(values) - set(Recipe.model_fields))
+    unknown = sorted(str(key) for key in set(values) - set(Recipe.model_fields))
     if unknown:
         raise I0TError(f"recipe {name}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(Recipe.model_fields))}.")
     try:
@@ -120,9 +121,18 @@ def load_recipe(name: str, overrides: list[str], sample: bool, **flags: Any) -> 
         raise I0TError(f"recipe {name}: {given}{first['msg'].removeprefix('Value error, ')}.") from None
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2's floats: PyYAML takes 1e-5, without a point, for a word."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 def _read_yaml(text: str, place: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Yaml)
     except yaml.YAMLError as error:
         raise I0TError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from None
 
