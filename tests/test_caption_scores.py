@@ -96,3 +96,51 @@ def test_better_caption_scores_higher_and_the_input_stays():
     found = CaptionScore("mine", 1.0, clip=False).with_references(scores, references)
     assert found[0] < found[1] < found[2]
     assert np.array_equal(scores, before[0]) and np.array_equal(references, before[1])
+
+
+# --- torchmetrics' CLIPScore -----------------------------------------------------------------
+
+
+class RandomTowers:
+    """A model and a processor in transformers' manner: features are fixed random projections."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.of_pixels = torch.randn(3 * 4 * 4, 16, generator=generator)
+        self.of_words = torch.randn(256, 16, generator=generator)
+        self.config = object()
+
+    def to(self, device: torch.device) -> RandomTowers:
+        return self
+
+    def __call__(self, images=None, text=None, **_) -> dict[str, torch.Tensor]:
+        if images is not None:
+            return {"pixel_values": torch.stack([image.float() / 127.5 - 1 for image in images])}
+        counts = torch.stack([torch.bincount(torch.tensor(list(t.encode())), minlength=256) for t in text])
+        return {"input_ids": counts, "attention_mask": torch.ones_like(counts)}
+
+    def get_image_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.flatten(1) @ self.of_pixels
+
+    def get_text_features(self, counts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return counts.float() @ self.of_words
+
+
+def test_clip_s_is_that_of_torchmetrics_pair_by_pair():
+    """Same cosine, same clipping; torchmetrics has w = 100 and no prefix, and clips the mean of what it is given."""
+    from torchmetrics.functional.multimodal import clip_score
+
+    towers = RandomTowers()
+    pictures = torch.randint(0, 256, (20, 3, 4, 4), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    captions = [f"caption {row} of {chr(97 + row) * row}" for row in range(20)]
+    features = (
+        F.normalize(towers.get_image_features(towers(images=list(pictures))["pixel_values"]), dim=-1).numpy(),
+        F.normalize(towers.get_text_features(towers(text=captions)["input_ids"], None), dim=-1).numpy(),
+    )
+    ours = dataclasses.replace(SCORES["clip_s"], w=100.0, prefix="").reference_free(*features)
+    theirs = [
+        float(clip_score(picture, caption, lambda: (towers, towers)))
+        for picture, caption in zip(pictures, captions, strict=True)
+    ]
+    assert ours == pytest.approx(theirs, abs=1e-3)
+    assert 0 < sum(score == 0 for score in theirs) < 20  # some pairs are clipped, some are not
