@@ -16,9 +16,11 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from parity_fixture import Fixture
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
+from baselines import clip_family
 from evaluation import correlation
 from evaluation.pac_score import PACScore, RefPACScore
 from i0t import I0TError, Standardizer, load_encoder
@@ -288,12 +290,7 @@ def test_our_own_loader_gives_the_same_figures(configs, sample_roots, tmp_path, 
 
 def test_scores_of_the_original_code(tmp_path):
     """What pacscore's own file returned for the same weights, pictures and captions."""
-    reason = "the parity fixtures or the adapter for their checkpoint are not there"
-    parity = pytest.importorskip("parity_fixture", reason=reason)
-    clip_family = pytest.importorskip("baselines.clip_family", reason=reason)
-    if not (parity.FOLDER / "pacscore.npz").is_file():
-        pytest.skip(f"no {parity.FOLDER / 'pacscore.npz'}")
-    fixture = parity.Fixture.read("pacscore")
+    fixture = Fixture.read("pacscore")
     encoder = clip_family.load("pacscore", fixture.save(tmp_path / "clip_ViT-B-32.pth"), layout="openai")
     paths = [tmp_path / f"{row}.png" for row in range(4)]
     for path, picture in zip(paths, fixture.pictures, strict=True):
