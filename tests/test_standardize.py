@@ -19,6 +19,7 @@ from i0t import Embeddings, I0TError, Standardizer
 from i0t import standardize as module
 from i0t.features import is_torch, to_numpy
 from i0t.gap import centroid_distance
+from i0t.standardize import statistics as statistics_module
 
 REAL = Path(__file__).parents[2] / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 
@@ -140,7 +141,7 @@ def test_float32_chunks_do_not_drift():
 def test_block_size_changes_nothing(monkeypatch):
     images, texts = features(6)
     whole = Standardizer().fit(images, texts)
-    monkeypatch.setattr(module, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(statistics_module, "BLOCK_ROWS", 3)
     assert_same_means(Standardizer().fit(images, texts), whole)
     images[31] = 0
     with pytest.raises(I0TError, match="image_features: row 31 has zero length"):  # not its row in the block

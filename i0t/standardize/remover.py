@@ -1,8 +1,4 @@
-"""I0T_post (paper section 4.2): remove the modality gap with the two modality means.
-
-Every gap remover has one contract: `fit` on one set of features, `transform` another, keep where
-the means came from. `GapRemover` holds it; a remover adds only how a vector moves.
-"""
+"""The contract of every gap remover: fit on one set of features, transform another, keep where the means came from."""
 
 from __future__ import annotations
 
@@ -16,43 +12,13 @@ import numpy as np
 
 from i0t.embeddings import read_safetensors
 from i0t.errors import I0TError
-from i0t.features import Features, check_shape, is_torch, l2_normalize, to_numpy
+from i0t.features import Features, check_shape, is_torch, l2_normalize
 from i0t.files import atomic_path
+from i0t.standardize.statistics import VectorSum
 
 FORMAT = "i0t-means-1"
-BLOCK_ROWS = 8192  # rows handled at once: float64 copies stay small next to the features
 
 Modality = Literal["image", "text"]
-
-
-class _Sum:
-    """Sum of unit vectors of one modality in float64, so that chunks and shards add up exactly."""
-
-    def __init__(self, total: np.ndarray | None = None, count: int = 0) -> None:
-        self.total, self.count = total, count
-
-    def add(self, features: Any, name: str) -> None:
-        dim = None if self.total is None else len(self.total)
-        check_shape(features, name, dim)
-        total = np.zeros(features.shape[-1]) if self.total is None else self.total.copy()
-        for start in range(0, len(features), BLOCK_ROWS):
-            block = to_numpy(features[start : start + BLOCK_ROWS]).astype(np.float64)
-            try:
-                unit = l2_normalize(block, name)
-            except I0TError:
-                l2_normalize(to_numpy(features).astype(np.float64), name)  # name the row in the whole array
-                raise
-            total += unit.reshape(-1, unit.shape[-1]).sum(axis=0)
-        # Only now: a refused chunk must leave the statistics as they were.
-        self.total, self.count = total, self.count + int(np.prod(features.shape[:-1]))
-
-    def merged(self, other: _Sum) -> _Sum:
-        if self.total is None or other.total is None:
-            known = self if other.total is None else other
-            return _Sum(None if known.total is None else known.total.copy(), known.count)
-        if len(self.total) != len(other.total):
-            raise I0TError(f"merge: {len(other.total)} dimensions, expected {len(self.total)}.")
-        return _Sum(self.total + other.total, self.count + other.count)
 
 
 class GapRemover(ABC, Generic[Features]):
@@ -70,7 +36,7 @@ class GapRemover(ABC, Generic[Features]):
     name: ClassVar[str]
 
     def __init__(self) -> None:
-        self._sums: dict[Modality, _Sum] = {"image": _Sum(), "text": _Sum()}
+        self._sums: dict[Modality, VectorSum] = {"image": VectorSum(), "text": VectorSum()}
         self.provenance: dict[str, Any] = {}
 
     def fit(
@@ -94,7 +60,7 @@ class GapRemover(ABC, Generic[Features]):
 
     def partial_fit(self, image_features: Features | None = None, text_features: Features | None = None) -> GapRemover:
         """Add features to the means; either side may be left out. Raises as `fit`."""
-        sums = {modality: _Sum(held.total, held.count) for modality, held in self._sums.items()}
+        sums = {modality: VectorSum(held.total, held.count) for modality, held in self._sums.items()}
         known = next((len(held.total) for held in sums.values() if held.total is not None), None)
         for modality, features in (("image", image_features), ("text", text_features)):
             if features is not None:
@@ -192,8 +158,8 @@ class GapRemover(ABC, Generic[Features]):
         remover = cls(**parameters)
         n_images, n_texts = (int(count) for count in tensors["counts"])
         remover._sums = {
-            "image": _Sum(tensors["image_sum"], n_images),
-            "text": _Sum(tensors["text_sum"], n_texts),
+            "image": VectorSum(tensors["image_sum"], n_images),
+            "text": VectorSum(tensors["text_sum"], n_texts),
         }
         remover.provenance = json.loads(header["provenance"])
         return remover
@@ -233,25 +199,3 @@ class GapRemover(ABC, Generic[Features]):
         work = features.astype(np.float32) if features.dtype == np.float16 else features
         moved = l2_normalize(l2_normalize(work, name) + offset.astype(work.dtype), name, hint=hint)
         return moved.astype(features.dtype, copy=False)
-
-
-class Standardizer(GapRemover):
-    """I0T_post: x' = N(x - mean of images), y' = N(y - mean of texts) (paper section 4.2).
-
-    The paper takes the means over the evaluated set itself; that leaks and is reproduced with
-    `--fit-on test`. Here fitting and transforming are two calls, so that the means can come from
-    other data.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> images, texts = rng.normal(1, 1, (200, 8)), rng.normal(-1, 1, (200, 8))
-        >>> standardizer = Standardizer().fit(images[:100], texts[:100])
-        >>> moved = standardizer.transform_image(images[100:])
-        >>> moved.shape, bool(np.allclose(np.linalg.norm(moved, axis=1), 1))
-        ((100, 8), True)
-    """
-
-    name = "i0t_post"
-
-    def _offset(self, modality: Modality) -> np.ndarray:
-        return -self._mean(modality)

@@ -1,0 +1,48 @@
+"""What a gap remover learns: sums of unit vectors in float64, which chunks and shards add up exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from i0t.errors import I0TError
+from i0t.features import check_shape, l2_normalize, to_numpy
+
+BLOCK_ROWS = 8192  # rows handled at once: float64 copies stay small next to the features
+
+
+class VectorSum:
+    """Sum of unit vectors of one modality in float64, so that chunks and shards add up exactly."""
+
+    def __init__(self, total: np.ndarray | None = None, count: int = 0) -> None:
+        self.total, self.count = total, count
+
+    def add(self, features: Any, name: str) -> None:
+        """Add features (N, D) or (N, Q, D); a refused array leaves the sum as it was.
+
+        Raises:
+            I0TError: a bad shape or row, named.
+        """
+        dim = None if self.total is None else len(self.total)
+        check_shape(features, name, dim)
+        total = np.zeros(features.shape[-1]) if self.total is None else self.total.copy()
+        for start in range(0, len(features), BLOCK_ROWS):
+            block = to_numpy(features[start : start + BLOCK_ROWS]).astype(np.float64)
+            try:
+                unit = l2_normalize(block, name)
+            except I0TError:
+                l2_normalize(to_numpy(features).astype(np.float64), name)  # name the row in the whole array
+                raise
+            total += unit.reshape(-1, unit.shape[-1]).sum(axis=0)
+        # Only now: a refused chunk must leave the statistics as they were.
+        self.total, self.count = total, self.count + int(np.prod(features.shape[:-1]))
+
+    def merged(self, other: VectorSum) -> VectorSum:
+        """The sum over what both have seen, as a new object."""
+        if self.total is None or other.total is None:
+            known = self if other.total is None else other
+            return VectorSum(None if known.total is None else known.total.copy(), known.count)
+        if len(self.total) != len(other.total):
+            raise I0TError(f"merge: {len(other.total)} dimensions, expected {len(self.total)}.")
+        return VectorSum(self.total + other.total, self.count + other.count)
