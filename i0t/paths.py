@@ -25,8 +25,9 @@ def configs_folder() -> Path:
 
 
 def say(message: str) -> None:
-    """One line for the user, on standard error: standard output is for results."""
-    print(message, file=sys.stderr, flush=True)
+    """One line for the user, on standard error: standard output is for results. One of several processes speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(message, file=sys.stderr, flush=True)
 
 
 def read_path_file(name: str) -> tuple[str, str]:

@@ -123,13 +123,13 @@ class Encoder(nn.Module):
         return self._fingerprint[1]
 
     def features_of_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, 3, H, W) to unit image features (B, D); with gradients, for training."""
-        features = F.normalize(self.model.encode_image(pixels).float(), dim=-1)
+        """Pixels (B, 3, H, W) to unit image features (B, D)."""
+        features = unit_image_features(self.model, pixels)
         return features if self.heads is None else self.heads(features, "image")
 
     def features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Token ids (B, L) to unit text features (B, D); with gradients, for training."""
-        features = F.normalize(_encode_cut_text(self.model, tokens).float(), dim=-1)
+        """Token ids (B, L) to unit text features (B, D)."""
+        features = unit_text_features(self.model, tokens)
         return features if self.heads is None else self.heads(features, "text")
 
     def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -222,6 +222,16 @@ class Encoder(nn.Module):
         if encode is None:
             return len(full)
         return sum(len(encode(texts[row])) + 2 > tokens.shape[1] for row in full)
+
+
+def unit_image_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels (B, 3, H, W) to unit features (B, D) before any head; with gradients, for training."""
+    return F.normalize(model.encode_image(pixels).float(), dim=-1)
+
+
+def unit_text_features(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """Token ids (B, L) to unit features (B, D) before any head, cut to the batch's longest; with gradients."""
+    return F.normalize(_encode_cut_text(model, tokens).float(), dim=-1)
 
 
 def autocast(device: torch.device) -> AbstractContextManager:
