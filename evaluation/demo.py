@@ -26,8 +26,9 @@ from i0t.data.sample import SampleSize, data_dir, data_dir_sub, make_sample
 from i0t.embeddings import Embeddings
 from i0t.encoders.checkpoint import load_checkpoint
 from i0t.encoders.encoder import Encoder
+from i0t.errors import I0TError
 from i0t.files import ensure_folder, write_json
-from i0t.paths import TENSORS, Roots, say
+from i0t.paths import TENSORS, Roots
 from i0t.records import Record
 from i0t.report.pictures import gap_picture
 from i0t.training.__main__ import build_trainer
@@ -95,25 +96,17 @@ def _size(item: str) -> tuple[str, int]:
 def _train_both(
     roots: Roots, folder: Path, arguments: argparse.Namespace
 ) -> tuple[dict[str, Encoder], dict[str, float]]:
-    """Both checkpoints, trained unless they are there; and stage 1's validation R@1."""
+    """Both checkpoints, trained unless they have been; and stage 1's validation R@1."""
     paths: dict[str, str] = {}
     for stage, recipe, base in (("stage1", STAGE1_RECIPE, "tiny"), ("async", STAGE2_RECIPE, None)):
         flags = ["--recipe", recipe, "--base", base or paths["stage1"], "--output", str(folder / "checkpoints")]
         trainer = build_trainer(parse_training([*flags, "--workers", arguments.workers, *arguments.overrides]), roots)
-        if not arguments.fresh and _is_current(trainer.last_path, folder):
-            say(f"{stage}: reusing {trainer.last_path} (--fresh trains again)")
-        else:
-            trainer.run()
-        paths[stage] = str(trainer.last_path)
+        if trainer.run(arguments.fresh) is None:
+            raise I0TError("stopped by SIGTERM; the same command goes on where it was.")
+        paths[stage] = str(trainer.keeper.last_path)
     encoders = {stage: load_checkpoint(path) for stage, path in paths.items()}
     validation = encoders["stage1"].training_summary["validation"]
     return encoders, {key: validation[key] for key in ("i2t_r1", "t2i_r1")}
-
-
-def _is_current(checkpoint: Path, folder: Path) -> bool:
-    """Whether a checkpoint of this very recipe is there and was trained on the sample as it is now."""
-    sample = folder / "sample" / "sample.json"
-    return checkpoint.is_file() and checkpoint.stat().st_mtime > sample.stat().st_mtime
 
 
 def _evaluate_all(

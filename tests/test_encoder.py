@@ -23,7 +23,7 @@ from i0t.encoders.encoder import END_OF_TEXT, token_lengths
 from i0t.encoders.heads import NormHeads
 from i0t.encoders.openclip import build_encoder, set_attention_dropout, set_context_length
 from i0t.encoders.positions import stretch_positions, stretch_text_tower
-from i0t.training.loop import build_optimizer, prepare_encoder, trainable_parameters
+from i0t.training.prepare import build_optimizer, freeze, prepare_encoder
 from i0t.training.recipe import Recipe
 
 TEXTS = [
@@ -325,7 +325,7 @@ def test_kept_positions_stay_bit_identical_in_training_while_all_else_moves(smal
     settings = recipe()
     prepare_encoder(small, settings)
     assert small.context_length == 248
-    optimizer = build_optimizer(small, trainable_parameters(small, settings), settings)
+    optimizer = build_optimizer(small, freeze(small, settings), settings)
     before = {key: value.detach().clone() for key, value in small.model.named_parameters()}
     tokens = small.tokenize([words(60), "a red star " * 20, words(40) + " red"])
     pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(4))

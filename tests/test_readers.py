@@ -65,8 +65,8 @@ def test_first_thousand_records_or_a_tenth_are_validation(tmp_path, count, held_
     put(tmp_path / SHAREGPT4V, [long_record("coco/one.jpg", f"caption {row}") for row in range(count)])
     validation, train = (load_sharegpt4v(tmp_path, split) for split in ("validation", "train"))
     assert len(validation) == held_out
-    assert validation.captions == [f"caption {row}" for row in range(held_out)]
-    assert train.captions == [f"caption {row}" for row in range(held_out, count)]
+    assert list(validation.captions) == [f"caption {row}" for row in range(held_out)]
+    assert list(train.captions) == [f"caption {row}" for row in range(held_out, count)]
 
 
 def test_too_few_records_for_validation_are_told(tmp_path):
@@ -82,7 +82,7 @@ def test_subset_is_the_first_folder(tmp_path):
     for subset, rows in (("coco", [0, 3]), ("llava", [1]), ("sam", [2]), ("all", [0, 1, 2, 3])):
         pairs = load_sharegpt4v(tmp_path, "train", subset)
         assert pairs.images == [tmp_path / "sharegpt4v" / "data" / images[row] for row in rows]
-        assert pairs.captions == [f"It is {images[row]}." for row in rows]
+        assert list(pairs.captions) == [f"It is {images[row]}." for row in rows]
     with pytest.raises(I0TError, match="no train record in the subset 'co'"):
         load_sharegpt4v(tmp_path, "train", "co")
 
@@ -91,7 +91,7 @@ def test_pictures_of_other_subsets_need_not_be_there(tmp_path):
     sharegpt4v(tmp_path, [long_record("coco/1.jpg"), long_record("sam/2.jpg")])
     (tmp_path / "sharegpt4v" / "data" / "sam" / "2.jpg").unlink()
     assert len(load_sharegpt4v(tmp_path, "train", "coco")) == 1
-    with pytest.raises(I0TError, match=r"1 of the 2 pictures it lists are missing, first .*sam/2\.jpg"):
+    with pytest.raises(I0TError, match=r"1 of the 2 pictures it lists are missing(.|\n)*first 1:\n  sam/2\.jpg"):
         load_sharegpt4v(tmp_path, "train", "all")
 
 

@@ -1,0 +1,70 @@
+"""The index of a ShareGPT4V JSON of 1.2 M records: peak memory and seconds to make it and to open it again.
+
+    python -m benchmarks.caption_index               # writes a synthetic file of about 1.4 GB, removed afterwards
+    python -m benchmarks.caption_index --records 100000
+
+The rival is `json.load` of the same file. Each is measured in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tabulate import tabulate
+
+WORK = {
+    "make the index": "from i0t.data.caption_index import open_index; index = open_index(path)",
+    "open it again": "from i0t.data.caption_index import open_index; index = open_index(path)",
+    "json.load": "import json; records = json.load(open(path, encoding='utf-8'))",
+}
+PROBE = """
+import sys, time, resource
+from pathlib import Path
+path = Path(sys.argv[1]); started = time.perf_counter()
+{work}
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+def write_json(path: Path, records: int) -> None:
+    """A file in ShareGPT4V's form: three folders, captions of about 150 words."""
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(5_000)]
+    folders = ("coco/train2017", "sam/images", "llava/llava_pretrain/images")
+    with open(path, "w", encoding="utf-8") as stream:
+        for row in range(records):
+            text = " ".join(rng.choices(words, k=150))
+            talk = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": f"{text[:60]}. {text[60:]}"}]
+            record = {"id": str(row), "image": f"{folders[row % 3]}/{row:012d}.jpg", "conversations": talk}
+            stream.write(("[" if row == 0 else ",\n") + json.dumps(record))
+        stream.write("]")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=1_200_000)
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "captions.json"
+        write_json(path, arguments.records)
+        rows = []
+        for name, work in WORK.items():
+            command = [sys.executable, "-c", PROBE.format(work=work), str(path)]
+            seconds, gib = map(
+                float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            )
+            rows.append([name, seconds, gib])
+        print(f"{arguments.records} records, {path.stat().st_size / 1e9:.2f} GB")
+    print(tabulate(rows, headers=["", "seconds", "peak GiB"], floatfmt=".2f"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""What a step of stage 1 costs beside a bare loop of open_clip: forward, the same loss, backward, AdamW.
+
+    python benchmarks/train_step.py               # ViT-B/32, 248 tokens, batch 8, recipe lcco
+    python benchmarks/train_step.py --batch 64    # on a GPU: bf16, with images/s and model FLOPs utilisation
+
+Both run in turn in one process on the same batch: the trainer asks its source for a batch, and the
+source takes the time since it gave the last one, then runs a bare step of its own. The ratio is the
+median over the rounds. Captions are drawn in two lengths: all 248 tokens, where nothing can be saved,
+and 100, about ShareGPT4V's mean, where cutting a batch to its longest caption pays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # may be run as a file
+
+import torch
+from PIL import Image
+from tabulate import tabulate
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from i0t.encoders import load_encoder
+from i0t.encoders.encoder import END_OF_TEXT, autocast
+from i0t.encoders.openclip import set_context_length
+from i0t.training.loop import Trainer
+from i0t.training.pairs import Feed
+from i0t.training.processes import make_accelerator
+from i0t.training.recipe import load_recipe
+from i0t.training.shard_pairs import ValidationPairs
+
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16, from the makers' data sheets
+
+
+class BareLoop:
+    """Forward, CyCLIP's loss, backward and AdamW, with nothing around them."""
+
+    def __init__(self, architecture: str, context_length: int, device: torch.device) -> None:
+        encoder = load_encoder(architecture)
+        set_context_length(encoder, context_length)
+        self.model, self.device = encoder.model.to(device).train(), device
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6, weight_decay=1e-2, fused=True)
+
+    def loss(self, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """L_CLIP + 0.25 L_I-cyclic + 0.25 L_C-cyclic."""
+        with autocast(self.device):
+            images = F.normalize(self.model.encode_image(pixels).float(), dim=-1)
+            texts = F.normalize(self.model.encode_text(tokens).float(), dim=-1)
+        cosines, targets = images @ texts.T, torch.arange(len(pixels), device=self.device)
+        logits = self.model.logit_scale.exp() * cosines
+        in_modal = (images @ images.T - texts @ texts.T).square().mean() * len(pixels)
+        cross_modal = (cosines - cosines.T).square().mean() * len(pixels)
+        clip = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+        return clip + 0.25 * in_modal + 0.25 * cross_modal
+
+    def step(self, pixels: torch.Tensor, tokens: torch.Tensor) -> float:
+        """One step; returns its loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(pixels.to(self.device), tokens.to(self.device))
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+class TimedSource:
+    """One batch for ever, a `Source` that times the trainer's steps and runs a bare one after each."""
+
+    digest = "benchmark"
+
+    def __init__(self, bare: BareLoop, batch: int, tokens: int) -> None:
+        self.bare, self.batch = bare, batch
+        generator = torch.Generator().manual_seed(0)
+        self.pixels = torch.randn(batch, 3, 224, 224, generator=generator)
+        self.tokens = torch.randint(1, 40_000, (batch, 248), generator=generator)
+        self.tokens[:, tokens - 1], self.tokens[:, tokens:] = END_OF_TEXT, 0
+        self.ours: list[float] = []
+        self.theirs: list[float] = []
+
+    def __len__(self) -> int:
+        return self.batch
+
+    def batches(self, feed: Feed) -> Iterator[dict[str, Any]]:
+        """The same batch again and again."""
+        while True:
+            started = time.perf_counter()
+            yield {"pixels": self.pixels, "tokens": (self.tokens,), "errors": [], "lost": False}
+            self._wait()
+            self.ours.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            self.bare.step(self.pixels, self.tokens)
+            self._wait()
+            self.theirs.append(time.perf_counter() - started)
+
+    def _wait(self) -> None:
+        if self.bare.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def measure(architecture: str, batch: int, tokens: int, rounds: int, device: str) -> TimedSource:
+    """Seconds of both, one warm-up round left out."""
+    source = TimedSource(BareLoop(architecture, 248, torch.device(device)), batch, tokens)
+    recipe = load_recipe("lcco", [f"steps={rounds + 2}", f"batch_size={batch}", "validate_every=0"], False)
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "picture.png"
+        Image.new("RGB", (224, 224)).save(picture)
+        pairs = ValidationPairs([picture] * 2, ["one", "two"])
+        encoder, accelerator = load_encoder(architecture), make_accelerator(device)
+        Trainer(encoder, recipe, source, pairs, Path(folder) / "out", accelerator).run()
+    source.ours, source.theirs = source.ours[1:], source.theirs[1:]
+    return source
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Command line of the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architecture", default="ViT-B-32/random")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print both step times and their ratio."""
+    arguments = parse(argv)
+    rows = []
+    for tokens in (248, 100):
+        source = measure(arguments.architecture, arguments.batch, tokens, arguments.rounds, arguments.device)
+        ours, theirs = median(source.ours), median(source.theirs)
+        ratio = median(one / other for one, other in zip(source.ours, source.theirs, strict=True))
+        rows.append([tokens, ours, theirs, ratio, arguments.batch / ours, _utilisation(source, ours)])
+    headers = ["tokens", "ours s", "bare s", "ratio", "images/s", "MFU"]
+    print(f"{arguments.architecture}, batch {arguments.batch}, {arguments.device}, {arguments.rounds} rounds")
+    print(tabulate(rows, headers=headers, floatfmt=("d", ".3f", ".3f", ".3f", ".1f", "")))
+    return 0
+
+
+def _utilisation(source: TimedSource, seconds: float) -> str:
+    """Share of the card's peak that the model's own arithmetic takes; a dash where the peak is not known."""
+    name = torch.cuda.get_device_name() if source.bare.device.type == "cuda" else ""
+    peak = next((flops for card, flops in PEAK_FLOPS.items() if card in name), None)
+    if peak is None:
+        return "-"
+    with FlopCounterMode(display=False) as counter:
+        source.bare.loss(source.pixels.cuda(), source.tokens.cuda()).backward()
+    return f"{counter.get_total_flops() / seconds / peak:.0%}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

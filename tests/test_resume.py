@@ -1,0 +1,224 @@
+"""Never lose a run: killed, pre-empted, out of space or with a bad loss, it goes on or says what to do.
+
+Run: python -m pytest tests/test_resume.py
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from i0t import I0TError
+from i0t.encoders.checkpoint import training_of
+from i0t.paths import REPO
+from i0t.training import states as states_module
+from i0t.training.__main__ import main as train
+from i0t.training.processes import make_accelerator
+from i0t.training.states import StateStore, require_space
+
+STEPS = 6
+# MCSIE's dropout, so that the random state matters; validation and states at different steps.
+FLAGS = ["--recipe", "lccom", "--base", "tiniest", f"steps={STEPS}", "batch_size=8", "validate_every=3", "save_every=2"]
+MODEL = """\
+loader: i0t.encoders.openclip:build_encoder
+architecture:
+  small: true
+  model:
+    embed_dim: 16
+    quick_gelu: true
+    vision_cfg: {image_size: 32, patch_size: 16, layers: 1, width: 32, head_width: 16}
+    text_cfg: {context_length: 248, vocab_size: 49408, layers: 1, width: 32, heads: 2}
+"""
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The last checkpoint's."""
+    (path,) = folder.glob("*-last.safetensors")
+    assert training_of(path)["step"] == STEPS
+    return load_file(path)
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    different = [key for key, value in one.items() if not value.equal(other[key])]
+    assert not different
+
+
+@pytest.fixture(autouse=True)
+def tiniest(configs: Path) -> None:
+    """A model that trains in no time."""
+    (configs / "models" / "tiniest.yaml").write_text(MODEL)
+
+
+@pytest.fixture(scope="session")
+def run_configs(tmp_path_factory: pytest.TempPathFactory, sample_roots) -> Path:
+    """Path files for runs in processes of their own."""
+    folder = tmp_path_factory.mktemp("resume") / "configs"
+    shutil.copytree(REPO / "configs", folder, ignore=shutil.ignore_patterns("*.txt"))
+    (folder / "models" / "tiniest.yaml").write_text(MODEL)
+    (folder / "root.txt").write_text(f"{sample_roots.main}\n")
+    (folder / "subroot.txt").write_text(f"{sample_roots.sub}\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(run_configs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """Weights of the run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("uninterrupted")
+    done = subprocess.run(command(out), env=environment(run_configs), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return weights(out)
+
+
+def command(out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "i0t.training", *FLAGS, "--output", str(out), "--workers", "1", *more]
+
+
+def environment(configs: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPO), "I0T_CONFIGS": str(configs), "OMP_NUM_THREADS": "1"}
+
+
+def started(out: Path, configs: Path, until: str) -> subprocess.Popen:
+    """A run in a process group of its own, returned as soon as a state of that name is there."""
+    process = subprocess.Popen(
+        command(out), env=environment(configs), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.glob(f"states/*/{until}")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, "no state was written"
+        time.sleep(0.01)
+    return process
+
+
+def finish(out: Path, configs: Path) -> str:
+    """Give the same command again; what it said."""
+    done = subprocess.run(command(out), env=environment(configs), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+# Whole states, and one that is being written: the kill comes in the middle of it.
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["step-00000002", ".unfinished-00000004"])
+def test_killed_run_ends_with_the_weights_of_the_uninterrupted_one(uninterrupted, run_configs, tmp_path, moment):
+    process = started(tmp_path, run_configs, moment)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list(tmp_path.glob("*-last.safetensors")) or training_of(next(tmp_path.glob("*-last*")))["step"] < STEPS
+    assert "goes on after step" in finish(tmp_path, run_configs)
+    assert_same_weights(weights(tmp_path), uninterrupted)
+    assert not list(tmp_path.glob("states/*")), "states of a finished run only take space"
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_with_0(uninterrupted, run_configs, tmp_path):
+    """Sent to the workers, too, as clusters do."""
+    process = started(tmp_path, run_configs, "step-00000002")
+    os.killpg(process.pid, signal.SIGTERM)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert "stopped by SIGTERM; the same command goes on from" in said
+    assert not list(tmp_path.glob("*-last*")) or training_of(next(tmp_path.glob("*-last*")))["step"] < STEPS
+    finish(tmp_path, run_configs)
+    assert_same_weights(weights(tmp_path), uninterrupted)
+
+
+def test_finished_run_is_kept_and_fresh_trains_again(configs, tmp_path, capsys):
+    flags = [*FLAGS, "steps=2", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
+    assert train(flags) == 0
+    (path,) = (tmp_path / "out").glob("*-last.safetensors")
+    before = path.stat().st_mtime_ns
+    capsys.readouterr()
+    assert train(flags) == 0
+    printed = capsys.readouterr()
+    assert "trained before" in printed.err and "i2t_r1" in printed.out
+    assert path.stat().st_mtime_ns == before
+    assert train([*flags, "--fresh"]) == 0
+    assert path.stat().st_mtime_ns > before
+
+
+def test_other_base_or_data_is_another_run(configs, tmp_path, sample_roots):
+    flags = [*FLAGS, "steps=1", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
+    assert train(flags) == 0
+    shutil.copytree(sample_roots.main, tmp_path / "main")
+    file = next((tmp_path / "main" / "sharegpt4v").glob("*.json"))
+    file.write_text(file.read_text().replace("circle", "disc"))
+    assert train([*flags, "--data-dir", str(tmp_path / "main")]) == 0
+    (first, second) = sorted((tmp_path / "out").glob("*-last.safetensors"))
+    summaries = [training_of(path) for path in (first, second)]
+    assert summaries[0]["recipe"] == summaries[1]["recipe"]
+    assert summaries[0]["data_digest"] != summaries[1]["data_digest"]
+
+
+def test_bad_loss_names_step_recipe_and_the_last_good_state(configs, tmp_path, capsys, monkeypatch):
+    """A loss that becomes NaN at step 3, after the state of step 2."""
+    from i0t.training.objectives import CyClip
+
+    plain, calls = CyClip.forward, []
+
+    def breaks(self, *features):
+        calls.append(1)
+        losses = plain(self, *features)
+        return {key: value * (float("nan") if len(calls) > 4 * 2 else 1) for key, value in losses.items()}
+
+    monkeypatch.setattr(CyClip, "forward", breaks)  # four combinations of views a step
+    assert train([*FLAGS, "--output", str(tmp_path / "out"), "--workers", "0"]) == 2
+    error = capsys.readouterr().err
+    assert "recipe lccom: the loss is nan" in error and "at step 3" in error
+    assert "step-00000002" in error
+    assert (next((tmp_path / "out" / "states").iterdir()) / "step-00000002" / "shared.pt").is_file()
+
+
+# --- the disk --------------------------------------------------------------------------------
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_disk_that_will_not_hold_the_run_is_told_before_the_first_step(configs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(states_module.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 10**6))
+    assert train([*FLAGS, "--output", str(tmp_path / "out"), "--workers", "0"]) == 2
+    error = capsys.readouterr().err
+    assert "0.0 GB free, but this run may need" in error and "--output" in error
+    assert "step/s" not in error
+
+
+def test_disk_that_fills_up_leaves_the_states_before(tmp_path):
+    store = StateStore(tmp_path / "run", 2, make_accelerator("cpu"))
+    store.save(1, {"weights": torch.ones(3)}, {})
+
+    class Full:
+        def __reduce__(self):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(I0TError, match="shared.pt: cannot be written .*No space left"):
+        store.save(2, {"weights": Full()}, {})
+    assert store.steps() == [1]
+    assert store.load()[0]["weights"].tolist() == [1, 1, 1]
+    with pytest.raises(I0TError, match="GB free, but a state may need"):
+        require_space(tmp_path, 10**18, "a state")
+
+
+def test_newest_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsys):
+    store = StateStore(tmp_path / "run", 2, make_accelerator("cpu"))
+    assert store.load() is None
+    for step in (5, 10, 15):
+        store.save(step, {"step": step}, {"cpu": torch.get_rng_state()})
+    assert store.steps() == [10, 15]
+    (store.path(15) / "shared.pt").write_bytes((store.path(15) / "shared.pt").read_bytes()[:100])
+    shared, own = store.load()
+    assert shared == {"step": 10}
+    assert own["cpu"].equal(torch.get_rng_state())
+    assert "step-00000015: cannot be read" in capsys.readouterr().err
+    store.clear()
+    assert store.newest is None
