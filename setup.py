@@ -10,8 +10,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["i0t", "i0t.*"]),
     install_requires=[
-        "torch>=2.4",
-        "torchvision>=0.19",
+        "torch>=2.6",
+        "torchvision>=0.21",
         "open_clip_torch>=3.2,<4",
         "transformers>=5,<6",
         "accelerate>=1.2",

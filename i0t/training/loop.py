@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from i0t.data.sharegpt4v import LongCaptions
 from i0t.encoders.encoder import Encoder
@@ -70,7 +71,8 @@ class Trainer:
         self.accelerator, self.workers, self.skip_unreadable = accelerator, workers, skip_unreadable
         own_part(recipe.batch_size, accelerator)
         inputs = {"base_fingerprint": encoder.fingerprint, "data_digest": source.digest}
-        self.total_steps = recipe.steps or recipe.epochs * _batches_an_epoch(source, recipe)
+        batches_an_epoch = _batches_an_epoch(source, recipe)
+        self.total_steps = recipe.steps or recipe.epochs * batches_an_epoch
         self.keeper = Keeper(folder, recipe, inputs, self.total_steps, accelerator)
         prepare_encoder(encoder, recipe)
         self.encoder = encoder.to(accelerator.device)
@@ -158,7 +160,7 @@ class Trainer:
         pixels = batch["pixels"].to(self.encoder.device, non_blocking=True)
         tokens = tuple(part.to(self.encoder.device, non_blocking=True) for part in batch["tokens"])
         losses = self.training_step(pixels, tokens)
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.recipe.max_grad_norm)
+        norm = self._clipped_norm()
         self.optimizer.step()
         scale = self.encoder.model.logit_scale
         with torch.no_grad():
@@ -166,6 +168,14 @@ class Trainer:
         stops, skipped = summed([int(stop.received), len(batch["errors"])], self.accelerator)
         numbers = {"loss": torch.stack(list(losses.values())).sum(), **losses, "grad_norm": norm}
         return Pending(step, rate, {**numbers, "logit_scale": scale.exp(), "stops": stops, "skipped": skipped})
+
+    def _clipped_norm(self) -> torch.Tensor:
+        """The gradient's norm, a scalar; the gradient is scaled only where the recipe limits it."""
+        self.accelerator.unscale_gradients(self.optimizer)
+        limit = self.recipe.max_grad_norm
+        if limit is not None:
+            return nn.utils.clip_grad_norm_(self.parameters, limit)
+        return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
 
     def _read(self, pending: Pending | None) -> bool:
         """Wait for a step's numbers, show them, refuse what is no number; whether some process is to stop."""

@@ -47,7 +47,7 @@ class Recipe(BaseModel):
         learning_rate: AdamW's, after warm-up, before cosine decay to 0.
         weight_decay: AdamW's.
         warmup_steps: linear warm-up.
-        max_grad_norm: gradients are clipped to this norm.
+        max_grad_norm: gradients are clipped to this norm; none leaves them as they are.
         logit_scale: the factor on cosines at the start; none keeps the base's.
         train_logit_scale: whether it is learned (never above 100).
         validate_every: steps between validations; 0 only at the end.
@@ -78,7 +78,7 @@ class Recipe(BaseModel):
     learning_rate: float = Field(default=1e-6, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     warmup_steps: int = Field(default=200, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_grad_norm: float | None = Field(default=None, gt=0)
     logit_scale: float | None = Field(default=None, gt=0, le=100)
     train_logit_scale: bool = True
     validate_every: int = Field(default=1000, ge=0)
