@@ -95,6 +95,21 @@ def test_pictures_of_other_subsets_need_not_be_there(tmp_path):
         load_sharegpt4v(tmp_path, "train", "all")
 
 
+def test_validation_leaves_out_missing_pictures_of_other_folders(tmp_path):
+    """Who has COCO's pictures alone can train on them; a missing one of COCO's is an error all the same."""
+    names = [f"{folder}/{row}.jpg" for row in range(15) for folder in ("coco", "sam")]
+    sharegpt4v(tmp_path, [long_record(name) for name in names])
+    (tmp_path / "sharegpt4v" / "data" / "sam" / "0.jpg").unlink()
+    validation = load_sharegpt4v(tmp_path, "validation", "coco")
+    assert list(validation.names) == ["coco/0.jpg", "coco/1.jpg"]
+    assert validation.missing == ["sam/0.jpg"]
+    with pytest.raises(I0TError, match=r"1 of the 3 pictures(.|\n)*sam/0\.jpg"):
+        load_sharegpt4v(tmp_path, "validation", "all")
+    (tmp_path / "sharegpt4v" / "data" / "coco" / "1.jpg").unlink()
+    with pytest.raises(I0TError, match=r"1 of the 3 pictures(.|\n)*first 1:\n  coco/1\.jpg"):
+        load_sharegpt4v(tmp_path, "validation", "coco")
+
+
 def test_line_breaks_become_spaces_and_short_captions_end_at_the_first_sentence(tmp_path):
     captions = ["A bus.\nIt is red. And big.", "One\n\ntwo", "No end", "At 3.5 m. Or more."]
     sharegpt4v(tmp_path, [long_record(f"coco/{row}.jpg", caption) for row, caption in enumerate(captions)])

@@ -128,7 +128,10 @@ def _pairs(
         path = folder / f"missing-pictures-{train.digest[:8]}.txt"
         with atomic_path(path) as temporary:
             temporary.write_text("".join(f"{name}\n" for name in missing), encoding="utf-8")
-        say(f"{len(missing)} pairs left out, their pictures are missing: {path}")
+        say(
+            f"left out because their pictures are missing: {len(train.missing)} training and {len(validation.missing)} "
+            f"validation pairs, listed in {path}"
+        )
     return DiskPairs(train), validation
 
 
