@@ -43,8 +43,13 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--seed", type=int, help="seed of everything random")
     group.add_argument("--skip-unreadable", action="store_true", help="leave out and count unreadable pictures")
-    group.add_argument("--data-dir", metavar="DIR", help="instead of configs/root.txt")
-    group.add_argument("--data-dir-sub", metavar="DIR", help="instead of configs/subroot.txt")
+    add_root_flags(group)
+
+
+def add_root_flags(parser: argparse._ActionsContainer) -> None:
+    """`--data-dir` and `--data-dir-sub`, for a parser or a group of its flags."""
+    parser.add_argument("--data-dir", metavar="DIR", help="instead of configs/root.txt")
+    parser.add_argument("--data-dir-sub", metavar="DIR", help="instead of configs/subroot.txt")
 
 
 def roots_of(arguments: argparse.Namespace) -> Roots:
