@@ -6,8 +6,9 @@ COCO_GOLD and Flickr_GOLD list `{"image_id", "captions": [5]}`, where only the b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ class CaptionSet:
         images: N picture paths.
         captions: N lists of captions.
         source: the JSON file they came from.
-        n_missing: pictures that it lists beyond these, and that are not there.
+        missing: pictures that it lists beyond these, and that are not there.
     """
 
     name: str
     images: list[Path]
     captions: list[list[str]]
     source: Path
-    n_missing: int = 0
+    missing: Sequence[Path] = ()
 
     def texts(self, captions_per_image: int) -> tuple[list[str], list[int]]:
         """The first captions of every image, and the image each belongs to.
@@ -134,11 +135,12 @@ def load_captions(name: str, data_dir_sub: Path, missing_ok: bool = False) -> Ca
         if not captions:
             raise I0TError(f"{source}: {file_name} has no captions. Remove the entry or complete the file.")
     images = [folder / file_name for file_name, _ in rows]
-    there = [row for row, path in enumerate(images) if path.is_file()]
-    if len(there) < len(rows) and not (missing_ok and there):
+    there = [path.is_file() for path in images]
+    if not (missing_ok and any(there)):
         require_files(images, source)
-    cleaned = [[" ".join(caption.split()) for caption in rows[row][1]] for row in there]
-    return CaptionSet(name, [images[row] for row in there], cleaned, source, len(rows) - len(there))
+    cleaned = [[" ".join(caption.split()) for caption in captions] for _, captions in compress(rows, there)]
+    missing = [path for path, found in zip(images, there, strict=True) if not found]
+    return CaptionSet(name, list(compress(images, there)), cleaned, source, missing)
 
 
 def require_files(paths: list[Path], source: Path) -> None:

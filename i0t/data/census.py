@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from i0t.data.captions import LAYOUTS, caption_file, load_captions
+from i0t.data.captions import LAYOUTS, CaptionSet, caption_file, load_captions
 from i0t.data.class_sets import BIRDSNAP, CIFAR_ROOT, CLASS_SETS, class_set_present, load_class_set
 from i0t.data.expected import OFFICIAL, Expected, expected_of
-from i0t.data.judgments import FILES, judgment_file, load_judgments
+from i0t.data.judgments import FILES, Judgments, judgment_file, load_judgments
 from i0t.data.record_stream import scan_records
 from i0t.data.sharegpt4v import FILE
 from i0t.errors import I0TError
@@ -126,20 +126,23 @@ def _judge(found: Found, expected: Expected) -> tuple[State, str]:
     return "partial", f"{found.images} of {expected.images} images, {found.texts} of {expected.texts} {expected.unit}"
 
 
-def _missing(count: int, images: int, source: Path) -> str:
-    return f"{source}: {count} of the {images + count} pictures it lists are missing" if count else ""
+def _missing(missing: int, first: Path, found: int, source: Path) -> str:
+    return f"{source}: {missing} of the {found + missing} pictures it lists are missing, first {first}"
+
+
+def _problem(data: CaptionSet | Judgments) -> str:
+    return _missing(len(data.missing), data.missing[0], len(data.images), data.source) if data.missing else ""
 
 
 def _count_captions(dataset: str, roots: Roots, expected: Expected) -> Found:
     data, most = load_captions(dataset, roots.data_dir_sub, missing_ok=True), expected.per_image
     texts = sum(min(len(captions), most or len(captions)) for captions in data.captions)
-    return Found(len(data.images), texts, data.images, _missing(data.n_missing, len(data.images), data.source))
+    return Found(len(data.images), texts, data.images, _problem(data))
 
 
 def _count_judgments(dataset: str, roots: Roots, expected: Expected) -> Found:
     data = load_judgments(dataset, roots.data_dir, missing_ok=True)
-    problem = _missing(data.n_missing, len(data.images), data.source)
-    return Found(len(data.images), len(data.ratings) + data.n_dropped, data.images, problem)
+    return Found(len(data.images), len(data.ratings) + data.n_dropped, data.images, _problem(data))
 
 
 def _count_classes(dataset: str, roots: Roots, expected: Expected) -> Found:
@@ -150,9 +153,11 @@ def _count_classes(dataset: str, roots: Roots, expected: Expected) -> Found:
 
 def _count_records(dataset: str, roots: Roots, expected: Expected) -> Found:
     scan = scan_records(roots.data_dir, progress=True)
-    problem = _missing(scan.n_missing, len(scan.pictures), roots.data_dir / FILE)
-    folders = ", ".join(f"{folder} {missing}" for folder, missing in scan.missing_by_folder.items())
-    return Found(len(scan.pictures), scan.records, scan.pictures, f"{problem} ({folders})" if problem else "")
+    if not scan.n_missing or scan.first_missing is None:
+        return Found(len(scan.pictures), scan.records, scan.pictures)
+    problem = _missing(scan.n_missing, scan.first_missing, len(scan.pictures), roots.data_dir / FILE)
+    folders = ", ".join(f"{missing} of {folder}" for folder, missing in scan.missing_by_folder.items())
+    return Found(len(scan.pictures), scan.records, scan.pictures, f"{problem} ({folders})")
 
 
 _COUNTERS: dict[str, Callable[[str, Roots, Expected], Found]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Judgments:
         ratings: R numbers, 1..4 (Expert, one per annotator, not averaged) or 0..1 (CF).
         n_dropped: how many ratings were NaN and left out.
         source: the JSON file.
-        n_missing: pictures that it lists beyond these, and that are not there.
+        missing: pictures that it lists beyond these, and that are not there.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Judgments:
     ratings: list[float]
     n_dropped: int
     source: Path
-    n_missing: int = 0
+    missing: Sequence[Path] = ()
 
 
 def judgment_file(name: str, data_dir: Path) -> Path:
@@ -86,7 +87,7 @@ def load_judgments(name: str, data_dir: Path, missing_ok: bool = False) -> Judgm
     for path, texts in zip(images, references, strict=True):
         if not texts:
             raise I0TError(f"{source}: {path.name} has no references (ground_truth).")
-    return Judgments(name, images, references, image_of_rating, candidates, ratings, dropped, source, len(missing))
+    return Judgments(name, images, references, image_of_rating, candidates, ratings, dropped, source, missing)
 
 
 def _clean(text: str) -> str:

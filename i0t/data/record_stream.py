@@ -62,11 +62,13 @@ class RecordScan:
         records: how many there are.
         pictures: of them, the pictures that are there, in order.
         missing_by_folder: how many are not, by the top folder of their path.
+        first_missing: the first of those.
     """
 
     records: int
     pictures: Sequence[Path]
     missing_by_folder: dict[str, int]
+    first_missing: Path | None = None
 
     @property
     def n_missing(self) -> int:
@@ -84,6 +86,7 @@ def scan_records(data_dir: Path, progress: bool = False) -> RecordScan:
     found: list[str] = []
     listings: dict[str, set[str]] = {}
     missing: Counter[str] = Counter()
+    first = None
     for record in stream_records(data_dir / FILE, progress):
         parent, _, name = record["image"].rpartition("/")
         if parent not in listings:
@@ -92,7 +95,8 @@ def scan_records(data_dir: Path, progress: bool = False) -> RecordScan:
             found.append(record["image"])
         else:
             missing[record["image"].split("/")[0]] += 1
-    return RecordScan(len(found) + missing.total(), _Below(folder, found), dict(missing))
+            first = first or folder / record["image"]
+    return RecordScan(len(found) + missing.total(), _Below(folder, found), dict(missing), first)
 
 
 def _names(folder: Path) -> set[str]:
