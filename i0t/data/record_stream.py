@@ -36,7 +36,8 @@ def stream_records(path: Path, progress: bool = False) -> Iterator[dict[str, Any
     except OSError as error:
         raise I0TError(f"{path}: cannot be read (the ShareGPT4V captions): {error.strerror}") from None
     except ijson.JSONError as error:
-        raise I0TError(f"{path}: not valid JSON after record {row}: {error}. Download it again.") from None
+        reason = str(error).splitlines()[0].strip()  # the other lines draw an arrow
+        raise I0TError(f"{path}: not valid JSON after record {row}: {reason}. Download it again.") from None
     if row < 0:
         raise I0TError(f"{path}: not in ShareGPT4V's form (a list of records).")
 
