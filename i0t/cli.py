@@ -37,7 +37,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-size", type=_positive, metavar="N", help="items a forward pass")
     group.add_argument(
         "--workers",
-        type=_not_negative,
+        type=not_negative,
         metavar="N",
         help="picture decoding processes (default: cores, at most 8)",
     )
@@ -85,7 +85,8 @@ def _positive(text: str) -> int:
     return value
 
 
-def _not_negative(text: str) -> int:
+def not_negative(text: str) -> int:
+    """Type of a flag that is 0 or more."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")

@@ -14,7 +14,7 @@ from typing import Any
 from tabulate import tabulate
 from tqdm import tqdm
 
-from i0t.cli import add_root_flags, program, roots_of, workers_of
+from i0t.cli import add_root_flags, not_negative, program, roots_of, workers_of
 from i0t.data.census import USABLE, Census, take_census
 from i0t.data.expected import OFFICIAL
 from i0t.data.prepare.registry import command_for, preparation_of
@@ -58,7 +58,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", action="append", choices=tuple(OFFICIAL), help="may be repeated (default: all)")
     parser.add_argument("--full", action="store_true", help=f"decode every picture, not {SAMPLED} of each data set")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    parser.add_argument("--workers", type=int, metavar="N", help="decoding processes (default: cores, at most 8)")
+    parser.add_argument(
+        "--workers", type=not_negative, metavar="N", help="decoding processes (default: cores, at most 8)"
+    )
     add_root_flags(parser)
     return parser.parse_args(argv)
 

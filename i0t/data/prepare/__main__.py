@@ -13,6 +13,7 @@ from i0t.data.expected import OFFICIAL, sample_size
 from i0t.data.prepare.job import Job
 from i0t.data.prepare.registry import PREPARATIONS
 from i0t.errors import I0TError
+from i0t.files import is_writable
 from i0t.paths import Roots, configs_folder, configured_roots
 
 DESCRIPTION = """\
@@ -102,10 +103,9 @@ def _read(arguments: argparse.Namespace) -> tuple[Job, Callable[[Job], list[str]
 def _roots(dataset: str, arguments: argparse.Namespace) -> Roots:
     """Where to write: never into the built-in sample, which is what empty path files mean elsewhere."""
     roots, needed = configured_roots(arguments.data_dir, arguments.data_dir_sub), OFFICIAL[dataset].root
-    root = {"main": roots.main, "sub": roots.sub}.get(needed)
     if not needed:
         return roots
-    file, what, flag = FILES[needed]
+    root, (file, what, flag) = roots.main if needed == "main" else roots.sub, FILES[needed]
     if root is None:
         raise I0TError(
             f"{configs_folder() / file}: empty. Write into it the folder that {dataset} is to be put in ({what}), or "
@@ -113,6 +113,8 @@ def _roots(dataset: str, arguments: argparse.Namespace) -> Roots:
         )
     if sample_size(root) is not None:
         raise I0TError(f"{root}: belongs to the built-in sample. Name another folder in {configs_folder() / file}.")
+    if not is_writable(root):
+        raise I0TError(f"{root}: cannot be written to. Name another folder in {configs_folder() / file}.")
     return roots
 
 

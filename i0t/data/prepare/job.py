@@ -154,12 +154,15 @@ def place_file(source: Path, target: Path, copy: bool) -> bool:
         return False  # a link to what was there before, and still leads to it
     if target.is_symlink() and not copy and target.exists() and target.samefile(source):
         return False
-    ensure_folder(target.parent)
-    if copy:
-        with atomic_path(target) as temporary:
-            shutil.copyfile(source, temporary)
-    else:
-        link(source, target)
+    try:
+        if copy:
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
+        else:
+            link(source, target)
+    except OSError as error:
+        remedy = "" if copy else " Where links cannot be made, use --copy."
+        raise I0TError(f"{target}: cannot be made ({error.strerror}).{remedy}") from None
     return True
 
 
