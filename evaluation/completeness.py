@@ -8,6 +8,7 @@ from typing import Any
 
 from i0t.data.census import USABLE, take_census
 from i0t.data.expected import OFFICIAL
+from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.paths import Roots
 from i0t.records import Record
@@ -35,20 +36,23 @@ def require_complete(datasets: Iterable[str], roots: Roots, options: argparse.Na
         completeness(dataset, roots, options)
 
 
-def completeness(dataset: str, roots: Roots, options: argparse.Namespace) -> dict[str, Any]:
+def completeness(
+    dataset: str, roots: Roots, options: argparse.Namespace, given: Embeddings | None = None
+) -> dict[str, Any]:
     """What a record says of how complete its data set is: state, counts, and why, if there is a reason to tell.
 
     Args:
         dataset: its name; other names than the paper's data sets come from `--embeddings` alone.
         roots: the data roots; both None where embeddings of another program are measured without the data.
         options: the flags, of which `allow_partial` decides.
+        given: embeddings made before; those of ours know how complete their data set was.
 
     Raises:
         I0TError: the counts are wrong or pictures are missing, and `--allow-partial` is not set; or the data set
             cannot be read at all.
     """
     if dataset not in OFFICIAL or (roots.main is None and roots.sub is None):
-        return {"completeness": dict(NOT_CHECKED)}
+        return {"completeness": (given.metadata if given else {}).get("completeness", NOT_CHECKED)}
     census = take_census(dataset, roots)
     if census.state == "broken":
         raise I0TError(census.problem)

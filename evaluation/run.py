@@ -124,11 +124,11 @@ def evaluate(
         The record, the embeddings as encoded, and the remover used.
     """
     started = time.perf_counter()
-    complete = completeness(dataset, roots, options)
+    complete = completeness(dataset, roots, options, embeddings)
     if embeddings is None:
         assert encoder is not None
         embeddings = task.embed(encoder, dataset, roots, options)
-        embeddings.metadata.update(_metadata(task, encoder, dataset))
+        embeddings.metadata.update({**_metadata(task, encoder, dataset), **complete})
     remover = gap_removal.remover(embeddings, task.prefix(options))
     moved = apply_remover(remover, embeddings)
     metrics, counts = task.measure(moved, dataset, roots, options)

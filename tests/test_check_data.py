@@ -312,6 +312,16 @@ def test_wrong_counts_are_refused_unless_allowed_and_then_told(evaluate, copy, p
     assert f"{dataset}: partial: {lack}" in out
 
 
+def test_embeddings_remember_that_their_data_set_was_partial(evaluate, copy, tmp_path):
+    no_longer_a_sample(copy)
+    evaluate(retrieval, "flickr", "--allow-partial")
+    given = next((tmp_path / "out").glob("*.embeddings.safetensors")).rename(tmp_path / "given.safetensors")
+    out = ["--output", str(tmp_path / "again")]
+    assert retrieval.main(["--embeddings", str(given), *out]) == 0
+    record = json.loads(next((tmp_path / "again").glob("*.json")).read_text())
+    assert record["data"]["completeness"]["state"] == "partial"
+
+
 def test_missing_pictures_are_left_out_when_allowed(evaluate, copy):
     gone = flickr_pictures(copy)[:2]
     for path in gone:
