@@ -74,7 +74,7 @@ def test_karpathys_test_split_is_written_in_order_with_five_captions_each(tmp_pa
     assert status == 1  # three images are not five thousand
     assert "18 captions of 3 images, the first 5 of each kept" in out
     assert "captions_val2014.json: has all 3 images; 0 of Karpathy's captions read differently in it" in out
-    assert "3 pictures linked, 0 already there, 0 missing" in out
+    assert "pictures linked: 3, already there: 0, missing: 0" in out
     assert "coco: 3 of 5000 images, 15 of 25000 captions: partial" in out
     assert "--allow-partial" in out
 
@@ -93,7 +93,7 @@ def test_running_again_changes_nothing(tmp_path, roots, run):
     before = {path: path.lstat().st_mtime_ns for path in files_below(roots.sub)}
     status, out, _ = run("coco", "--from", source, "--allow-partial")
     assert status == 0
-    assert "0 pictures linked, 2 already there" in out
+    assert "pictures linked: 0, already there: 2" in out
     assert "COCO_GOLD.json: unchanged" in out
     assert {path: path.lstat().st_mtime_ns for path in files_below(roots.sub)} == before
 
@@ -115,7 +115,7 @@ def test_an_interrupted_run_is_continued(tmp_path, roots, run, monkeypatch):
 
     monkeypatch.setattr(job_module, "place_file", place)
     _, out, _ = run("coco", "--from", source)
-    assert "1 pictures linked, 2 already there, 0 missing" in out
+    assert "pictures linked: 1, already there: 2, missing: 0" in out
     assert len(load_captions("coco", roots.sub).images) == 3
 
 
@@ -131,12 +131,12 @@ def test_missing_pictures_are_told_before_anything_is_placed(tmp_path, roots, ru
 
     status, out, _ = run("coco", "--from", source, "--allow-partial")
     assert status == 0
-    assert "2 pictures linked, 0 already there, 1 missing" in out
+    assert "pictures linked: 2, already there: 0, missing: 1" in out
     assert "1 of the 3 pictures it lists are missing" in out
 
     gone.write_bytes(kept)
     _, out, _ = run("coco", "--from", source)
-    assert "1 pictures linked, 2 already there, 0 missing" in out
+    assert "pictures linked: 1, already there: 2, missing: 0" in out
     assert "COCO_GOLD.json: unchanged" in out
 
 
@@ -219,9 +219,9 @@ def test_pictures_may_lie_elsewhere_and_be_copied(tmp_path, roots, run):
     assert run(*flags)[0] == 0
     path = load_captions("flickr", roots.sub).images[0]
     assert path.is_symlink()
-    assert "1 pictures copied" in run(*flags, "--copy")[1]  # a link becomes a copy when copies are asked for
+    assert "pictures copied: 1" in run(*flags, "--copy")[1]  # a link becomes a copy when copies are asked for
     assert not path.is_symlink()
-    assert "0 pictures linked, 1 already there" in run(*flags)[1]  # and a copy stays one
+    assert "pictures linked: 0, already there: 1" in run(*flags)[1]  # and a copy stays one
     shutil.rmtree(elsewhere)
     assert path.is_file()
 
@@ -244,7 +244,7 @@ def test_what_is_there_and_differs_is_never_replaced_unasked(tmp_path, roots, ru
 
     path.unlink()
     path.symlink_to(tmp_path / "moved away")  # a link that leads nowhere is ours to replace
-    assert "1 pictures linked" in run("flickr30k", "--from", source)[1]
+    assert "pictures linked: 1" in run("flickr30k", "--from", source)[1]
 
 
 def test_a_list_that_says_the_same_is_left_as_it_is(tmp_path, roots, run):
@@ -291,7 +291,7 @@ def test_nocaps_pictures_are_found_by_each_of_their_names(tmp_path, roots, run):
     content["images"][2]["open_images_id"] = "unknown"
     put(tmp_path / "nocaps" / "nocaps_val_4500_captions.json", content)
     pictures(tmp_path / "nocaps" / "validation", [f"{name}.jpg" for name in OPEN_IMAGES.values()])
-    assert "3 pictures linked" in run("nocaps", "--from", tmp_path / "nocaps")[1]
+    assert "pictures linked: 3" in run("nocaps", "--from", tmp_path / "nocaps")[1]
     links = [path.resolve().stem for path in load_captions("nocaps", roots.sub).images]
     assert links == list(OPEN_IMAGES.values())
 
@@ -342,27 +342,28 @@ def test_sharegpt4v_links_whole_folders(tmp_path, roots, run):
     source = sharegpt4v_folder(tmp_path / "share")
     status, out, _ = run("sharegpt4v", "--from", source)
     assert status == 1
-    assert "4 records, 4 pictures found, 0 missing" in out
-    assert "sharegpt4v: 4 of 1246000-1246999 images" in out
+    assert "sharegpt4v: 4 of 1246000-1246999 images, 4 of 1246000-1246999 captions: partial" in out
+    assert "missing" not in out
     for place in ("coco/train2017", "llava/llava_pretrain/images", "sam/images"):
         assert (roots.main / IMAGES / place).is_symlink()
     assert (roots.main / FILE).is_symlink()
     assert len(load_sharegpt4v(roots.main, "train", "all")) == 4
     assert out.count("already there") == 0
-    assert run("sharegpt4v", "--from", source)[1].count("already there") == 3
+    assert run("sharegpt4v", "--from", source)[1].count("already there") == 4
 
 
 def test_sharegpt4v_says_which_folders_lack_pictures(tmp_path, roots, run):
     source = sharegpt4v_folder(tmp_path / "share", LONG[0], LONG[3])
-    status, _, err = run("sharegpt4v", "--from", source)
-    assert status == 2
-    assert "2 of the 4 pictures it lists are missing: 1 of sam, 1 of coco" in err
+    status, out, _ = run("sharegpt4v", "--from", source)
+    assert status == 1
+    assert "2 of the 4 pictures it lists are missing, first " in out
+    assert "(1 of sam, 1 of coco)" in out
     pictures(source / "data", LONG)
-    assert "4 pictures found" in run("sharegpt4v", "--from", source)[1]
+    assert "missing" not in run("sharegpt4v", "--from", source)[1]
     shutil.rmtree(source / "data" / "sam")
     status, out, _ = run("sharegpt4v", "--from", source, "--allow-partial")
     assert status == 0
-    assert "1 missing" in out
+    assert "(1 of sam)" in out
 
 
 def test_sharegpt4v_takes_folders_as_their_archives_unpack(tmp_path, roots, run):
@@ -370,7 +371,7 @@ def test_sharegpt4v_takes_folders_as_their_archives_unpack(tmp_path, roots, run)
     pictures(source / "train2017", ["1.jpg", "2.jpg"])
     pictures(source / "LLaVA-Pretrain" / "images", ["00453/4.jpg"])
     pictures(source / "sam" / "images", ["sa_1.jpg"])
-    assert "4 pictures found, 0 missing" in run("sharegpt4v", "--from", source)[1]
+    assert "sharegpt4v: 4 of" in run("sharegpt4v", "--from", source)[1]
 
 
 def test_sharegpt4v_is_streamed_and_its_errors_name_the_record(tmp_path, roots, run, monkeypatch):
@@ -492,7 +493,7 @@ def test_birdsnap_takes_its_owners_list_and_makes_every_class(tmp_path, roots, r
     assert data.class_names == read_class_names("birdsnap")
     assert sorted(data.image_ids) == sorted(listed[:3])
     assert [data.class_names[label] for label in data.labels] == ["Anhinga", "Coopers Hawk", "Coopers Hawk"]
-    assert "0 pictures linked, 3 already there" in run("birdsnap", "--from", source)[1]
+    assert "pictures linked: 0, already there: 3" in run("birdsnap", "--from", source)[1]
 
 
 def test_birdsnap_class_folders_are_matched_by_their_letters(tmp_path, roots, run):

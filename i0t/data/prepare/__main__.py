@@ -62,8 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     job, run = _read(build_parser().parse_args(argv))
     print(*run(job), sep="\n")
     census = take_census(job.dataset, job.roots)
+    if census.state == "broken":
+        raise I0TError(census.problem)
     print(f"{job.dataset}: {census.summary()}: {census.state}")
-    if census.problem:
+    if census.problem not in census.summary():
         print(f"{job.dataset}: {census.problem}")
     if census.expected.note:
         print(f"{job.dataset}: {census.expected.note}")

@@ -105,7 +105,7 @@ class Job:
             if (source, target) not in left_out
         )
         kept = len(pairs) - len(missing) - new
-        return f"{new} pictures {'copied' if self.copy else 'linked'}, {kept} already there, {len(missing)} missing"
+        return f"pictures {'copied' if self.copy else 'linked'}: {new}, already there: {kept}, missing: {len(missing)}"
 
     def write_list(self, path: Path, content: Any) -> str:
         """Write a JSON list as `write_text` does, one line an entry of the outermost list."""
