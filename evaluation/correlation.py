@@ -47,7 +47,8 @@ class Correlation(Task):
 
     def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
         """All pictures, and every distinct candidate and reference once."""
-        judgments, prefix = load_judgments(dataset, roots.data_dir), self.prefix(options)
+        judgments = load_judgments(dataset, roots.data_dir, options.allow_partial)
+        prefix = self.prefix(options)
         image_features = encode_images(encoder, judgments.images, options)
         kept = encoder.report.kept
         owner: dict[str, int] = {}
@@ -69,7 +70,8 @@ class Correlation(Task):
         self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Correlations, reference-free and reference-based, and how many ratings they rest on."""
-        judgments, score = load_judgments(dataset, roots.data_dir), SCORES[options.score]
+        judgments = load_judgments(dataset, roots.data_dir, options.allow_partial)
+        score = SCORES[options.score]
         rated = _RatedRows(judgments, embeddings, score.prefix)
         candidates = embeddings.text_features[rated.candidates]  # (R, D)
         scores = score.reference_free(embeddings.image_features[rated.images], candidates)

@@ -44,7 +44,7 @@ class Retrieval(Task):
 
     def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
         """All images and their captions."""
-        captions = load_captions(dataset, roots.data_dir_sub)
+        captions = load_captions(dataset, roots.data_dir_sub, options.allow_partial)
         texts, image_of_text = captions.texts(options.captions_per_image)
         image_features = encode_images(encoder, captions.images, options)
         kept = encoder.report.kept

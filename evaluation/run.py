@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
+from evaluation.completeness import add_partial_flag, completeness, label, notes, require_complete
 from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, describe
 from evaluation.given import add_source_flags, dataset_of, model_of, read_given
 from evaluation.task import Task
@@ -49,6 +50,7 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
         help="may be repeated (default: all that are present)",
     )
     task.add_flags(parser)
+    add_partial_flag(parser)
     add_gap_flags(parser)
     add_common_flags(parser)
     parser.set_defaults(output=str(TENSORS), batch_size=64, seed=0)
@@ -77,6 +79,7 @@ def _of_model(task: Task, options: argparse.Namespace) -> Iterator[Result]:
     if not datasets:
         folders = ", ".join(str(folder) for folder in (roots.main, roots.sub) if folder)
         raise I0TError(f"none of {', '.join(task.datasets)} is present in {folders}. See the README for the layout.")
+    require_complete(datasets, roots, options)
     torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
     encoder = load_encoder(options.model or last_checkpoint(roots), device_of(options), roots)
     gap_removal = GapRemoval(encoder, roots, options)
@@ -121,10 +124,11 @@ def evaluate(
         The record, the embeddings as encoded, and the remover used.
     """
     started = time.perf_counter()
+    complete = completeness(dataset, roots, options, embeddings)
     if embeddings is None:
         assert encoder is not None
         embeddings = task.embed(encoder, dataset, roots, options)
-        embeddings.metadata.update(_metadata(task, encoder, dataset))
+        embeddings.metadata.update({**_metadata(task, encoder, dataset), **complete})
     remover = gap_removal.remover(embeddings, task.prefix(options))
     moved = apply_remover(remover, embeddings)
     metrics, counts = task.measure(moved, dataset, roots, options)
@@ -138,7 +142,7 @@ def evaluate(
         gap_before=gap_before,
         protocol={**task.protocol(options, embeddings), **describe(remover, embeddings.metadata)},
         config={"model": model_of(embeddings) if encoder is None else _model(encoder), "flags": vars(options)},
-        data={**_data(embeddings, roots), **counts},
+        data={**_data(embeddings, roots), **counts, **complete},
         seconds=round(time.perf_counter() - started, 3),
     )
     return record, embeddings, remover
@@ -158,7 +162,7 @@ def results_table(task: Task, records: list[Record]) -> str:
     headers = ["data set", "CD", *labels]
     rows = [
         [
-            record.dataset,
+            label(record),
             f"{record.gap['centroid_distance']:.3f}",
             *(record.metrics[name] for name in task.headline),
         ]
@@ -170,7 +174,8 @@ def results_table(task: Task, records: list[Record]) -> str:
         + ([f"fit_on={protocol['fit_on']}"] if "fit_on" in protocol else [])
         + (["the means are those of the evaluated set"] if protocol.get("means_leak") else [])
     )
-    return f"{title}\n{tabulate(rows, headers=headers, floatfmt='.2f', disable_numparse=[0, 1])}"
+    table = tabulate(rows, headers=headers, floatfmt=".2f", disable_numparse=[0, 1])
+    return "\n".join([title, table, *notes(records)])
 
 
 def _gap(embeddings: Embeddings, seed: int) -> dict[str, Any]:

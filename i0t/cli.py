@@ -37,14 +37,19 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-size", type=_positive, metavar="N", help="items a forward pass")
     group.add_argument(
         "--workers",
-        type=_not_negative,
+        type=not_negative,
         metavar="N",
         help="picture decoding processes (default: cores, at most 8)",
     )
     group.add_argument("--seed", type=int, help="seed of everything random")
     group.add_argument("--skip-unreadable", action="store_true", help="leave out and count unreadable pictures")
-    group.add_argument("--data-dir", metavar="DIR", help="instead of configs/root.txt")
-    group.add_argument("--data-dir-sub", metavar="DIR", help="instead of configs/subroot.txt")
+    add_root_flags(group)
+
+
+def add_root_flags(parser: argparse._ActionsContainer) -> None:
+    """`--data-dir` and `--data-dir-sub`, for a parser or a group of its flags."""
+    parser.add_argument("--data-dir", metavar="DIR", help="instead of configs/root.txt")
+    parser.add_argument("--data-dir-sub", metavar="DIR", help="instead of configs/subroot.txt")
 
 
 def roots_of(arguments: argparse.Namespace) -> Roots:
@@ -80,7 +85,8 @@ def _positive(text: str) -> int:
     return value
 
 
-def _not_negative(text: str) -> int:
+def not_negative(text: str) -> int:
+    """Type of a flag that is 0 or more."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")

@@ -89,9 +89,19 @@ def resolve_roots(data_dir: str | None = None, data_dir_sub: str | None = None) 
     Raises:
         I0TError: a path does not exist.
     """
+    roots = configured_roots(data_dir, data_dir_sub)
+    return roots if roots.main or roots.sub else _sample_roots()
+
+
+def configured_roots(data_dir: str | None = None, data_dir_sub: str | None = None) -> Roots:
+    """The data roots that flags, else path files name; either may be None, and the sample is not made.
+
+    Raises:
+        I0TError: a path does not exist.
+    """
     main = _existing(data_dir, "--data-dir") or _existing(*read_path_file("root.txt"))
     sub = _existing(data_dir_sub, "--data-dir-sub") or _existing(*read_path_file("subroot.txt"))
-    return Roots(main, sub) if main or sub else _sample_roots()
+    return Roots(main, sub)
 
 
 def configured_data_dir() -> Path | None:

@@ -24,8 +24,8 @@ def sample_roots(tmp_path_factory: pytest.TempPathFactory) -> Roots:
 def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample_roots: Roots) -> Path:
     """A copy of `configs` whose path files name the small sample; runs may write to it."""
     folder = tmp_path / "configs"
-    shutil.copytree(REPO / "configs", folder, ignore=shutil.ignore_patterns("*.txt"))
-    shutil.copytree(REPO / "configs" / "templates", folder / "templates", dirs_exist_ok=True)
+    own = shutil.ignore_patterns("root.txt", "subroot.txt", "ckpt_file_name.txt")
+    shutil.copytree(REPO / "configs", folder, ignore=own)
     (folder / "root.txt").write_text(f"{sample_roots.main}\n")
     (folder / "subroot.txt").write_text(f"{sample_roots.sub}\n")
     monkeypatch.setenv("I0T_CONFIGS", str(folder))

@@ -40,6 +40,7 @@ def editable(roots: Roots, tmp_path: Path) -> list[str]:
     """Flags that point to a copy of the sample which a test may spoil."""
     for name, folder in (("main", roots.main), ("sub", roots.sub)):
         shutil.copytree(folder, tmp_path / name)
+    shutil.copy(roots.data_dir.parent / "sample.json", tmp_path)  # by which its counts are right
     return ["--data-dir", str(tmp_path / "main"), "--data-dir-sub", str(tmp_path / "sub")]
 
 

@@ -6,8 +6,9 @@ COCO_GOLD and Flickr_GOLD list `{"image_id", "captions": [5]}`, where only the b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ class CaptionSet:
         images: N picture paths.
         captions: N lists of captions.
         source: the JSON file they came from.
+        missing: pictures that it lists beyond these, and that are not there.
     """
 
     name: str
     images: list[Path]
     captions: list[list[str]]
     source: Path
+    missing: Sequence[Path] = ()
 
     def texts(self, captions_per_image: int) -> tuple[list[str], list[int]]:
         """The first captions of every image, and the image each belongs to.
@@ -91,10 +94,14 @@ def _parse_nocaps(content: Any, source: Path) -> list[tuple[str, list[str]]]:
         ) from None
 
 
+_FLICKR_IMAGES = "flickr30k/images/flickr30k-images"
+# The paper's three, and two that are not in its tables, under the names scripts/prepare_data.sh gives them.
 LAYOUTS = {
     "coco": _Layout("COCO_Captions/NewCaptions/COCO_GOLD.json", "coco/images/val2014", _parse_gold),
-    "flickr": _Layout("Flickr_Captions/NewCaptions/Flickr_GOLD.json", "flickr30k/images/flickr30k-images", _parse_gold),
+    "flickr": _Layout("Flickr_Captions/NewCaptions/Flickr_GOLD.json", _FLICKR_IMAGES, _parse_gold),
     "nocaps": _Layout("Nocaps_Captions/NewCaptions/NoCaps_GOLD.json", "nocaps/images/val", _parse_nocaps),
+    "coco_val2017": _Layout("COCO_Captions/NewCaptions/COCO_VAL2017.json", "coco/images/val2017", _parse_gold),
+    "flickr_val": _Layout("Flickr_Captions/NewCaptions/Flickr_VAL.json", _FLICKR_IMAGES, _parse_gold),
 }
 
 
@@ -103,18 +110,24 @@ def caption_file(name: str, data_dir_sub: Path) -> Path:
     return data_dir_sub / "Evaluation" / LAYOUTS[name].captions
 
 
-def load_captions(name: str, data_dir_sub: Path) -> CaptionSet:
+def picture_folder(name: str, data_dir_sub: Path) -> Path:
+    """Where the pictures of a retrieval set lie."""
+    return data_dir_sub / LAVIS / LAYOUTS[name].images
+
+
+def load_captions(name: str, data_dir_sub: Path, missing_ok: bool = False) -> CaptionSet:
     """Read a retrieval set.
 
     Args:
-        name: "coco", "flickr" or "nocaps".
+        name: a key of `LAYOUTS`, e.g. "coco".
         data_dir_sub: `<data_dir_sub>` of the README.
+        missing_ok: leave out pictures that are not there, and count them, as long as there is one.
 
     Raises:
         I0TError: the file is missing or of another form, an image has no captions or is not there.
     """
     source = caption_file(name, data_dir_sub)
-    folder = data_dir_sub / LAVIS / LAYOUTS[name].images
+    folder = picture_folder(name, data_dir_sub)
     rows = LAYOUTS[name].parse(read_json(source, f"the captions of {name}"), source)
     if not rows:
         raise I0TError(f"{source}: lists no image.")
@@ -122,9 +135,12 @@ def load_captions(name: str, data_dir_sub: Path) -> CaptionSet:
         if not captions:
             raise I0TError(f"{source}: {file_name} has no captions. Remove the entry or complete the file.")
     images = [folder / file_name for file_name, _ in rows]
-    require_files(images, source)
-    cleaned = [[" ".join(caption.split()) for caption in captions] for _, captions in rows]
-    return CaptionSet(name, images, cleaned, source)
+    there = [path.is_file() for path in images]
+    if not (missing_ok and any(there)):
+        require_files(images, source)
+    cleaned = [[" ".join(caption.split()) for caption in captions] for _, captions in compress(rows, there)]
+    missing = [path for path, found in zip(images, there, strict=True) if not found]
+    return CaptionSet(name, list(compress(images, there)), cleaned, source, missing)
 
 
 def require_files(paths: list[Path], source: Path) -> None:

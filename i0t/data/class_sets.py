@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,16 +92,47 @@ def _load_birdsnap(folder: Path) -> ClassSet:
     if not images:
         raise I0TError(f"{folder}: {len(classes)} class folders, but no picture in them.")
     own = folder.parent / "templates.txt"  # beside the pictures: prompts that fit another data set
-    names = own.is_file() and [path.name.replace("_", " ").lower() for path in classes]
+    plain = [path.name.replace("_", " ") for path in classes]
+    names = [name.lower() for name in plain] if own.is_file() else bird_names(plain)
     return ClassSet(
         name="birdsnap",
         images=[path for path, _ in images],
         image_ids=[f"{path.parent.name}/{path.name}" for path, _ in images],
         labels=[label for _, label in images],
-        class_names=names or [path.name.replace("_", " ") for path in classes],
+        class_names=names,
         templates=read_templates(own if own.is_file() else configs_folder() / "templates" / "birdsnap.txt"),
         source=str(folder),
     )
+
+
+def bird_names(folders: Sequence[str]) -> list[str]:
+    """The names of Birdsnap's class folders as OpenAI's prompts have them; others keep theirs, with blanks.
+
+    Example:
+        >>> bird_names(["Allen's_Hummingbird", "american-three-toed-woodpecker", "Dodo_bird"])
+        ['Allens Hummingbird', 'American Three toed Woodpecker', 'Dodo bird']
+    """
+    known = {letters(name): name for name in read_class_names("birdsnap")}
+    return [known.get(letters(folder), folder.replace("_", " ")) for folder in folders]
+
+
+def letters(name: str) -> str:
+    """A class name without case, blanks and signs, which differ from copy to copy."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def read_class_names(name: str) -> list[str]:
+    """Class names of `configs/classes/NAME.txt`, one a line; # starts a comment.
+
+    Raises:
+        I0TError: the file is missing.
+    """
+    path = configs_folder() / "classes" / f"{name}.txt"
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise I0TError(f"{path}: cannot be read ({error.strerror}). It comes with the checkout.") from None
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def read_templates(path: Path) -> list[str]:

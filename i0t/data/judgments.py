@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Judgments:
         ratings: R numbers, 1..4 (Expert, one per annotator, not averaged) or 0..1 (CF).
         n_dropped: how many ratings were NaN and left out.
         source: the JSON file.
+        missing: pictures that it lists beyond these, and that are not there.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Judgments:
     ratings: list[float]
     n_dropped: int
     source: Path
+    missing: Sequence[Path] = ()
 
 
 def judgment_file(name: str, data_dir: Path) -> Path:
@@ -44,8 +47,14 @@ def judgment_file(name: str, data_dir: Path) -> Path:
     return data_dir / FOLDER / FILES[name]
 
 
-def load_judgments(name: str, data_dir: Path) -> Judgments:
+def load_judgments(name: str, data_dir: Path, missing_ok: bool = False) -> Judgments:
     """Read a set of human judgments; runs of white space collapse to one blank.
+
+    Args:
+        name: "flickr8k_expert" or "flickr8k_cf".
+        data_dir: `<data_dir>` of the README.
+        missing_ok: leave out pictures that are not there with their ratings, and count them, as long as there
+            is one.
 
     Raises:
         I0TError: missing or malformed file, no rating left, an image without references or not there.
@@ -53,9 +62,14 @@ def load_judgments(name: str, data_dir: Path) -> Judgments:
     source = judgment_file(name, data_dir)
     content = read_json(source, f"the ratings of {name}")
     images, references, image_of_rating, candidates, ratings, dropped = [], [], [], [], [], 0
+    missing: list[Path] = []
     try:
-        for row, entry in enumerate(content.values()):
-            images.append(data_dir / FOLDER / "images" / Path(entry["image_path"]).name)
+        for entry in content.values():
+            path, row = data_dir / FOLDER / "images" / Path(entry["image_path"]).name, len(images)
+            if not path.is_file():
+                missing.append(path)
+                continue
+            images.append(path)
             references.append([_clean(text) for text in strings(entry["ground_truth"])])
             for judgment in entry["human_judgement"]:
                 if math.isnan(judgment["rating"]):
@@ -66,13 +80,14 @@ def load_judgments(name: str, data_dir: Path) -> Judgments:
                 ratings.append(float(judgment["rating"]))
     except (AttributeError, TypeError, KeyError) as error:
         raise I0TError(f"{source}: not in the pacscore form ({error!r}).") from None
+    if missing and not (missing_ok and images):
+        require_files(images + missing, source)
     if not ratings:
         raise I0TError(f"{source}: no rating left ({dropped} were NaN). Download the file again.")
     for path, texts in zip(images, references, strict=True):
         if not texts:
             raise I0TError(f"{source}: {path.name} has no references (ground_truth).")
-    require_files(images, source)
-    return Judgments(name, images, references, image_of_rating, candidates, ratings, dropped, source)
+    return Judgments(name, images, references, image_of_rating, candidates, ratings, dropped, source, missing)
 
 
 def _clean(text: str) -> str:

@@ -1,0 +1,85 @@
+"""Refuses data sets whose counts are wrong, unless `--allow-partial`; a partial run says so in record and table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import Any
+
+from i0t.data.census import USABLE, take_census
+from i0t.data.expected import OFFICIAL
+from i0t.embeddings import Embeddings
+from i0t.errors import I0TError
+from i0t.paths import Roots
+from i0t.records import Record
+
+NOT_CHECKED = {"state": "not checked", "why": "embeddings of another program, measured without the data set"}
+
+
+def add_partial_flag(parser: argparse.ArgumentParser) -> None:
+    """`--allow-partial`."""
+    parser.add_argument(
+        "--allow-partial",
+        action="store_true",
+        help="evaluate what is there of a data set whose counts are wrong or whose pictures are missing (refused "
+        "otherwise); the record and the table say so",
+    )
+
+
+def require_complete(datasets: Iterable[str], roots: Roots, options: argparse.Namespace) -> None:
+    """Refuse before anything is loaded or encoded, not between two data sets.
+
+    Raises:
+        I0TError: as `completeness`.
+    """
+    for dataset in datasets:
+        completeness(dataset, roots, options)
+
+
+def completeness(
+    dataset: str, roots: Roots, options: argparse.Namespace, given: Embeddings | None = None
+) -> dict[str, Any]:
+    """What a record says of how complete its data set is: state, counts, and why, if there is a reason to tell.
+
+    Args:
+        dataset: its name; other names than the paper's data sets come from `--embeddings` alone.
+        roots: the data roots; both None where embeddings of another program are measured without the data.
+        options: the flags, of which `allow_partial` decides.
+        given: embeddings made before; those of ours know how complete their data set was.
+
+    Raises:
+        I0TError: the counts are wrong or pictures are missing, and `--allow-partial` is not set; or the data set
+            cannot be read at all.
+    """
+    if dataset not in OFFICIAL or (roots.main is None and roots.sub is None):
+        return {"completeness": (given.metadata if given else {}).get("completeness", NOT_CHECKED)}
+    census = take_census(dataset, roots)
+    if census.state == "broken":
+        raise I0TError(census.problem)
+    # What is absent is told by the reader that asks for it, which knows what it asked for.
+    if census.state not in (*USABLE, "absent") and not options.allow_partial:
+        raise I0TError(
+            f"{census.source}: {dataset} is not complete: {census.problem.removeprefix(f'{census.source}: ')}. "
+            "Complete it (docs/data.md), or evaluate what is there and say so: --allow-partial."
+        )
+    why = {"why": census.problem} if census.problem else {}
+    return {"completeness": {**census.counts(), "built_in_sample": census.sample, **why}}
+
+
+def label(record: Record) -> str:
+    """The name of a record's data set in a table, with "(partial)" where it is that."""
+    return f"{record.dataset} (partial)" if _block(record).get("state") == "partial" else record.dataset
+
+
+def notes(records: Iterable[Record]) -> list[str]:
+    """Lines below a table: what the partial data sets lack, and which shortfalls are known."""
+    blocks = [(record.dataset, _block(record)) for record in records]
+    return [
+        f"{dataset}: {block['state']}: {block['why']}"
+        for dataset, block in blocks
+        if "images" in block and "why" in block
+    ]
+
+
+def _block(record: Record) -> dict[str, Any]:
+    return record.data.get("completeness", {})

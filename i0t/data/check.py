@@ -1,0 +1,157 @@
+"""Program: what of the data sets is there, complete and readable. `scripts/check_data.sh`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from i0t.cli import add_root_flags, not_negative, program, roots_of, workers_of
+from i0t.data.census import USABLE, Census, take_census
+from i0t.data.expected import OFFICIAL
+from i0t.data.prepare.registry import command_for, preparation_of
+from i0t.paths import Roots
+
+DESCRIPTION = """\
+One row a data set of the path files: is it there, how many pictures and captions of how many, can its pictures
+be read; below, what is missing and where to get it. Built-in samples are held against their own counts.
+"""
+EPILOG = """\
+Exit status: 0 if all that is there is complete and readable, 1 if not, 2 for bad input. Data sets that are
+not there at all count only if --dataset asks for them.
+"""
+SAMPLED = 100
+BATCH = 32
+WIDTH = 100
+
+
+@program
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check the data sets; returns the exit status."""
+    options = _parse(argv)
+    roots = roots_of(options)
+    rows = [_check(name, roots, options) for name in options.dataset or OFFICIAL]
+    rows = [row for row in rows if options.dataset or row[0].state != "absent" or not row[0].expected.optional]
+    if options.json:
+        print(json.dumps([_plain(*row) for row in rows], indent=2))
+    else:
+        print(_table(rows, roots))
+    wrong = [row for row in rows if row[2] or row[0].state not in (*USABLE, *(() if options.dataset else ("absent",)))]
+    return 1 if wrong else 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="check_data.sh",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--dataset", action="append", choices=tuple(OFFICIAL), help="may be repeated (default: all)")
+    parser.add_argument("--full", action="store_true", help=f"decode every picture, not {SAMPLED} of each data set")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument(
+        "--workers", type=not_negative, metavar="N", help="decoding processes (default: cores, at most 8)"
+    )
+    add_root_flags(parser)
+    return parser.parse_args(argv)
+
+
+def _check(name: str, roots: Roots, options: argparse.Namespace) -> tuple[Census, int, list[str]]:
+    """The census of a data set, how many of its pictures were decoded, and what was wrong with some."""
+    census = take_census(name, roots)
+    pictures = census.pictures
+    if not options.full and len(pictures) > SAMPLED:
+        rows = random.Random(0).sample(range(len(pictures)), SAMPLED)  # the same ones every time
+        pictures = [pictures[row] for row in sorted(rows)]
+    workers = workers_of(options) if len(pictures) > 10 * SAMPLED else 0  # starting processes costs more than a few
+    return census, len(pictures), unreadable(pictures, workers, name)
+
+
+def unreadable(pictures: Sequence[Path], workers: int, name: str = "") -> list[str]:
+    """Decode pictures whole; what is wrong with those that cannot be read.
+
+    Args:
+        pictures: N paths.
+        workers: decoding processes; 0 for none beside this.
+        name: stands before the progress bar.
+    """
+    if not len(pictures):
+        return []
+    from i0t.data.images import image_loader  # torch takes seconds to import, and --help needs none
+
+    loader = image_loader(pictures, _nothing, BATCH, workers)
+    errors = []
+    with tqdm(total=len(pictures), desc=f"{name}: decoding", unit=" pictures", disable=None) as bar:
+        for _, messages in loader:
+            errors += [message for message in messages if message]
+            bar.update(len(messages))
+    return errors
+
+
+def _nothing(image: Any) -> Any:
+    """In place of a preprocessed picture: the decoding was the point."""
+    import torch
+
+    return torch.empty(0)
+
+
+def _table(rows: list[tuple[Census, int, list[str]]], roots: Roots) -> str:
+    cells = [
+        [
+            census.dataset,
+            census.state,
+            f"{census.images} / {census.expected.images}",
+            f"{census.texts} / {census.expected.texts} {census.expected.unit}",
+            f"{len(errors)} of {checked}" if checked else "",
+        ]
+        for census, checked, errors in rows
+    ]
+    headers = ["data set", "state", "images", "texts", "unreadable"]
+    head = f"<data_dir> {roots.main or 'not set'}\n<data_dir_sub> {roots.sub or 'not set'}"
+    if any(census.sample for census, _, _ in rows):
+        head += "\nexpected counts are those of the built-in sample (sample.json); its judgments are constructed"
+    notes = "\n".join(line for row in rows for line in _notes(*row))
+    table = tabulate(cells, headers=headers, disable_numparse=True)
+    return "\n\n".join(filter(None, (head, table, notes)))
+
+
+def _notes(census: Census, checked: int, errors: list[str]) -> list[str]:
+    lines = [f"{census.dataset}: {census.problem}"] if census.problem else []
+    if census.state not in USABLE and census.sample:
+        lines.append("    make the sample again: python -m i0t.data.sample --help")
+    elif census.state not in USABLE:
+        pages = wrap(preparation_of(census.dataset).pages, WIDTH, initial_indent="    get: ", subsequent_indent="    ")
+        lines += [*pages, f"    then: {command_for(census.dataset)}"]
+    lines += [f"{census.dataset}: {error}" for error in errors[:3]]
+    if len(errors) > 3:
+        lines.append(f"{census.dataset}: ... and {len(errors) - 3} more unreadable (--json lists all)")
+    return lines
+
+
+def _plain(census: Census, checked: int, errors: list[str]) -> dict[str, Any]:
+    """One data set as JSON."""
+    get = {} if census.state in USABLE else {"get": preparation_of(census.dataset).pages}
+    return {
+        "dataset": census.dataset,
+        **census.counts(),
+        "built_in_sample": census.sample,
+        "source": str(census.source),
+        "problem": census.problem,
+        "note": census.expected.note,
+        "decoded": checked,
+        "unreadable": errors,
+        **get,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

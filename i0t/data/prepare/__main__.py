@@ -1,0 +1,124 @@
+"""Command line: `python -m i0t.data.prepare NAME --from FOLDER`. `scripts/prepare_data.sh`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from i0t.cli import add_root_flags, program
+from i0t.data.census import USABLE, take_census
+from i0t.data.expected import OFFICIAL, sample_size
+from i0t.data.prepare.job import Job
+from i0t.data.prepare.registry import PREPARATIONS
+from i0t.errors import I0TError
+from i0t.files import is_writable
+from i0t.paths import Roots, configs_folder, configured_roots
+
+DESCRIPTION = """\
+Put a data set into the paper's layout, from the files that its owners publish. Pictures are linked, not copied;
+what is there already stays, so an interrupted run is simply run again. Nothing is downloaded without --download.
+"""
+EPILOG = """\
+Where to write: configs/root.txt names <data_dir>, configs/subroot.txt <data_dir_sub> (or --data-dir, --data-dir-sub).
+Exit status: 0 for a complete data set, 1 if the counts differ from its owners', 2 for bad input.
+docs/data.md says where to get the files and what to expect.
+
+examples:
+  prepare_data.sh coco --from ~/downloads/coco            # dataset_coco.json, captions_val2014.json, val2014/
+  prepare_data.sh flickr30k --from ~/karpathy --images ~/flickr30k-images
+  prepare_data.sh cifar100 --download
+
+data sets, and what --from must hold:
+"""
+FILES = {"main": ("root.txt", "<data_dir>", "--data-dir"), "sub": ("subroot.txt", "<data_dir_sub>", "--data-dir-sub")}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    needs = "".join(f"  {name + ':':16} {preparation.needs}\n" for name, preparation in PREPARATIONS.items())
+    parser = argparse.ArgumentParser(
+        prog="prepare_data.sh",
+        description=DESCRIPTION,
+        epilog=EPILOG + needs,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=tuple(PREPARATIONS), metavar="NAME", help=", ".join(PREPARATIONS))
+    parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="where the owners' files are")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="where the pictures are, if not below --from")
+    parser.add_argument("--split", help="coco: test (Karpathy's, default) or val2017; flickr30k: test (default) or val")
+    parser.add_argument("--copy", action="store_true", help="copy pictures instead of linking them")
+    parser.add_argument("--overwrite", action="store_true", help="replace a list that is there and differs")
+    parser.add_argument("--allow-partial", action="store_true", help="go on without pictures that are missing")
+    parser.add_argument("--download", action="store_true", help="fetch the files (cifar100 alone)")
+    add_root_flags(parser)
+    return parser
+
+
+@program
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepare a data set and print its counts beside those expected."""
+    job, run = _read(build_parser().parse_args(argv))
+    print(*run(job), sep="\n")
+    census = take_census(job.dataset, job.roots)
+    if census.state == "broken":
+        raise I0TError(census.problem)
+    print(f"{job.dataset}: {census.summary()}: {census.state}")
+    if census.problem not in census.summary():
+        print(f"{job.dataset}: {census.problem}")
+    if census.expected.note:
+        print(f"{job.dataset}: {census.expected.note}")
+    if census.state in USABLE:
+        return 0
+    print(f"{job.dataset}: evaluations of it will ask for --allow-partial.")
+    return 0 if job.allow_partial else 1
+
+
+def _read(arguments: argparse.Namespace) -> tuple[Job, Callable[[Job], list[str]]]:
+    """The job that the command line asks for, and the function that does it."""
+    preparation = PREPARATIONS[arguments.name]
+    split = arguments.split or next(iter(preparation.splits))
+    if split not in preparation.splits:
+        raise I0TError(f"--split {split}: {arguments.name} has {', '.join(preparation.splits)}.")
+    if arguments.download and arguments.name != "cifar100":
+        raise I0TError(f"--download: only cifar100 can be fetched. {arguments.name}: {preparation.pages}.")
+    if arguments.source is None and not arguments.download:
+        raise I0TError(f"{arguments.name}: say where the owners' files are: --from FOLDER ({preparation.needs}).")
+    for folder in filter(None, (arguments.source, arguments.images)):
+        if not folder.expanduser().is_dir():
+            raise I0TError(f"{folder}: no such folder.")
+    dataset = preparation.dataset(split)
+    job = Job(
+        dataset=dataset,
+        source=arguments.source and arguments.source.expanduser(),
+        roots=_roots(dataset, arguments),
+        pictures=arguments.images and arguments.images.expanduser(),
+        copy=arguments.copy,
+        overwrite=arguments.overwrite,
+        allow_partial=arguments.allow_partial,
+        download=arguments.download,
+    )
+    return job, preparation.function(split)
+
+
+def _roots(dataset: str, arguments: argparse.Namespace) -> Roots:
+    """Where to write: never into the built-in sample, which is what empty path files mean elsewhere."""
+    roots, needed = configured_roots(arguments.data_dir, arguments.data_dir_sub), OFFICIAL[dataset].root
+    if not needed:
+        return roots
+    root, (file, what, flag) = roots.main if needed == "main" else roots.sub, FILES[needed]
+    if root is None:
+        raise I0TError(
+            f"{configs_folder() / file}: empty. Write into it the folder that {dataset} is to be put in ({what}), or "
+            f"pass {flag} FOLDER."
+        )
+    if sample_size(root) is not None:
+        raise I0TError(f"{root}: belongs to the built-in sample. Name another folder in {configs_folder() / file}.")
+    if not is_writable(root):
+        raise I0TError(f"{root}: cannot be written to. Name another folder in {configs_folder() / file}.")
+    return roots
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Birdsnap: the test pictures in one folder a class, all 500 of them.
+
+Its owners publish lists, not pictures: `species.txt`, `images.txt`, `test_images.txt` and a script that fetches what
+is left on Flickr into `download/images/<class folder>/`. Other copies come as class folders already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from i0t.data.class_sets import BIRDSNAP, SUFFIXES, letters, read_class_names
+from i0t.data.expected import OFFICIAL
+from i0t.data.prepare.job import Job, Pair, first_in
+from i0t.errors import I0TError
+from i0t.files import ensure_folder
+
+
+def prepare_birdsnap(job: Job) -> list[str]:
+    """Link the test pictures, and make every class folder, be it empty: a class without pictures is one still."""
+    target = job.roots.data_dir / BIRDSNAP
+    names = {letters(name): name.replace(" ", "_") for name in read_class_names("birdsnap")}
+    test_list = job.look_for("test_images.txt", "birdsnap/test_images.txt")
+    if test_list is None:
+        pairs, gone = list(_of_class_folders(job, names, target)), ""
+    else:
+        pairs, gone = _of_test_list(job, test_list, names, target)
+    if not pairs:
+        raise I0TError(f"{job.folder}: no test picture found. Fetch them with Birdsnap's get_birdsnap.py first.")
+    for name in names.values():
+        ensure_folder(target / name)
+    empty = len(names) - len({pair[1].parent for pair in pairs})
+    lines = [f"{len(names)} class folders, {empty} of them without pictures", job.place(pairs)]
+    return [*lines, gone] if gone else lines
+
+
+def _of_test_list(job: Job, test_list: Path, names: dict[str, str], target: Path) -> tuple[list[Pair], str]:
+    """The pictures of the owners' list that are there, and a line on those that are not."""
+    folders = job.picture_folders("download/images", "images", "birdsnap/download/images", ".")
+    listed = [line.strip() for line in test_list.read_text(encoding="utf-8").splitlines()]
+    if not listed or listed[0] != "path":
+        raise I0TError(f'{test_list}: expected the header "path" in line 1. Is it Birdsnap\'s test_images.txt?')
+    pairs, gone = [], 0
+    for number, line in enumerate(listed[1:], start=2):
+        if not line:
+            continue
+        folder, _, name = line.partition("/")
+        if letters(folder) not in names or not name:
+            raise I0TError(f"{test_list}:{number}: {line}: not a picture of one of Birdsnap's classes.")
+        source, place = first_in(folders, line), target / names[letters(folder)] / name
+        if source.is_file() or place.is_file():
+            pairs.append((source, place))
+        else:
+            gone += 1
+    return pairs, f"{gone} of the {len(pairs) + gone} listed are not there ({OFFICIAL['birdsnap'].why})" if gone else ""
+
+
+def _of_class_folders(job: Job, names: dict[str, str], target: Path) -> Iterator[Pair]:
+    """Every picture of every class folder below `test`, or of those directly in `--from`."""
+    folder = job.picture_folders("test", "birdsnap/test", ".")[0]
+    owners: dict[str, Path] = {}
+    for class_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
+        key = letters(class_folder.name)
+        if key not in names:
+            raise I0TError(f"{class_folder}: not one of Birdsnap's 500 classes (configs/classes/birdsnap.txt).")
+        if key in owners:
+            raise I0TError(f"{class_folder}: the same class as {owners[key]}. Put their pictures into one folder.")
+        owners[key] = class_folder
+        for picture in sorted(class_folder.iterdir()):
+            if picture.suffix.lower() in SUFFIXES:
+                yield picture, target / names[key] / picture.name

@@ -1,0 +1,127 @@
+"""Flickr8k-Expert and -CF: as pacscore and CLIPScore hand them on (JSON), or from Flickr8k's own text files.
+
+The text files are `Flickr8k.token.txt` (`picture#number<TAB>caption`), `ExpertAnnotations.txt` (picture, caption id,
+three ratings 1..4) and `CrowdFlowerAnnotations.txt` (picture, caption id, share of yes, number of yes, of no). They
+become what the JSON files hold: without Expert rows whose candidate is among the references, and for CF without
+the candidates among the references.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from i0t.data.judgments import FOLDER, judgment_file
+from i0t.data.prepare.job import Job, first_in
+from i0t.errors import I0TError
+from i0t.files import read_json
+
+PICTURE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset", "Flickr8k_Dataset")
+LISTS = {"flickr8k_expert": "ExpertAnnotations.txt", "flickr8k_cf": "CrowdFlowerAnnotations.txt"}
+RANGES = {"flickr8k_expert": (1.0, 4.0), "flickr8k_cf": (0.0, 1.0)}
+
+
+def prepare_flickr8k(job: Job) -> list[str]:
+    """Write the ratings and link the pictures that they are about."""
+    target = judgment_file(job.dataset, job.roots.data_dir)
+    source = job.look_for(target.name, f"flickr8k/{target.name}")
+    if source is None:
+        source = job.find_file(*_below(LISTS[job.dataset]), target.name)
+        content = _from_text(job, source)
+    else:
+        content = read_json(source, f"the ratings of {job.dataset}")
+    names = _checked(content, source, *RANGES[job.dataset])
+    folders = job.picture_folders(*PICTURE_FOLDERS, *(f"flickr8k/{name}" for name in PICTURE_FOLDERS))
+    pictures = job.roots.data_dir / FOLDER / "images"
+    placed = job.place([(first_in(folders, name), pictures / name) for name in names])
+    ratings = sum(len(entry["human_judgement"]) for entry in content.values())
+    return [f"{source.name}: {ratings} ratings of {len(content)} pictures", placed, job.write_list(target, content)]
+
+
+def _below(name: str) -> tuple[str, ...]:
+    return name, f"Flickr8k_text/{name}", f"flickr8k/{name}"
+
+
+def _checked(content: Any, source: Path, least: float, most: float) -> list[str]:
+    """Base names of the pictures of a file in the pacscore form.
+
+    Raises:
+        I0TError: it is of another form, or holds a rating outside the scale; names the entry.
+    """
+    if not isinstance(content, dict) or not content:
+        raise I0TError(f"{source}: not in the pacscore form (an object of pictures).")
+    names = []
+    for key, entry in content.items():
+        try:
+            names.append(Path(entry["image_path"]).name)
+            ratings = [float(judgment["rating"]) for judgment in entry["human_judgement"] if judgment["caption"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise I0TError(f"{source}: {key}: not in the pacscore form ({error!r}).") from None
+        wrong = [rating for rating in ratings if not (math.isnan(rating) or least <= rating <= most)]
+        if wrong:
+            raise I0TError(f"{source}: {key}: a rating of {wrong[0]:g}, the scale is {least:g} to {most:g}.")
+    return list(dict.fromkeys(names))
+
+
+def _from_text(job: Job, source: Path) -> dict[str, Any]:
+    tokens = job.find_file(*_below("Flickr8k.token.txt"))
+    captions = {key: text for _, (key, text) in _rows(tokens, 2)}
+    references: dict[str, list[str]] = {}
+    for key, text in captions.items():
+        references.setdefault(_stem(key), []).append(text)
+    content: dict[str, Any] = {}
+    for number, row in _rows(source, 5):
+        picture, caption_id, *numbers = row
+        if caption_id not in captions or _stem(picture) not in references:
+            raise I0TError(f"{source}:{number}: {picture}, {caption_id}: not in {tokens}.")
+        place = f"{source}:{number}"
+        entry = content.setdefault(
+            picture,
+            {"image_path": f"Flicker8k_Dataset/{picture}", "ground_truth": list(references[_stem(picture)])},
+        )
+        rated = _RULES[job.dataset](captions[caption_id], entry["ground_truth"], _floats(numbers, place))
+        entry.setdefault("human_judgement", []).extend(rated)
+    return {key: entry for key, entry in content.items() if entry["human_judgement"]}
+
+
+def _expert(caption: str, references: list[str], numbers: list[float]) -> list[dict[str, Any]]:
+    """Three ratings, one an annotator; none where the candidate is a reference."""
+    return [] if caption in references else [{"caption": caption, "rating": rating} for rating in numbers]
+
+
+def _crowd(caption: str, references: list[str], numbers: list[float]) -> list[dict[str, Any]]:
+    """The share of yes; a candidate that is a reference is one no more."""
+    while caption in references:
+        references.remove(caption)
+    return [{"caption": caption, "rating": numbers[0]}]
+
+
+_RULES = {"flickr8k_expert": _expert, "flickr8k_cf": _crowd}
+
+
+def _rows(path: Path, fields: int) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers and fields of a file of tabs."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise I0TError(f"{path}: not text ({error.reason} at byte {error.start}). Download it again.") from None
+    for number, line in enumerate(lines, start=1):
+        row = line.strip().split("\t")
+        if len(row) != fields and line.strip():
+            raise I0TError(f"{path}:{number}: {len(row)} fields, expected {fields}. Download it again.")
+        if line.strip():
+            yield number, row
+
+
+def _stem(name: str) -> str:
+    """`1000268201_693b08cb0e` of `1000268201_693b08cb0e.jpg#0`; one picture has `.jpg.1` in the list of captions."""
+    return name.partition("#")[0].partition(".")[0]
+
+
+def _floats(numbers: list[str], place: str) -> list[float]:
+    try:
+        return [float(number) for number in numbers]
+    except ValueError as error:
+        raise I0TError(f"{place}: {error}.") from None

@@ -1,0 +1,613 @@
+"""Data sets prepared from generated files of their owners' forms: what is written, kept, resumed and refused.
+
+Run: python -m pytest tests/test_prepare_data.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import pickle
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from owners_files import (
+    coco_folder,
+    coco_name,
+    coco_style,
+    five,
+    flickr8k_texts,
+    flickr_folder,
+    karpathy_row,
+    long_record,
+    nocaps_rows,
+    pictures,
+    put,
+)
+
+from i0t.data import class_sets
+from i0t.data.captions import caption_file, load_captions, picture_folder
+from i0t.data.class_sets import load_class_set, read_class_names
+from i0t.data.judgments import load_judgments
+from i0t.data.prepare import job as job_module
+from i0t.data.prepare.__main__ import main as prepare
+from i0t.data.sharegpt4v import FILE, IMAGES, load_sharegpt4v
+from i0t.paths import Roots
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Roots:
+    """Two empty data roots."""
+    for name in ("main", "sub"):
+        (tmp_path / name).mkdir()
+    return Roots(tmp_path / "main", tmp_path / "sub")
+
+
+@pytest.fixture
+def run(roots: Roots, capsys):
+    """Run the program into these roots; returns (exit status, standard output, standard error)."""
+
+    def call(*flags: str | Path) -> tuple[int, str, str]:
+        places = ["--data-dir", str(roots.main), "--data-dir-sub", str(roots.sub)]
+        status = prepare([*map(str, flags), *places])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Everything below a folder that is no folder."""
+    return sorted(path for path in folder.rglob("*") if not path.is_dir())
+
+
+# --- COCO ------------------------------------------------------------------------------------
+
+
+def test_karpathys_test_split_is_written_in_order_with_five_captions_each(tmp_path, roots, run):
+    source = coco_folder(tmp_path / "coco", {42: 5, 7: 7, 99: 6}, {1: "train", 2: "val", 3: "restval"})
+    status, out, _ = run("coco", "--from", source)
+    assert status == 1  # three images are not five thousand
+    assert "18 captions of 3 images, the first 5 of each kept" in out
+    assert "captions_val2014.json: has all 3 images; 0 of Karpathy's captions read differently in it" in out
+    assert "pictures linked: 3, already there: 0, missing: 0" in out
+    assert "coco: 3 of 5000 images, 15 of 25000 captions: partial" in out
+    assert "--allow-partial" in out
+
+    gold = json.loads(caption_file("coco", roots.sub).read_text())
+    names = [coco_name(number) for number in (42, 7, 99)]
+    assert gold == [{"image_id": f"val2014/{name}", "captions": five(name)} for name in names]
+    data = load_captions("coco", roots.sub)
+    assert [path.name for path in data.images] == names
+    assert all(path.is_symlink() and path.resolve() == (source / "val2014" / path.name) for path in data.images)
+    assert len(files_below(picture_folder("coco", roots.sub))) == 3  # none of the other splits
+
+
+def test_running_again_changes_nothing(tmp_path, roots, run):
+    source = coco_folder(tmp_path / "coco", {1: 5, 2: 5}, {})
+    assert run("coco", "--from", source, "--allow-partial")[0] == 0
+    before = {path: path.lstat().st_mtime_ns for path in files_below(roots.sub)}
+    status, out, _ = run("coco", "--from", source, "--allow-partial")
+    assert status == 0
+    assert "pictures linked: 0, already there: 2" in out
+    assert "COCO_GOLD.json: unchanged" in out
+    assert {path: path.lstat().st_mtime_ns for path in files_below(roots.sub)} == before
+
+
+def test_an_interrupted_run_is_continued(tmp_path, roots, run, monkeypatch):
+    source = coco_folder(tmp_path / "coco", {1: 5, 2: 5, 3: 5}, {})
+    place, placed = job_module.place_file, []
+
+    def stop_at_the_third(*arguments):
+        if len(placed) == 2:
+            raise KeyboardInterrupt
+        placed.append(arguments)
+        return place(*arguments)
+
+    monkeypatch.setattr(job_module, "place_file", stop_at_the_third)
+    assert run("coco", "--from", source)[0] == 130
+    assert len(files_below(roots.sub)) == 2
+    assert not caption_file("coco", roots.sub).exists()  # the list comes last, so nothing looks prepared
+
+    monkeypatch.setattr(job_module, "place_file", place)
+    _, out, _ = run("coco", "--from", source)
+    assert "pictures linked: 1, already there: 2, missing: 0" in out
+    assert len(load_captions("coco", roots.sub).images) == 3
+
+
+def test_missing_pictures_are_told_before_anything_is_placed(tmp_path, roots, run):
+    source = coco_folder(tmp_path / "coco", {1: 5, 2: 5, 3: 5}, {})
+    gone = source / "val2014" / coco_name(2)
+    kept = gone.read_bytes()
+    gone.unlink()
+    status, _, err = run("coco", "--from", source)
+    assert status == 2
+    assert f"{gone}: no such picture; 1 of 3 that the list names are missing" in err
+    assert files_below(roots.sub) == []
+
+    status, out, _ = run("coco", "--from", source, "--allow-partial")
+    assert status == 0
+    assert "pictures linked: 2, already there: 0, missing: 1" in out
+    assert "1 of the 3 pictures it lists are missing" in out
+
+    gone.write_bytes(kept)
+    _, out, _ = run("coco", "--from", source)
+    assert "pictures linked: 1, already there: 2, missing: 0" in out
+    assert "COCO_GOLD.json: unchanged" in out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: [1, 2], 'expected an object with a list "images"'),
+        (lambda content: {"images": [], "dataset": "coco"}, 'a list "images" of objects'),
+        (lambda content: {**content, "dataset": "flickr8k"}, "holds flickr8k, not coco"),
+        (lambda content: {"images": [{**row, "split": "train"} for row in content["images"]]}, "it has train"),
+        (lambda content: {"images": [{"split": "test", "filename": "a.jpg"}]}, 'images[0]: expected "filename"'),
+        (lambda content: {"images": [karpathy_row("a.jpg", "test", 4)]}, "images[0]: a.jpg has 4 captions"),
+        (lambda content: {"images": content["images"] * 2}, "images[2]: COCO_val2014_000000000001.jpg is listed twice"),
+    ],
+)
+def test_a_list_of_another_form_is_refused_by_name(tmp_path, roots, run, spoil, message):
+    source = coco_folder(tmp_path / "coco", {1: 5, 2: 5}, {})
+    path = source / "dataset_coco.json"
+    put(path, spoil(json.loads(path.read_text())))
+    status, _, err = run("coco", "--from", source)
+    assert status == 2
+    assert message in err
+    assert str(path) in err
+    assert err.count("\n") == 1
+    assert files_below(roots.sub) == []
+
+
+def test_karpathys_captions_are_compared_with_cocos_own(tmp_path, run):
+    source = coco_folder(tmp_path / "coco", {1: 5, 2: 5}, {})
+    path = source / "annotations" / "captions_val2014.json"
+    official = json.loads(path.read_text())
+    official["annotations"][0]["caption"] = (
+        "  caption 0   of COCO_val2014_000000000001.jpg\n"  # white space is no matter
+    )
+    official["annotations"][1]["caption"] = "another"
+    put(path, official)
+    assert "1 of Karpathy's captions read differently" in run("coco", "--from", source)[1]
+
+    official["images"][0]["file_name"] = "COCO_train2014_000000000001.jpg"
+    put(path, official)
+    status, _, err = run("coco", "--from", source)
+    assert status == 2
+    assert f"{path}: COCO_val2014_000000000001.jpg (cocoid 1)" in err
+
+    path.unlink()
+    assert "captions_val2014.json is not there" in run("coco", "--from", source)[1]
+
+
+def test_val2017_is_a_set_of_its_own(tmp_path, roots, run):
+    names = {9: coco_name(9, "val2017"), 4: coco_name(4, "val2017")}
+    put(tmp_path / "coco" / "annotations" / "captions_val2017.json", coco_style(names, captions=6))
+    pictures(tmp_path / "coco" / "val2017", names.values())
+    status, out, _ = run("coco", "--split", "val2017", "--from", tmp_path / "coco", "--allow-partial")
+    assert status == 0
+    assert "coco_val2017: 2 of 5000 images, 10 of 25000 captions" in out
+    data = load_captions("coco_val2017", roots.sub)
+    assert [path.name for path in data.images] == list(names.values())
+    assert data.captions == [five(name, 6)[:5] for name in names.values()]
+    assert not caption_file("coco", roots.sub).exists()
+
+
+# --- Flickr30k -------------------------------------------------------------------------------
+
+
+def test_flickr_test_and_validation_do_not_mix(tmp_path, roots, run):
+    source = flickr_folder(tmp_path / "flickr", {"1.jpg": "train", "2.jpg": "test", "3.jpg": "val", "4.jpg": "test"})
+    assert "flickr: 2 of 1000 images, 10 of 5000 captions" in run("flickr30k", "--from", source)[1]
+    assert "flickr_val: 1 of 1014 images" in run("flickr30k", "--from", source, "--split", "val")[1]
+    assert [path.name for path in load_captions("flickr", roots.sub).images] == ["2.jpg", "4.jpg"]
+    assert [path.name for path in load_captions("flickr_val", roots.sub).images] == ["3.jpg"]
+
+
+def test_pictures_may_lie_elsewhere_and_be_copied(tmp_path, roots, run):
+    source = flickr_folder(tmp_path / "flickr", {"1.jpg": "test"})
+    elsewhere = (source / "flickr30k-images").rename(tmp_path / "pictures")
+    status, _, err = run("flickr30k", "--from", source)
+    assert status == 2
+    assert f"{source}: no folder of pictures (flickr30k-images" in err
+    flags = ("flickr30k", "--from", source, "--images", elsewhere, "--allow-partial")
+    assert run(*flags)[0] == 0
+    path = load_captions("flickr", roots.sub).images[0]
+    assert path.is_symlink()
+    assert "pictures copied: 1" in run(*flags, "--copy")[1]  # a link becomes a copy when copies are asked for
+    assert not path.is_symlink()
+    assert "pictures linked: 0, already there: 1" in run(*flags)[1]  # and a copy stays one
+    shutil.rmtree(elsewhere)
+    assert path.is_file()
+
+
+def test_what_is_there_and_differs_is_never_replaced_unasked(tmp_path, roots, run):
+    source = flickr_folder(tmp_path / "flickr", {"1.jpg": "test"})
+    gold = put(caption_file("flickr", roots.sub), [{"image_id": "1.jpg", "captions": five("another")}])
+    status, _, err = run("flickr30k", "--from", source)
+    assert status == 2
+    assert f"{gold}: is there and differs" in err
+    assert run("flickr30k", "--from", source, "--overwrite", "--allow-partial")[0] == 0
+    assert load_captions("flickr", roots.sub).captions == [five("1.jpg")]
+
+    path = picture_folder("flickr", roots.sub) / "1.jpg"
+    path.unlink()
+    path.write_bytes(b"not the same picture")
+    status, _, err = run("flickr30k", "--from", source)
+    assert status == 2
+    assert f"{path}: is there, and is not {source / 'flickr30k-images' / '1.jpg'}" in err
+
+    path.unlink()
+    path.symlink_to(tmp_path / "moved away")  # a link that leads nowhere is ours to replace
+    assert "pictures linked: 1" in run("flickr30k", "--from", source)[1]
+
+
+def test_a_list_that_says_the_same_is_left_as_it_is(tmp_path, roots, run):
+    source = flickr_folder(tmp_path / "flickr", {"1.jpg": "test"})
+    run("flickr30k", "--from", source)
+    gold = caption_file("flickr", roots.sub)
+    text = json.dumps(json.loads(gold.read_text()), indent=8)
+    gold.write_text(text)
+    assert "unchanged" in run("flickr30k", "--from", source)[1]
+    assert gold.read_text() == text
+
+
+# --- NoCaps ----------------------------------------------------------------------------------
+
+OPEN_IMAGES = {5: "0013ea2087020901", 0: "00a159a661a2f5aa", 8: "00a1e3b5d3ba1d6c"}
+
+
+def test_nocaps_captions_come_in_the_order_of_the_images(tmp_path, roots, run):
+    content = nocaps_rows(OPEN_IMAGES)
+    put(tmp_path / "nocaps" / "nocaps_val_4500_captions.json", content)
+    pictures(tmp_path / "nocaps" / "val", [f"{name}.jpg" for name in OPEN_IMAGES.values()])
+    _, out, _ = run("nocaps", "--from", tmp_path / "nocaps")
+    assert "30 captions, put in order" in out
+    assert "nocaps: 3 of 4500 images, 30 of 45000 captions" in out
+    written = json.loads(caption_file("nocaps", roots.sub).read_text())
+    assert [image["id"] for image in written["images"]] == [5, 0, 8]
+    assert [row["image_id"] for row in written["annotations"]] == [5] * 10 + [0] * 10 + [8] * 10
+    key = lambda row: row["id"]  # noqa: E731
+    assert sorted(written["annotations"], key=key) == sorted(content["annotations"], key=key)
+    assert {name: written[name] for name in ("info", "licenses")} == {
+        name: content[name] for name in ("info", "licenses")
+    }
+    assert load_captions("nocaps", roots.sub).captions == [five(f"{name}.jpg", 10) for name in OPEN_IMAGES.values()]
+    assert (
+        "already in the order"
+        in run("nocaps", "--from", caption_file("nocaps", roots.sub).parent, "--images", tmp_path / "nocaps" / "val")[1]
+    )
+
+
+def test_nocaps_pictures_are_found_by_each_of_their_names(tmp_path, roots, run):
+    content = nocaps_rows(OPEN_IMAGES)
+    for number, image in enumerate(content["images"]):
+        image["file_name"] = f"val_{number}.jpg"  # the copy names two by their Open Images id, one by the address
+    content["images"][2]["open_images_id"] = "unknown"
+    put(tmp_path / "nocaps" / "nocaps_val_4500_captions.json", content)
+    pictures(tmp_path / "nocaps" / "validation", [f"{name}.jpg" for name in OPEN_IMAGES.values()])
+    assert "pictures linked: 3" in run("nocaps", "--from", tmp_path / "nocaps")[1]
+    links = [path.resolve().stem for path in load_captions("nocaps", roots.sub).images]
+    assert links == list(OPEN_IMAGES.values())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: content["annotations"].pop(), "has 9 captions, NoCaps has 10 of each"),
+        (lambda content: content.pop("annotations"), 'lists images, but has no "annotations"'),
+        (
+            lambda content: content["annotations"].append({"id": 1, "image_id": 77, "caption": "a"}),
+            "captions of image 77",
+        ),
+        (lambda content: content["annotations"][3].pop("caption"), 'has no "caption"'),
+        (lambda content: content["annotations"][3].pop("image_id"), "not in COCO's form"),
+        (lambda content: content["images"][1].pop("file_name"), 'image 0 has no "file_name"'),
+    ],
+)
+def test_a_nocaps_file_of_another_form_is_refused(tmp_path, roots, run, spoil, message):
+    content = nocaps_rows(OPEN_IMAGES)
+    spoil(content)
+    path = put(tmp_path / "nocaps" / "nocaps_val_4500_captions.json", content)
+    pictures(tmp_path / "nocaps" / "val", [f"{name}.jpg" for name in OPEN_IMAGES.values()])
+    status, _, err = run("nocaps", "--from", tmp_path / "nocaps")
+    assert status == 2
+    assert message in err
+    assert str(path) in err
+    assert files_below(roots.sub) == []
+
+
+# --- ShareGPT4V ------------------------------------------------------------------------------
+
+LONG = [
+    "sam/images/sa_1.jpg",
+    "coco/train2017/1.jpg",
+    "llava/llava_pretrain/images/00453/4.jpg",
+    "coco/train2017/2.jpg",
+]
+
+
+def sharegpt4v_folder(folder: Path, *missing: str) -> Path:
+    put(folder / Path(FILE).name, [long_record(image) for image in LONG])
+    pictures(folder / "data", [image for image in LONG if image not in missing])
+    return folder
+
+
+def test_sharegpt4v_links_whole_folders(tmp_path, roots, run):
+    source = sharegpt4v_folder(tmp_path / "share")
+    status, out, _ = run("sharegpt4v", "--from", source)
+    assert status == 1
+    assert "sharegpt4v: 4 of 1246000-1246999 images, 4 of 1246000-1246999 captions: partial" in out
+    assert "missing" not in out
+    for place in ("coco/train2017", "llava/llava_pretrain/images", "sam/images"):
+        assert (roots.main / IMAGES / place).is_symlink()
+    assert (roots.main / FILE).is_symlink()
+    assert len(load_sharegpt4v(roots.main, "train", "all")) == 4
+    assert out.count("already there") == 0
+    assert run("sharegpt4v", "--from", source)[1].count("already there") == 4
+
+
+def test_sharegpt4v_says_which_folders_lack_pictures(tmp_path, roots, run):
+    source = sharegpt4v_folder(tmp_path / "share", LONG[0], LONG[3])
+    status, out, _ = run("sharegpt4v", "--from", source)
+    assert status == 1
+    assert "2 of the 4 pictures it lists are missing, first " in out
+    assert "(1 of sam, 1 of coco)" in out
+    pictures(source / "data", LONG)
+    assert "missing" not in run("sharegpt4v", "--from", source)[1]
+    shutil.rmtree(source / "data" / "sam")
+    status, out, _ = run("sharegpt4v", "--from", source, "--allow-partial")
+    assert status == 0
+    assert "(1 of sam)" in out
+
+
+def test_sharegpt4v_takes_folders_as_their_archives_unpack(tmp_path, roots, run):
+    source = sharegpt4v_folder(tmp_path / "share", *LONG)
+    pictures(source / "train2017", ["1.jpg", "2.jpg"])
+    pictures(source / "LLaVA-Pretrain" / "images", ["00453/4.jpg"])
+    pictures(source / "sam" / "images", ["sa_1.jpg"])
+    assert "sharegpt4v: 4 of" in run("sharegpt4v", "--from", source)[1]
+
+
+def test_sharegpt4v_is_streamed_and_its_errors_name_the_record(tmp_path, roots, run, monkeypatch):
+    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("the file was loaded whole"))
+    source = sharegpt4v_folder(tmp_path / "share")
+    path = source / Path(FILE).name
+    text = path.read_text()
+    assert run("sharegpt4v", "--from", source)[0] == 1
+    for content, message in (
+        (text[: text.index("llava") + 40], "not valid JSON after record 1"),
+        ('{"images": []}', "a list of records"),
+        ("[]", "a list of records"),
+        (text.replace('"conversations"', '"talk"'), "record 0 is not of ShareGPT4V's form"),
+    ):
+        path.write_text(content)
+        status, _, err = run("sharegpt4v", "--from", source)
+        assert status == 2
+        assert message in err
+        assert Path(FILE).name in err
+
+
+# --- CIFAR-100 -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cifar(tmp_path: Path, monkeypatch) -> Path:
+    """A folder with a tiny cifar-100-python, whose sums torchvision is told; reading goes below tmp_path/cache."""
+    from torchvision.datasets import CIFAR100
+
+    folder = tmp_path / "downloads" / "cifar-100-python"
+    folder.mkdir(parents=True)
+    names = [f"class_{number}" for number in range(100)]
+    for split, count in (("train", 2), ("test", 3)):
+        data = {"data": np.zeros((count, 3072), np.uint8), "fine_labels": list(range(count))}
+        (folder / split).write_bytes(pickle.dumps(data))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
+    md5 = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    monkeypatch.setattr(CIFAR100, "train_list", [["train", md5["train"]]])
+    monkeypatch.setattr(CIFAR100, "test_list", [["test", md5["test"]]])
+    monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": md5["meta"]})
+    archive = tmp_path / "downloads" / "cifar-100-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as content:
+        content.add(folder, "cifar-100-python")
+    monkeypatch.setattr(CIFAR100, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    monkeypatch.setattr(class_sets, "CIFAR_ROOT", tmp_path / "cache")
+    return folder
+
+
+def test_cifar_is_linked_from_its_folder_or_unpacked_from_its_archive(cifar, tmp_path, run):
+    target = tmp_path / "cache" / "cifar-100-python"
+    status, out, _ = run("cifar100", "--from", cifar.parent)
+    assert status == 1
+    assert f"{target}: linked to {cifar}" in out
+    assert "cifar100: 3 of 10000 images, 100 of 100 classes" in out
+    assert "already there" in run("cifar100", "--from", cifar.parent)[1]
+    shutil.rmtree(cifar)
+    assert "unpacked" in run("cifar100", "--from", cifar.parent)[1]  # over the link that leads nowhere now
+    assert not target.is_symlink()
+    assert len(load_class_set("cifar100", Roots(None, None)).images) == 3
+
+
+def test_damaged_cifar_is_refused(cifar, tmp_path, run):
+    shutil.rmtree(cifar)
+    archive = cifar.with_name("cifar-100-python.tar.gz")
+    archive.write_bytes(archive.read_bytes()[:-20])
+    status, _, err = run("cifar100", "--from", archive.parent)
+    assert status == 2
+    assert f"{archive}: is not CIFAR-100 as published" in err
+    assert not (tmp_path / "cache").exists()
+    archive.unlink()
+    status, _, err = run("cifar100", "--from", archive.parent)
+    assert status == 2
+    assert "--download" in err
+
+
+def test_cifar_is_downloaded_only_when_asked(cifar, tmp_path, run, monkeypatch):
+    from torchvision.datasets import CIFAR100
+
+    calls = []
+
+    def download(self) -> None:
+        calls.append(self.root)
+        if not (Path(self.root) / "cifar-100-python").exists():
+            shutil.copytree(cifar, Path(self.root) / "cifar-100-python")
+
+    monkeypatch.setattr(CIFAR100, "download", download)
+    (tmp_path / "empty").mkdir()
+    assert run("cifar100", "--from", tmp_path / "empty")[0] == 2
+    assert calls == []
+    _, out, _ = run("cifar100", "--download")
+    assert calls == [str(tmp_path / "cache")]
+    assert "downloaded" in out
+    status, _, err = run("flickr30k", "--download")
+    assert status == 2
+    assert "only cifar100 can be fetched" in err
+
+
+# --- Birdsnap --------------------------------------------------------------------------------
+
+
+def test_birdsnap_has_openais_500_names():
+    names = read_class_names("birdsnap")
+    assert len(names) == len(set(names)) == 500
+    assert names == sorted(names)
+    assert {"Acadian Flycatcher", "Allens Hummingbird", "Zone tailed Hawk"} < set(names)
+
+
+def test_birdsnap_takes_its_owners_list_and_makes_every_class(tmp_path, roots, run):
+    source = tmp_path / "birdsnap"
+    listed = ["Coopers_Hawk/0561.jpg", "Coopers_Hawk/0629.jpg", "Anhinga/113028.jpg", "Limpkin/116081.jpg"]
+    put(source / "test_images.txt", "path\n" + "\n".join(listed) + "\n")
+    pictures(source / "download" / "images", [*listed[:3], "Coopers_Hawk/0001.jpg"])  # 0001 is for training
+    status, out, _ = run("birdsnap", "--from", source)
+    assert status == 1
+    assert "500 class folders, 498 of them without pictures" in out
+    assert "1 of the 4 listed are not there" in out
+    assert "birdsnap: 3 of 2443 images, 500 of 500 classes: partial" in out
+    data = load_class_set("birdsnap", roots)
+    assert data.class_names == read_class_names("birdsnap")
+    assert sorted(data.image_ids) == sorted(listed[:3])
+    assert [data.class_names[label] for label in data.labels] == ["Anhinga", "Coopers Hawk", "Coopers Hawk"]
+    assert "pictures linked: 0, already there: 3" in run("birdsnap", "--from", source)[1]
+
+
+def test_birdsnap_class_folders_are_matched_by_their_letters(tmp_path, roots, run):
+    source = tmp_path / "copy"
+    pictures(source / "test", ["Allen's Hummingbird/1.jpg", "american-three-toed-woodpecker/2.png"])
+    run("birdsnap", "--from", source)
+    data = load_class_set("birdsnap", roots)
+    assert data.image_ids == ["Allens_Hummingbird/1.jpg", "American_Three_toed_Woodpecker/2.png"]
+    assert [data.class_names[label] for label in data.labels] == [
+        "Allens Hummingbird",
+        "American Three toed Woodpecker",
+    ]
+
+    pictures(source / "test", ["Allens_Hummingbird/3.jpg"])
+    status, _, err = run("birdsnap", "--from", source)
+    assert status == 2
+    assert "Allens_Hummingbird: the same class as" in err
+    pictures(source / "test", ["0_Dodo/3.jpg"])
+    assert "0_Dodo: not one of Birdsnap's 500 classes" in run("birdsnap", "--from", source)[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Coopers_Hawk/0561.jpg\n", 'expected the header "path"'),
+        ("path\n\nDodo/1.jpg\n", "test_images.txt:3: Dodo/1.jpg"),
+    ],
+)
+def test_birdsnap_list_of_another_form_is_refused(tmp_path, run, text, message):
+    put(tmp_path / "birdsnap" / "test_images.txt", text)
+    (tmp_path / "birdsnap" / "images").mkdir()
+    status, _, err = run("birdsnap", "--from", tmp_path / "birdsnap")
+    assert status == 2
+    assert message in err
+
+
+# --- Flickr8k --------------------------------------------------------------------------------
+
+
+def test_flickr8k_text_files_become_what_the_json_files_hold(tmp_path, roots, run):
+    source = flickr8k_texts(tmp_path / "flickr8k")
+    assert "ExpertAnnotations.txt: 6 ratings of 2 pictures" in run("flickr8k_expert", "--from", source)[1]
+    expert = load_judgments("flickr8k_expert", roots.main)
+    assert [path.name for path in expert.images] == ["100_aa.jpg", "200_bb.jpg"]
+    assert expert.candidates == ["A dog 1 of 200_bb.jpg ."] * 3 + ["A dog 0 of 300_cc.jpg ."] * 3
+    assert expert.ratings == [1, 1, 2, 2, 3, 1]  # the row whose candidate is a reference is left out
+    assert expert.references[0] == ["A dog 0 of 100_aa.jpg .", "A dog 1 of 100_aa.jpg ."]
+
+    assert "CrowdFlowerAnnotations.txt: 3 ratings of 2 pictures" in run("flickr8k_cf", "--from", source)[1]
+    crowd = load_judgments("flickr8k_cf", roots.main)
+    assert crowd.ratings == [1, 0.333333, 0]
+    assert crowd.references[0] == ["A dog 0 of 100_aa.jpg ."]  # less the one that is a candidate
+    assert crowd.candidates[0] == "A dog 1 of 100_aa.jpg ."
+
+    again = Path(shutil.copytree(roots.main / "pacscore_datasets" / "flickr8k", tmp_path / "pacscore"))
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("flickr8k_expert", "flickr8k_cf"):  # pacscore's files give the same
+        status = prepare([name, "--from", str(again), "--data-dir", str(other), "--allow-partial"])
+        assert status == 0
+    assert load_judgments("flickr8k_expert", other).ratings == expert.ratings
+
+
+def test_pacscore_file_with_nan_keeps_it(tmp_path, roots, run):
+    rated = [{"caption": "a dog", "rating": math.nan}, {"caption": "a cat", "rating": 0.5}]
+    entry = {"image_path": "Flicker8k_Dataset/1.jpg", "ground_truth": ["a hound"], "human_judgement": rated}
+    put(tmp_path / "pac" / "crowdflower_flickr8k.json", {"1.jpg": entry})
+    pictures(tmp_path / "pac" / "images", ["1.jpg"])
+    for state in ("written", "unchanged"):
+        assert state in run("flickr8k_cf", "--from", tmp_path / "pac")[1]
+    assert load_judgments("flickr8k_cf", roots.main).n_dropped == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("ExpertAnnotations.txt", "100_aa.jpg\t200_bb.jpg#1\t1\t1\n", "ExpertAnnotations.txt:1: 4 fields, expected 5"),
+        ("ExpertAnnotations.txt", "\n100_aa.jpg\t999_zz.jpg#1\t1\t1\t1\n", ":2: 100_aa.jpg, 999_zz.jpg#1: not in"),
+        ("ExpertAnnotations.txt", "100_aa.jpg\t200_bb.jpg#1\t1\t1\tx\n", ":1: could not convert"),
+        ("ExpertAnnotations.txt", "100_aa.jpg\t200_bb.jpg#1\t1\t1\t5\n", "a rating of 5, the scale is 1 to 4"),
+        ("flickr8k.json", "[]", "flickr8k.json: not in the pacscore form"),
+        ("flickr8k.json", '{"7": {"image_path": "7.jpg"}}', "flickr8k.json: 7: not in the pacscore form"),
+    ],
+)
+def test_ratings_of_another_form_are_refused_by_row(tmp_path, roots, run, file, text, message):
+    source = flickr8k_texts(tmp_path / "flickr8k")
+    put(source / file, text)
+    status, _, err = run("flickr8k_expert", "--from", source)
+    assert status == 2
+    assert message in err
+    assert files_below(roots.main) == []
+
+
+# --- where to ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "file"), [("flickr30k", "subroot.txt"), ("birdsnap", "root.txt")])
+def test_empty_path_files_say_where_to_write_and_touch_no_sample(tmp_path, monkeypatch, capsys, name, file):
+    monkeypatch.setenv("I0T_CONFIGS", str(tmp_path))
+    monkeypatch.setattr("i0t.data.sample.make_sample", lambda *_: pytest.fail("the sample was made"))
+    assert prepare([name, "--from", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert f"{tmp_path / file}: empty" in err
+    assert "--data-dir" in err
+
+
+def test_the_built_in_sample_is_not_written_into(tmp_path, sample_roots, capsys):
+    flags = ["--data-dir", str(sample_roots.main), "--data-dir-sub", str(sample_roots.sub)]
+    assert prepare(["flickr30k", "--from", str(tmp_path), *flags]) == 2
+    assert "belongs to the built-in sample" in capsys.readouterr().err
+
+
+def test_bad_flags_are_told_in_one_line(tmp_path, run):
+    assert "--from FOLDER" in run("nocaps")[2]
+    assert "no such folder" in run("nocaps", "--from", tmp_path / "gone")[2]
+    assert "flickr30k has test, val" in run("flickr30k", "--from", tmp_path, "--split", "train")[2]
+    assert "holds neither dataset_flickr30k.json nor" in run("flickr30k", "--from", tmp_path)[2]
