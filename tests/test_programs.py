@@ -246,6 +246,6 @@ def test_demo_tells_the_whole_story_and_reuses_its_checkpoints(configs, tmp_path
     assert Image.open(tmp_path / "demo" / "gap.png").size[0] > 800
 
     assert demo.main(flags) == 0
-    assert "reusing" in capsys.readouterr().err
+    assert "trained before" in capsys.readouterr().err
     second = json.loads((tmp_path / "demo" / "results.json").read_text())
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
