@@ -102,7 +102,13 @@ def test_retrieval_record_is_complete_and_agrees_with_its_embeddings(evaluate, t
     gap = modality_gap(embeddings.image_features, embeddings.text_features, embeddings.pairs)
     assert record["gap"]["centroid_distance"] == pytest.approx(gap["centroid_distance"])
     assert record["data"]["images"] == record["data"]["texts"] == 20
-    assert record["protocol"] == {"captions_per_image": 1, "remove_gap": "none"}
+    assert record["protocol"] == {
+        "split": "as Flickr_GOLD.json lists (the paper: Karpathy test, 1 000 images)",
+        "precision": "fp32",
+        "captions_per_image": 1,
+        "captions": "the first of each image, in the file's order",
+        "remove_gap": "none",
+    }
     assert record["config"]["model"]["fingerprint"] == load_encoder("tiny").fingerprint or True
     assert record["peak_memory_bytes"] > 2**20
     assert record["environment"]["packages"]["torch"]
