@@ -1,0 +1,75 @@
+"""Two processes of `accelerate launch` encode what one encodes: shards in order, one record, one voice.
+
+Run: python -m pytest tests/test_distributed_encoding.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evaluation import retrieval
+from i0t import Embeddings
+from i0t.paths import REPO
+
+# 20 pictures and texts in batches of 3: seven of each, the last one short, four for one process, three for the other.
+FLAGS = ["--model", "tiny", "--dataset", "flickr", "--batch-size", "3", "--workers", "0", "--device", "cpu"]
+# accelerate's --cpu starts a single process unless there is MPI; --multi_gpu starts torchrun, and --device cpu does the
+# rest.
+LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
+LAUNCH += ["--main_process_port", "0", "-m"]
+
+
+def launch(folder: Path, *flags: str) -> subprocess.CompletedProcess:
+    """Two processes of the retrieval program, writing to `folder`."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
+    environment["PYTHONPATH"] = str(REPO)
+    command = [sys.executable, *LAUNCH, "evaluation.retrieval", *FLAGS, "--output", str(folder), *flags]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def only(folder: Path) -> tuple[dict, Embeddings]:
+    """The one record of a folder and the embeddings beside it."""
+    (path,) = folder.glob("*.json")
+    return json.loads(path.read_text()), Embeddings.load(path.with_suffix(".embeddings.safetensors"))
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bits_of_one(configs, tmp_path):
+    """Every batch is encoded whole by one process, so that even the last bits agree (threads being as many)."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        removal = ["--remove-gap", "i0t_post", "--fit-on", "train", "--fit-samples", "10"]
+        assert retrieval.main([*FLAGS, *removal, "--no-cache", "--output", str(tmp_path / "one")]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    done = launch(tmp_path / "two", *removal)
+    assert done.returncode == 0, done.stderr
+    (one, alone), (two, shared) = only(tmp_path / "one"), only(tmp_path / "two")
+    assert (shared.image_features == alone.image_features).all()
+    assert (shared.text_features == alone.text_features).all()
+    assert shared.image_ids == alone.image_ids
+    assert shared.texts == alone.texts
+    assert two["metrics"] == one["metrics"]
+    assert two["protocol"] == one["protocol"]  # the fingerprint of the training means is in it
+    assert two["data"]["sha256"] == one["data"]["sha256"]
+    # The main process alone speaks, writes and keeps.
+    assert done.stdout.count("remove_gap=i0t_post") == 1
+    assert done.stderr.count("retrieval: flickr with tiny") == 1
+    assert len(list((tmp_path / "two").iterdir())) == 3
+    assert len(list(Path(os.environ["I0T_CACHE"]).iterdir())) == 4  # images and texts, evaluated and for the means
+
+    # What two processes kept, one finds, bit for bit.
+    assert retrieval.main([*FLAGS, *removal, "--output", str(tmp_path / "again")]) == 0
+    again, found = only(tmp_path / "again")
+    assert again["data"]["from_cache"] == {"images": True, "texts": True}
+    assert (found.image_features == alone.image_features).all()
