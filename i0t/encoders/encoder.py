@@ -21,6 +21,7 @@ from i0t.data.images import ImageSource, Preprocess
 from i0t.encoders import loops
 from i0t.encoders.cache import EncodingCache, image_key, text_key
 from i0t.encoders.heads import NormHeads
+from i0t.encoders.loops import stack_padded, token_lengths
 from i0t.encoders.precision import AUTO
 from i0t.encoders.precision import autocast as autocast  # the training loop takes it from here
 from i0t.errors import I0TError
@@ -218,7 +219,7 @@ class Encoder(nn.Module):
             raise I0TError("no text to encode.")
         self.eval()
         distinct = list(dict.fromkeys(texts))
-        tokens = _stack_padded([self.tokenize(distinct[i : i + 4096]) for i in range(0, len(distinct), 4096)])
+        tokens = stack_padded([self.tokenize(distinct[i : i + 4096]) for i in range(0, len(distinct), 4096)])
         encode = partial(loops.encode_tokens, self, tokens, batch_size, progress, precision, normalize)
         key = partial(text_key, self, distinct, tokens, precision, normalize)
         features, about = loops.remembered(cache, key, share, encode, f"{len(distinct)} texts, {self.name}")
@@ -241,21 +242,6 @@ class Encoder(nn.Module):
         if encode is None:
             return len(full)
         return sum(len(encode(texts[row])) + 2 > tokens.shape[1] for row in full)
-
-
-def token_lengths(tokens: torch.Tensor) -> torch.Tensor:
-    """(B,) number of ids without the padding, which is the zeros at the end of each row of (B, L).
-
-    A 0 within a text (CLIP's "!") does not end it.
-    """
-    filled = tokens != 0
-    return torch.where(filled.any(dim=1), tokens.shape[1] - filled.flip(1).int().argmax(dim=1), 0)
-
-
-def _stack_padded(chunks: list[torch.Tensor]) -> torch.Tensor:
-    """One (M, L) array of token ids from chunks that may be padded to different lengths."""
-    length = max(chunk.shape[1] for chunk in chunks)
-    return torch.cat([F.pad(chunk, (0, length - chunk.shape[1])) for chunk in chunks])
 
 
 def _encode_cut_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from i0t import processes
@@ -92,8 +93,6 @@ def encode_tokens(
     share: bool,
 ) -> Encoded:
     """Features (M, D) of token ids (M, L); texts of like length share a batch, which is cut to its longest."""
-    from i0t.encoders.encoder import token_lengths
-
     order = token_lengths(tokens).argsort(stable=True)
     features_of = encoder.features_of_tokens if normalize else encoder.raw_features_of_tokens
     done: list[tuple[int, torch.Tensor | None, torch.Tensor]] = []
@@ -111,6 +110,21 @@ def encode_tokens(
     features = torch.empty(len(tokens), encoder.embed_dim)
     features[torch.cat([rows for _, _, rows in parts])] = torch.cat([part for _, part, _ in parts])
     return features, {}
+
+
+def token_lengths(tokens: torch.Tensor) -> torch.Tensor:
+    """(B,) number of ids without the padding, which is the zeros at the end of each row of (B, L).
+
+    A 0 within a text (CLIP's "!") does not end it.
+    """
+    filled = tokens != 0
+    return torch.where(filled.any(dim=1), tokens.shape[1] - filled.flip(1).int().argmax(dim=1), 0)
+
+
+def stack_padded(chunks: list[torch.Tensor]) -> torch.Tensor:
+    """One (M, L) array of token ids from chunks that may be padded to different lengths."""
+    length = max(chunk.shape[1] for chunk in chunks)
+    return torch.cat([F.pad(chunk, (0, length - chunk.shape[1])) for chunk in chunks])
 
 
 def _own(batches: Sequence[Any], share: bool) -> Sequence[Any]:
