@@ -89,15 +89,12 @@ def is_writable(folder: str | Path) -> bool:
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a file's bytes, in hex, a block at a time."""
+    digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        return (
-            hashlib.file_digest(stream, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else (
-                hashlib.sha256(stream.read()).hexdigest()  # Python 3.10
-            )
-        )
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def list_sha256(items: Iterable[str]) -> str:

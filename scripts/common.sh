@@ -19,5 +19,9 @@ run() {  # run MODULE ARGUMENTS...: keeps the user's folder, so that relative pa
         echo "error: $PYTHON lacks the packages. Run: bash $REPO/scripts/setup.sh" >&2
         exit 2
     fi
+    # Several GPUs or machines: ACCELERATE names a launch file of configs/accelerate.
+    if [ -n "${ACCELERATE:-}" ]; then
+        exec "$PYTHON" -m accelerate.commands.launch --config_file "$ACCELERATE" -m "$@"
+    fi
     exec "$PYTHON" -m "$@"
 }

@@ -23,11 +23,9 @@ from i0t.paths import REPO, say
 
 # 20 pictures and texts in batches of 3: seven of each, the last one short, four for one process, three for the other.
 FLAGS = ["--model", "tiny", "--dataset", "flickr", "--batch-size", "3", "--workers", "0", "--device", "cpu"]
-# accelerate's --cpu starts a single process unless there is MPI; --multi_gpu starts torchrun, and --device cpu does the
-# rest.
-LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
-LAUNCH += ["--main_process_port", "0", "-m"]
+# What users write as ACCELERATE=configs/accelerate/cpu_2proc.yaml bash scripts/evaluate_retrieval.sh.
+LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", str(REPO / "configs" / "accelerate" / "cpu_2proc.yaml")]
+LAUNCH += ["--num_cpu_threads_per_process", "1", "-m"]
 
 
 def launch(folder: Path, *flags: str) -> subprocess.CompletedProcess:

@@ -99,7 +99,7 @@ def test_line_breaks_become_spaces_and_short_captions_end_at_the_first_sentence(
     captions = ["A bus.\nIt is red. And big.", "One\n\ntwo", "No end", "At 3.5 m. Or more."]
     sharegpt4v(tmp_path, [long_record(f"coco/{row}.jpg", caption) for row, caption in enumerate(captions)])
     pairs = load_sharegpt4v(tmp_path, "train")
-    assert pairs.captions == ["A bus. It is red. And big.", "One  two", "No end", "At 3.5 m. Or more."]
+    assert list(pairs.captions) == ["A bus. It is red. And big.", "One  two", "No end", "At 3.5 m. Or more."]
     assert pairs.short_captions() == ["A bus", "One  two", "No end", "At 3.5 m"]
     assert short_caption("") == ""
 

@@ -14,9 +14,9 @@ import torch
 
 from i0t import I0TError
 from i0t.paths import REPO
-from i0t.training.loop import build_objective
 from i0t.training.objectives import CyClip
-from i0t.training.recipe import LAST, Recipe, load_recipe
+from i0t.training.prepare import build_objective, needs_short_captions
+from i0t.training.recipe import LAST, WITHOUT_EFFECT, Recipe, load_recipe
 from i0t.training.schedule import warmup_cosine
 
 RECIPES = sorted(path.stem for path in (REPO / "configs" / "recipes").glob("*.yaml"))
@@ -45,7 +45,8 @@ def test_every_recipe_loads_and_names_a_loss(name, sample):
     recipe = load_recipe(name, [], sample)
     assert recipe.name == name
     x = torch.nn.functional.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), dim=1)
-    losses = build_objective(recipe)(x, x.flip(0), torch.tensor(10.0))
+    objective = build_objective(recipe)
+    losses = objective(x, x.flip(0), torch.tensor(10.0), *([x] if needs_short_captions(objective) else []))
     assert all(key.endswith("_loss") and torch.isfinite(value) for key, value in losses.items())
     assert recipe.views == 1 or recipe.attention_dropout > 0
 
@@ -219,6 +220,12 @@ OTHER = {
     "seed": 42,
     "trains": "both",
     "heads": "layer_norm",
+    "chunk_size": 8,
+    "precision": "bf16",
+    "save_every": 7,
+    "keep_states": 3,
+    "shards": "/data/{0..9}.tar",
+    "shard_pairs": 90,
 }
 
 
@@ -227,23 +234,27 @@ def test_run_names_differ_whenever_recipes_do(write):
     assert set(OTHER) == set(Recipe.model_fields)
     recipes = [first]
     for key, value in OTHER.items():
-        if value != getattr(first, key):
+        if value != getattr(first, key) and key not in WITHOUT_EFFECT:
             recipes.append(first.model_copy(update={key: value}))
     recipes += [
         first.model_copy(update={"trains": "heads"}),
         first.model_copy(update={"trains": "encoders", "heads": None}),
     ]
-    assert len({recipe.run_name for recipe in recipes}) == len(recipes) == 1 + len(OTHER) - 1 + 2
-    assert first.run_name.startswith("mine-seed7-")
+    changed = len(OTHER) - 1 - len(WITHOUT_EFFECT)  # `trains` is as in the first
+    assert len({recipe.run_name() for recipe in recipes}) == len(recipes) == 1 + changed + 2
+    assert first.run_name().startswith("mine-seed7-")
+    assert len({first.run_name(), first.run_name("base"), first.run_name("base", "data"), first.run_name("other")}) == 4
+    for key in WITHOUT_EFFECT:
+        assert first.model_copy(update={key: OTHER[key]}).run_name() == first.run_name()
 
 
 def test_run_names_of_equal_recipes_are_equal(write):
     one, other = write(PLAIN, "learning_rate=1e-5"), write(PLAIN + "learning_rate: 1.0e-5\n", seed=7)
-    assert one == other and one.run_name == other.run_name
-    assert Recipe(**one.model_dump()).run_name == one.run_name  # as it is read back from a checkpoint
+    assert one == other and one.run_name() == other.run_name()
+    assert Recipe(**one.model_dump()).run_name() == one.run_name()  # as it is read back from a checkpoint
     args = "objective_args={{{}}}"
     ordered = [write(PLAIN, args.format(pairs)) for pairs in ("a: 1, b: 2", "b: 2, a: 1")]
-    assert ordered[0].run_name == ordered[1].run_name
+    assert ordered[0].run_name() == ordered[1].run_name()
 
 
 @pytest.mark.parametrize(
@@ -252,7 +263,7 @@ def test_run_names_of_equal_recipes_are_equal(write):
 def test_run_names_do_not_depend_on_how_a_number_is_written(write, one, other):
     first, second = write(PLAIN, one), write(PLAIN, other)
     assert first == second
-    assert first.run_name == second.run_name
+    assert first.run_name() == second.run_name()
 
 
 def test_objective_that_is_not_there_is_refused(write):

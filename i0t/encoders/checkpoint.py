@@ -70,6 +70,16 @@ def load_checkpoint(path: str | Path) -> Encoder:
     return encoder.eval()
 
 
+def training_of(path: str | Path) -> dict[str, Any]:
+    """The training summary of a checkpoint, without reading its weights; {} if there is no whole one of ours."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (OSError, SafetensorError):  # not there, or damaged: as good as not there to who asks
+        return {}
+    return json.loads(header.get("training", "{}")) if header.get("format") == FORMAT else {}
+
+
 def _foreign(path: Path, found: str | None) -> str:
     return f"{path}: a safetensors file, but not an i0t checkpoint (format {found!r}, expected {FORMAT!r})."
 

@@ -23,7 +23,6 @@ from i0t.encoders.cache import EncodingCache, image_key, text_key
 from i0t.encoders.heads import NormHeads
 from i0t.encoders.loops import stack_padded, token_lengths
 from i0t.encoders.precision import AUTO
-from i0t.encoders.precision import autocast as autocast  # the training loop takes it from here
 from i0t.errors import I0TError
 
 END_OF_TEXT = 49407  # of CLIP's byte-pair vocabulary: the largest id
@@ -130,13 +129,13 @@ class Encoder(nn.Module):
         return self._fingerprint[1]
 
     def features_of_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, 3, H, W) to unit image features (B, D); with gradients, for training."""
-        features = F.normalize(self.model.encode_image(pixels).float(), dim=-1)
+        """Pixels (B, 3, H, W) to unit image features (B, D)."""
+        features = unit_image_features(self.model, pixels)
         return features if self.heads is None else self.heads(features, "image")
 
     def features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Token ids (B, L) to unit text features (B, D); with gradients, for training."""
-        features = F.normalize(_encode_cut_text(self.model, tokens).float(), dim=-1)
+        """Token ids (B, L) to unit text features (B, D)."""
+        features = unit_text_features(self.model, tokens)
         return features if self.heads is None else self.heads(features, "text")
 
     def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -229,7 +228,7 @@ class Encoder(nn.Module):
         return features[[position[text] for text in texts]]
 
     def raw_features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Token ids (B, L) to text features (B, D) as they are before their last normalisation."""
+        """As `features_of_tokens`, but before their last normalisation."""
         features = _encode_cut_text(self.model, tokens).float()
         return features if self.heads is None else self.heads.unnormalized(F.normalize(features, dim=-1), "text")
 
@@ -242,6 +241,16 @@ class Encoder(nn.Module):
         if encode is None:
             return len(full)
         return sum(len(encode(texts[row])) + 2 > tokens.shape[1] for row in full)
+
+
+def unit_image_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels (B, 3, H, W) to unit features (B, D) before any head; with gradients, for training."""
+    return F.normalize(model.encode_image(pixels).float(), dim=-1)
+
+
+def unit_text_features(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """Token ids (B, L) to unit features (B, D) before any head, cut to the batch's longest; with gradients."""
+    return F.normalize(_encode_cut_text(model, tokens).float(), dim=-1)
 
 
 def _encode_cut_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:

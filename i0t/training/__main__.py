@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from i0t.cli import add_common_flags, device_of, program, roots_of, workers_of
+from i0t.files import atomic_path
 from i0t.paths import Roots, last_checkpoint, say, write_last_checkpoint
-from i0t.training.recipe import LAST, load_recipe
+from i0t.training.recipe import LAST, Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from i0t.data.sharegpt4v import LongCaptions
     from i0t.training.loop import Trainer
+    from i0t.training.pairs import Source
+    from i0t.training.shard_pairs import ValidationPairs
 
 DESCRIPTION = """\
 Train an encoder on ShareGPT4V long captions and write its checkpoint.
@@ -24,6 +28,11 @@ Train an encoder on ShareGPT4V long captions and write its checkpoint.
   bash scripts/train.sh --base tiny            stage 1 from scratch, the sample's small architecture
   bash scripts/post_train.sh                   stage 2: I0T_async's BatchNorm heads on the last checkpoint
   bash scripts/train.sh --recipe lcco steps=100 seed=42       any value of a recipe can be set
+
+A run that was interrupted goes on where it was when the same command is given again; a finished one is
+kept (--fresh trains again). On several GPUs or machines (the batch is shared, the result is the same):
+
+  ACCELERATE=configs/accelerate/two_gpus.yaml bash scripts/train.sh
 
 Checkpoints land in <data_dir>/checkpoints (or --output; or tensors/checkpoints where the data folder
 cannot be written), and the name is noted in configs/ckpt_file_name.txt for the next program.
@@ -37,6 +46,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--recipe", default="lccom", help="a file of configs/recipes (default: lccom)")
     parser.add_argument("--base", help="model, spec or checkpoint to start from (default: the recipe's)")
+    parser.add_argument("--fresh", action="store_true", help="begin anew, whatever there is of this very run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
     add_common_flags(parser)
     return parser.parse_intermixed_args(argv)  # key=value may stand between flags
@@ -48,12 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     roots = roots_of(arguments)
     trainer = build_trainer(arguments, roots)
-    summary = trainer.run()
-    write_last_checkpoint(trainer.last_path, roots)
+    summary = trainer.run(arguments.fresh)
+    if summary is None or not trainer.accelerator.is_main_process:
+        return 0
+    write_last_checkpoint(trainer.keeper.last_path, roots)
     rows = {**summary["validation"], "steps": summary["step"], "seconds": summary["seconds"]}
     print(tabulate(rows.items(), headers=[trainer.recipe.name, "validation"], floatfmt=".3f"))
-    print(f"best by R@1: {trainer.best_path}")
-    print(f"last, noted in ckpt_file_name.txt: {trainer.last_path}")
+    print(f"best by R@1: {trainer.keeper.best_path}")
+    print(f"last, noted in ckpt_file_name.txt: {trainer.keeper.last_path}")
     return 0
 
 
@@ -65,9 +77,9 @@ def build_trainer(arguments: argparse.Namespace, roots: Roots) -> Trainer:
     """
     import torch
 
-    from i0t.data.sharegpt4v import load_sharegpt4v
     from i0t.encoders import load_encoder
     from i0t.training.loop import Trainer
+    from i0t.training.processes import make_accelerator
 
     flags = {"seed": arguments.seed, "batch_size": arguments.batch_size}
     recipe = load_recipe(arguments.recipe, arguments.overrides, roots.is_sample, **flags)
@@ -76,23 +88,48 @@ def build_trainer(arguments: argparse.Namespace, roots: Roots) -> Trainer:
     torch.manual_seed(recipe.seed)  # before the base, whose weights may be random
     encoder = load_encoder(base, roots=roots)
     recipe = load_recipe(arguments.recipe, arguments.overrides, encoder.is_small, **flags, base=base)
-    train_pairs = load_sharegpt4v(roots.data_dir, "train", recipe.subset)
-    validation_pairs = load_sharegpt4v(roots.data_dir, "validation", recipe.subset)
+    accelerator = make_accelerator(device_of(arguments), recipe.precision)
     folder = Path(arguments.output or roots.checkpoints())
+    with accelerator.main_process_first():  # it indexes and unpacks, the others find that done
+        source, validation_pairs = _pairs(recipe, roots, folder, arguments.skip_unreadable)
+    torch.manual_seed(recipe.seed + accelerator.process_index)  # of dropout, which is to differ between processes
     say(
-        f"{recipe.name} from {base}: {len(train_pairs)} pairs, {len(validation_pairs)} for validation; "
-        f"checkpoints go to {folder}"
+        f"{recipe.name} from {base}: {len(source)} pairs, {len(validation_pairs)} for validation, "
+        f"{accelerator.num_processes} x {accelerator.device.type}; checkpoints go to {folder}"
     )
     return Trainer(
         encoder,
         recipe,
-        train_pairs,
+        source,
         validation_pairs,
         folder,
-        device_of(arguments),
+        accelerator,
         workers_of(arguments),
         arguments.skip_unreadable,
     )
+
+
+def _pairs(
+    recipe: Recipe, roots: Roots, folder: Path, skip_missing: bool
+) -> tuple[Source, LongCaptions | ValidationPairs]:
+    """Training and validation pairs; names of missing pictures go to a list beside the checkpoints."""
+    from i0t.data.sharegpt4v import load_sharegpt4v
+    from i0t.training.pairs import DiskPairs
+    from i0t.training.shard_pairs import ShardPairs
+
+    if recipe.shards:
+        shards = ShardPairs(recipe.shards, recipe.shard_pairs)
+        return shards, shards.validation(folder / "validation" / shards.digest[:8])
+    train, validation = (
+        load_sharegpt4v(roots.data_dir, split, recipe.subset, skip_missing) for split in ("train", "validation")
+    )
+    missing = [*train.missing, *validation.missing]
+    if missing:
+        path = folder / f"missing-pictures-{train.digest[:8]}.txt"
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(f"{name}\n" for name in missing), encoding="utf-8")
+        say(f"{len(missing)} pairs left out, their pictures are missing: {path}")
+    return DiskPairs(train), validation
 
 
 if __name__ == "__main__":

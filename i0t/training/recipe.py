@@ -18,6 +18,7 @@ from i0t.errors import I0TError
 from i0t.paths import configs_folder
 
 LAST = "last"  # as base: the checkpoint that configs/ckpt_file_name.txt names
+WITHOUT_EFFECT = {"save_every", "keep_states"}  # values that no weight depends on
 
 
 class Recipe(BaseModel):
@@ -34,9 +35,15 @@ class Recipe(BaseModel):
         attention_dropout: dropout rate in every attention layer while training.
         context_length: text positions are stretched to this many tokens.
         subset: ShareGPT4V folder: coco, llava, sam, all.
+        shards: WebDataset shards instead of ShareGPT4V's JSON and pictures, e.g.
+            "/data/{00000..00117}.tar" or "pipe:aws s3 cp s3://bucket/{00000..00117}.tar -".
+        shard_pairs: pairs in all shards but the first, which is for validation.
         epochs: passes over the training set.
         steps: if given, stop after this many steps instead.
-        batch_size: pairs a step.
+        batch_size: pairs a step, over all processes.
+        chunk_size: pairs of a process a forward pass; fewer than its batch saves memory and gives the
+            same gradients (cached embeddings), at the cost of a second forward pass.
+        precision: "auto" is bf16 on CUDA (fp16 where the card lacks it), fp32 elsewhere.
         learning_rate: AdamW's, after warm-up, before cosine decay to 0.
         weight_decay: AdamW's.
         warmup_steps: linear warm-up.
@@ -44,6 +51,8 @@ class Recipe(BaseModel):
         logit_scale: the factor on cosines at the start; none keeps the base's.
         train_logit_scale: whether it is learned (never above 100).
         validate_every: steps between validations; 0 only at the end.
+        save_every: steps between states to resume from.
+        keep_states: how many of them stay.
         seed: of weights, order and dropout (the paper: 7, 42, 71).
     """
 
@@ -59,9 +68,13 @@ class Recipe(BaseModel):
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
     context_length: int = Field(default=248, ge=3)
     subset: str = "coco"
+    shards: str | None = None
+    shard_pairs: int | None = Field(default=None, ge=1)
     epochs: int = Field(default=3, ge=1)
     steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=128, ge=2)  # a contrastive loss needs negatives
+    chunk_size: int | None = Field(default=None, ge=1)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     learning_rate: float = Field(default=1e-6, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     warmup_steps: int = Field(default=200, ge=0)
@@ -69,6 +82,8 @@ class Recipe(BaseModel):
     logit_scale: float | None = Field(default=None, gt=0, le=100)
     train_logit_scale: bool = True
     validate_every: int = Field(default=1000, ge=0)
+    save_every: int = Field(default=500, ge=1)
+    keep_states: int = Field(default=2, ge=1)
     seed: int = Field(default=7, ge=0)
 
     @model_validator(mode="after")
@@ -77,12 +92,18 @@ class Recipe(BaseModel):
             raise ValueError(f"heads={self.heads!r} must be given exactly when heads are trained")
         if self.views == 2 and not self.attention_dropout:
             raise ValueError(f"attention_dropout={self.attention_dropout} must be above 0 with 2 views (else equal)")
+        if (self.shards is None) != (self.shard_pairs is None):
+            raise ValueError(f"shard_pairs={self.shard_pairs} must be given exactly when shards are")
         return self
 
-    @property
-    def run_name(self) -> str:
-        """File name stem of its checkpoints: equal recipes share it, different ones never do."""
-        digest = hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:6]
+    def run_name(self, *inputs: str) -> str:
+        """File name stem of its checkpoints and states: equal runs share it, different ones never do.
+
+        Args:
+            inputs: what else the weights depend on: fingerprints of the base and of the data.
+        """
+        values = self.model_dump(exclude=WITHOUT_EFFECT)
+        digest = hashlib.sha256(json.dumps([values, *inputs], sort_keys=True).encode()).hexdigest()[:6]
         return f"{self.name}-seed{self.seed}-{digest}"
 
 

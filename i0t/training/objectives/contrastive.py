@@ -1,7 +1,4 @@
-"""Training objectives: unit features in, named losses out. Encoder calls live in the loop.
-
-Shapes: B batch, D embedding dimensions. Each row of images matches the same row of texts.
-"""
+"""L_CLIP and CyCLIP's cyclic terms (rows LCO and LCCO of the ladder)."""
 
 from __future__ import annotations
 
@@ -70,24 +67,3 @@ class CyClip(nn.Module):
             "in_modal_cyclic_loss": self.in_modal_weight * in_modal.square().mean() * batch,
             "cross_modal_cyclic_loss": self.cross_modal_weight * (cosines - cosines.T).square().mean() * batch,
         }
-
-
-def multi_view(
-    objective: nn.Module,
-    image_views: list[torch.Tensor],
-    text_views: list[torch.Tensor],
-    logit_scale: torch.Tensor,
-) -> Losses:
-    """MCSIE: the objective averaged over all combinations of views (section 4.2).
-
-    With two dropout views of each side these are the four combinations {I, I_aug} x {T, T_aug};
-    with one view of each it is the objective itself.
-
-    Args:
-        objective: losses of one pair of views.
-        image_views: V tensors (B, D).
-        text_views: V tensors (B, D).
-        logit_scale: scalar.
-    """
-    combinations = [objective(images, texts, logit_scale) for images in image_views for texts in text_views]
-    return {key: torch.stack([losses[key] for losses in combinations]).mean() for key in combinations[0]}

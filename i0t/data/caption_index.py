@@ -1,0 +1,165 @@
+"""A JSON file of a million long captions, read once into an Arrow file that is then mapped, not read.
+
+The JSON is parsed record by record (ijson), so that memory stays small however long the file is. The
+index holds picture names and captions as Arrow columns; opening it takes milliseconds, its pages are
+read when a caption is asked for, and worker processes share them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, overload
+
+import ijson
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from i0t.errors import I0TError
+from i0t.files import atomic_path, file_sha256, is_writable
+from i0t.paths import TENSORS
+
+VERSION = "2"  # raise it whenever the same JSON would give another index
+BATCH_RECORDS = 10_000
+READ_BYTES = 1 << 20
+SHOW_PROGRESS_FROM = 100 * 2**20  # a file of this size takes more than a second
+SCHEMA = pa.schema({"image": pa.string(), "caption": pa.large_string()})
+
+
+class CaptionIndex:
+    """N picture names and their captions, memory-mapped.
+
+    Args:
+        path: the Arrow file.
+
+    Attributes:
+        images: (N,) Arrow column of picture names, as the JSON has them.
+        captions: (N,) Arrow column of captions, line breaks turned into spaces.
+        digest: SHA-256 of the JSON file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        self.images, self.captions = table["image"], table["caption"]
+        self.header = json.loads(table.schema.metadata[b"i0t"])
+        self.digest: str = self.header["sha256"]
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.images)
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        """Opened again by a worker that cannot inherit it, rather than copied to it."""
+        return type(self), (self.path,)
+
+
+class Rows(Sequence[str]):
+    """Some rows of one column of an index, each read when asked for.
+
+    Example:
+        >>> import numpy as np, pyarrow as pa
+        >>> from types import SimpleNamespace
+        >>> index = SimpleNamespace(captions=pa.chunked_array([["a", "b", "c"]]))
+        >>> list(Rows(index, "captions", np.array([2, 0])))
+        ['c', 'a']
+    """
+
+    def __init__(self, index: CaptionIndex, column: str, rows: np.ndarray) -> None:
+        self.index, self.column, self.rows = index, column, rows
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        """The value at a place, or a view of several."""
+        if isinstance(place, slice):
+            return Rows(self.index, self.column, self.rows[place])
+        return getattr(self.index, self.column)[int(self.rows[place])].as_py()
+
+
+def open_index(source: Path) -> CaptionIndex:
+    """The index of a ShareGPT4V JSON file, made if there is none or the file has changed since.
+
+    It lies beside the JSON, or under `tensors/index` where that folder cannot be written.
+
+    Args:
+        source: the JSON file, a list of records.
+
+    Raises:
+        I0TError: the file is missing, truncated or of another form; the message names the record.
+    """
+    if not source.is_file():
+        raise I0TError(f"{source}: no such file (the ShareGPT4V captions). See the README for the layout.")
+    state = source.stat()
+    now = {"version": VERSION, "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
+    path = index_path(source)
+    if path.is_file():
+        try:
+            index = CaptionIndex(path)
+        except (pa.ArrowInvalid, KeyError, TypeError):  # damaged, or not ours: it can be made again
+            index = None
+        if index is not None and {key: index.header.get(key) for key in now} == now:
+            return index
+    _write_index(source, path, now)
+    return CaptionIndex(path)
+
+
+def index_path(source: Path) -> Path:
+    """Where the index of a JSON file lies or will lie."""
+    if is_writable(source.parent):
+        return source.with_name(f"{source.name}.index.arrow")
+    digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
+    return TENSORS / "index" / f"{source.stem}-{digest}.arrow"
+
+
+def _write_index(source: Path, path: Path, state: dict[str, Any]) -> None:
+    header = json.dumps({**state, "sha256": file_sha256(source)})
+    schema = SCHEMA.with_metadata({"i0t": header})
+    with open(source, "rb") as stream, atomic_path(path) as temporary:
+        bar = tqdm(
+            total=state["bytes"],
+            desc=f"reading {source.name} once",
+            unit="B",
+            unit_scale=True,
+            disable=state["bytes"] < SHOW_PROGRESS_FROM,
+        )
+        with bar, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for rows in _batches(_pairs(stream, source)):
+                images, captions = zip(*rows, strict=True)
+                columns = [pa.array(images, pa.string()), pa.array(captions, pa.large_string())]
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+                bar.update(stream.tell() - bar.n)
+
+
+def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
+    """(picture name, caption) of every record."""
+    if stream.read(64).lstrip()[:1] != b"[":
+        raise I0TError(f"{source}: not in ShareGPT4V's form (a list of records).")
+    stream.seek(0)
+    number = 0
+    try:
+        for record in ijson.items(stream, "item", buf_size=READ_BYTES):
+            caption = record["conversations"][1]["value"].replace("\n", " ")
+            yield record["image"] + "", caption  # the sum refuses anything but a string
+            number += 1
+    except ijson.JSONError as error:
+        raise I0TError(
+            f"{source}: not valid JSON (the ShareGPT4V captions) after record {number}: {error}. Download it again."
+        ) from None
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        raise I0TError(f"{source}: record {number} is not in ShareGPT4V's form ({error!r}).") from None
+
+
+def _batches(rows: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    while batch := list(islice(rows, BATCH_RECORDS)):
+        yield batch

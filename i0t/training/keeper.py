@@ -1,0 +1,155 @@
+"""What a run leaves and goes on from: its name, checkpoints, states, and the room they take on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from i0t.encoders.checkpoint import save_checkpoint, training_of
+from i0t.encoders.encoder import Encoder
+from i0t.files import ensure_folder
+from i0t.paths import say
+from i0t.training.processes import random_state, restore_random_state
+from i0t.training.recipe import Recipe
+from i0t.training.states import StateStore, require_space
+
+
+class Keeper:
+    """The files of one run.
+
+    A run is known by its recipe and by the fingerprints of its base and data: the same ones find its
+    files again, other ones never touch them.
+
+    Args:
+        folder: where checkpoints, states and logs go.
+        recipe: its values name the run.
+        inputs: fingerprints of the base and of the data.
+        total_steps: of the run.
+        accelerator: the processes; the main one writes checkpoints, each writes its part of a state.
+
+    Attributes:
+        progress: steps done, best validation, pictures skipped, seconds taken; part of every state.
+    """
+
+    def __init__(
+        self, folder: Path, recipe: Recipe, inputs: dict[str, str], total_steps: int, accelerator: Accelerator
+    ) -> None:
+        self.folder, self.recipe, self.inputs, self.total_steps = ensure_folder(folder), recipe, inputs, total_steps
+        self.accelerator = accelerator
+        self.run_name = recipe.run_name(*inputs.values())
+        self.states = StateStore(folder / "states" / self.run_name, recipe.keep_states, accelerator)
+        self.progress: dict[str, Any] = {"step": 0, "best": {}, "skipped": 0, "seconds": 0.0}
+
+    @property
+    def last_path(self) -> Path:
+        """Checkpoint of the last validated step."""
+        return self.folder / f"{self.run_name}-last.safetensors"
+
+    @property
+    def best_path(self) -> Path:
+        """Checkpoint of the best validation R@1."""
+        return self.folder / f"{self.run_name}-best.safetensors"
+
+    @property
+    def log_folder(self) -> Path:
+        """TensorBoard's."""
+        return self.folder / "runs" / self.run_name
+
+    @property
+    def finished_summary(self) -> dict[str, Any] | None:
+        """The training summary of this very run if it has been trained to its end before."""
+        summary = training_of(self.last_path)
+        return summary if summary.get("step") == self.total_steps else None
+
+    @property
+    def last_good(self) -> Path | None:
+        """What a run that went wrong can be continued from."""
+        return self.states.newest or (self.last_path if self.last_path.is_file() else None)
+
+    def attach(self, encoder: Encoder, optimizer: torch.optim.Optimizer) -> None:
+        """Name what checkpoints and states are made of."""
+        self.encoder, self.optimizer = encoder, optimizer
+        # Frozen towers come with the base; a state holds what changes.
+        self._trained = encoder.heads if self.recipe.trains == "heads" else encoder
+
+    def clear_states(self) -> None:
+        """Remove the states; all processes call this."""
+        if self.accelerator.is_main_process:
+            self.states.clear()
+        self.accelerator.wait_for_everyone()
+
+    def resume(self) -> None:
+        """Go on from the newest state, if there is one."""
+        found = self.states.load()
+        if found is None:
+            return
+        shared, own = found
+        self._trained.load_state_dict(shared["weights"])
+        self.optimizer.load_state_dict(shared["optimizer"])
+        if self.accelerator.scaler and shared["scaler"]:
+            self.accelerator.scaler.load_state_dict(shared["scaler"])
+        self.progress = shared["progress"]
+        if own is not None and shared["processes"] == self.accelerator.num_processes:
+            restore_random_state(own, self.accelerator.device)
+        else:
+            say(f"{shared['processes']} processes before, now {self.accelerator.num_processes}: dropout draws anew.")
+        say(f"{self.recipe.name}: goes on after step {self.progress['step']} of {self.total_steps} (--fresh: anew)")
+
+    def save_state(self) -> None:
+        """Write a state to resume from; all processes call this.
+
+        Raises:
+            I0TError: the disk is too full for it.
+        """
+        self.require_space(1, "the next state")
+        scaler = self.accelerator.scaler
+        shared = {
+            "weights": self._trained.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else {},
+            "progress": self.progress,
+            "processes": self.accelerator.num_processes,
+        }
+        self.states.save(self.progress["step"], shared, random_state(self.accelerator.device))
+
+    def save_checkpoint(self, metrics: dict[str, float], n_validation: int) -> None:
+        """Write the last checkpoint, and the best if it is that; the main process calls this."""
+        best = self.progress["best"]
+        is_best = _score(metrics) > _score(best)
+        if is_best:
+            self.progress["best"] = metrics
+        summary = {
+            "recipe": self.recipe.model_dump(),
+            "step": self.progress["step"],
+            "total_steps": self.total_steps,
+            "validation": metrics,
+            "n_validation": n_validation,
+            "seconds": round(self.progress["seconds"], 1),
+            "skipped_pictures": self.progress["skipped"],
+            "processes": self.accelerator.num_processes,
+            "mixed_precision": self.accelerator.mixed_precision,
+            **self.inputs,
+        }
+        self.encoder.training_summary = summary
+        for path in [self.last_path] + [self.best_path] * is_best:
+            save_checkpoint(path, self.encoder, summary)
+
+    def require_space(self, states: int, what: str) -> None:
+        """Refuse to begin what the disk cannot hold: some states, and the checkpoints.
+
+        Raises:
+            I0TError: less is free.
+        """
+        weights = sum(value.numel() * value.element_size() for value in self.encoder.state_dict().values())
+        trained = sum(p.numel() * p.element_size() for p in self.encoder.parameters() if p.requires_grad)
+        held = weights if self._trained is self.encoder else trained
+        state = held + 2 * trained  # AdamW keeps two moments
+        # Last and best, and the one that is written before it takes the place of the old.
+        require_space(self.folder, states * state + 3 * weights, what)
+
+
+def _score(metrics: dict[str, float]) -> float:
+    return metrics["i2t_r1"] + metrics["t2i_r1"] if metrics else -1.0

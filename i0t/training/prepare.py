@@ -1,0 +1,101 @@
+"""What a recipe changes in its base before training: positions, dropout, heads, what is frozen."""
+
+from __future__ import annotations
+
+import math
+from importlib import import_module
+
+import torch
+from torch import nn
+
+from i0t.encoders.encoder import Encoder
+from i0t.encoders.heads import NormHeads
+from i0t.encoders.openclip import set_attention_dropout, set_context_length
+from i0t.encoders.positions import freeze_first_positions
+from i0t.errors import I0TError
+from i0t.training.recipe import Recipe
+
+
+def prepare_encoder(encoder: Encoder, recipe: Recipe) -> None:
+    """Give the base what the recipe trains: longer positions, dropout, heads, logit scale.
+
+    Raises:
+        I0TError: the base cannot be given them.
+    """
+    if recipe.context_length != encoder.context_length:
+        set_context_length(encoder, recipe.context_length)
+        freeze_first_positions(encoder.model)
+    set_attention_dropout(encoder, recipe.attention_dropout)
+    if recipe.heads:
+        if encoder.heads is not None:
+            stage1 = encoder.training_summary.get("recipe", {}).get("base")
+            raise I0TError(
+                f"{encoder.name}: already has {encoder.heads.kind} heads. Start recipe {recipe.name} from a stage-1 "
+                f"checkpoint: --base CHECKPOINT{f', for example --base {stage1}' if stage1 else ''}."
+            )
+        encoder.heads = NormHeads(recipe.heads, encoder.embed_dim)
+    if recipe.logit_scale is not None:
+        with torch.no_grad():
+            encoder.model.logit_scale.fill_(math.log(recipe.logit_scale))
+
+
+def freeze(encoder: Encoder, recipe: Recipe) -> list[nn.Parameter]:
+    """Freeze all that the recipe does not train and return what it does."""
+    encoder.requires_grad_(False)
+    if recipe.trains in ("encoders", "both"):
+        encoder.model.requires_grad_(True)
+        encoder.model.logit_scale.requires_grad_(recipe.train_logit_scale)
+    if recipe.trains in ("heads", "both"):
+        encoder.heads.requires_grad_(True)
+    return [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+
+
+def set_train_mode(encoder: Encoder, recipe: Recipe) -> None:
+    """Train mode for what the recipe trains.
+
+    Frozen encoders keep only their attention dropout, which makes MCSIE's views. Batch norms *within*
+    the towers (RN50) keep their running statistics, so that a picture's features do not depend on which
+    others share its batch, process or chunk.
+    """
+    encoder.train()
+    if recipe.trains == "heads":
+        encoder.model.eval()
+    for module in encoder.model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+        elif isinstance(module, nn.MultiheadAttention):
+            module.train()
+
+
+def build_optimizer(encoder: Encoder, parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW; positions are not decayed, or the frozen first rows would shrink."""
+    positions = getattr(encoder.model, "positional_embedding", None)
+    groups = [
+        {"params": [p for p in parameters if p is not positions], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p is positions], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=recipe.learning_rate, fused=True)
+
+
+def build_objective(recipe: Recipe) -> nn.Module:
+    """The loss class that the recipe names by dotted path.
+
+    Raises:
+        I0TError: there is no such class, its arguments are wrong, or it does not suit the recipe's heads.
+    """
+    module, _, name = recipe.objective.partition(":")
+    try:
+        objective = getattr(import_module(module), name)(**recipe.objective_args)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise I0TError(f"recipe {recipe.name}: objective {recipe.objective!r}: {error}.") from None
+    if recipe.heads and needs_short_captions(objective):
+        raise I0TError(
+            f"recipe {recipe.name}: objective {recipe.objective!r} takes short captions, too, which would mix with the "
+            "long ones in the statistics of normalisation heads. Use heads=null trains=encoders."
+        )
+    return objective
+
+
+def needs_short_captions(objective: nn.Module) -> bool:
+    """Whether an objective takes the features of the short captions as well."""
+    return bool(getattr(objective, "needs_short_captions", False))

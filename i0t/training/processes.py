@@ -1,0 +1,69 @@
+"""The processes of a run: Hugging Face accelerate's, with what training here needs of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from i0t.errors import I0TError
+
+MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def make_accelerator(device: str, precision: str = "auto") -> Accelerator:
+    """The processes that `accelerate launch` started, or this one alone.
+
+    Args:
+        device: of a single process, "cpu", "cuda", "cuda:1"; of several, only "cpu" matters.
+        precision: "auto" is bf16 on CUDA (fp16 where the card lacks it) and fp32 elsewhere; or "fp32",
+            "bf16", "fp16".
+    """
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+    if precision == "auto" and device.startswith("cuda"):
+        precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=MIXED.get(precision, "no"),
+        # Towers have no running statistics that differ between processes: batch norms in them are frozen.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+
+
+def own_part(batch_size: int, accelerator: Accelerator) -> int:
+    """Pairs of one process in a batch of all.
+
+    Raises:
+        I0TError: it does not divide.
+    """
+    part, rest = divmod(batch_size, accelerator.num_processes)
+    if rest or not part:
+        raise I0TError(
+            f"batch_size={batch_size} is that of all processes together, and {accelerator.num_processes} processes "
+            f"cannot share it evenly. Use batch_size={(part + 1) * accelerator.num_processes}."
+        )
+    return part
+
+
+def summed(values: list[int], accelerator: Accelerator) -> torch.Tensor:
+    """Small counts summed over the processes, on the device, without waiting for it."""
+    own = torch.tensor(values, dtype=torch.float32, device=accelerator.device)
+    return accelerator.reduce(own, "sum") if accelerator.num_processes > 1 else own
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """What dropout will draw from, on the CPU and on `device`."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Draw again from where `random_state` was taken."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

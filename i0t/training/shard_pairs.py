@@ -1,0 +1,168 @@
+"""WebDataset shards as a source of training pairs, for pictures that live in object storage.
+
+Each sample is a picture (jpg, jpeg, png or webp) and a `txt` with its long caption. The first shard is
+for validation. Every process and worker streams shards of its own, in an order drawn from the seed and
+mixed in a buffer; the same seed, processes and workers give the same batches. A resumed run reads past
+what it has had without decoding it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import webdataset
+from torch.utils.data import IterableDataset, get_worker_info
+
+from i0t.data.images import Preprocess, open_image
+from i0t.data.sharegpt4v import VALIDATION_RECORDS
+from i0t.errors import I0TError
+from i0t.files import atomic_path
+from i0t.training.pairs import Feed
+
+PICTURES = ("jpg", "jpeg", "png", "webp")
+BUFFER = 2_000  # samples to shuffle among; a shard usually holds ten thousand
+
+
+@dataclass(frozen=True)
+class ValidationPairs:
+    """Pictures on disk and their long captions, row by row."""
+
+    images: list[Path]
+    captions: list[str]
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.images)
+
+
+class ShardPairs:
+    """Training pairs in shards, a `Source`.
+
+    Args:
+        shards: a path, URL or `pipe:` command with `{00000..00117}` for the numbers.
+        pairs: how many pairs the training shards (all but the first) hold; an epoch's length.
+
+    Raises:
+        I0TError: fewer than two shards.
+    """
+
+    def __init__(self, shards: str, pairs: int) -> None:
+        urls = list(webdataset.SimpleShardList(shards).urls)
+        if len(urls) < 2:
+            raise I0TError(f"shards={shards}: {len(urls)} shard; the first is for validation, so two are needed.")
+        self.first, self.urls, self.pairs = urls[0], urls[1:], pairs
+        self.digest = hashlib.sha256("\0".join([*urls, str(pairs)]).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        """Number of pairs of an epoch."""
+        return self.pairs
+
+    def batches(self, feed: Feed) -> Iterator[dict[str, Any]]:
+        """Batches of this process from `feed.first_step` on, without end."""
+        workers = max(1, feed.workers)
+        streams = feed.processes * workers
+        if len(self.urls) < streams:
+            raise I0TError(
+                f"{len(self.urls)} training shards are fewer than {feed.processes} processes x {workers} workers: "
+                f"each streams its own. Use --workers {max(1, len(self.urls) // feed.processes)}, or more shards."
+            )
+        # The loader asks one worker after the other, so each has given this many whole rounds ...
+        rounds, rest = divmod(feed.first_step, workers)
+        loader = feed.loader(ShardStream(self.urls, feed, rounds), batch_size=feed.own_batch, drop_last=True)
+        return islice(iter(loader), rest, feed.total_steps - feed.first_step + rest)  # ... and some one batch more
+
+    def validation(self, folder: Path) -> ValidationPairs:
+        """The first pairs of the first shard, with their pictures unpacked below `folder`.
+
+        Raises:
+            I0TError: the shard cannot be read, or a sample lacks its picture or caption.
+        """
+        images, captions = [], []
+        for sample in islice(_samples([self.first]), VALIDATION_RECORDS):
+            suffix, data, caption = _parts(sample)
+            path = folder / f"{sample['__key__'].replace('/', '_')}.{suffix}"
+            if not path.is_file():
+                with atomic_path(path) as temporary:
+                    temporary.write_bytes(data)
+            images.append(path)
+            captions.append(caption)
+        if not images:
+            raise I0TError(f"{self.first}: an empty shard; validation needs some pairs.")
+        return ValidationPairs(images, captions)
+
+
+class ShardStream(IterableDataset):
+    """Decoded samples of one worker's shards, epoch after epoch.
+
+    Args:
+        urls: all training shards.
+        feed: the run.
+        skipped_batches: how many batches this worker has given before.
+    """
+
+    def __init__(self, urls: list[str], feed: Feed, skipped_batches: int) -> None:
+        self.urls, self.feed, self.skipped = urls, feed, skipped_batches * feed.own_batch
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor | None, str, list[str]]]:
+        """((3, H, W) pixels, caption, errors) without end."""
+        info = get_worker_info()
+        number, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        stream, streams = self.feed.process * workers + number, self.feed.processes * workers
+        errors: list[str] = []
+        for sample in islice(self._shuffled(stream, streams), self.skipped, None):
+            try:
+                pixels, caption = _decoded(sample, self.feed.preprocess)
+            except I0TError as error:
+                errors.append(str(error))
+                if not self.feed.skip_unreadable:
+                    yield None, "", errors
+                continue
+            yield pixels, caption, errors
+            errors = []
+
+    def _shuffled(self, stream: int, streams: int) -> Iterator[dict[str, Any]]:
+        for epoch in count():
+            order = np.random.default_rng([self.feed.seed, epoch]).permutation(len(self.urls))
+            own = [self.urls[shard] for shard in order[stream::streams]]
+            mixing = random.Random(f"{self.feed.seed}-{epoch}-{stream}")
+            yield from webdataset.filters.shuffle(BUFFER, initial=BUFFER, rng=mixing)(_samples(own))
+
+
+def _samples(urls: list[str]) -> Iterator[dict[str, Any]]:
+    stream = webdataset.DataPipeline(webdataset.SimpleShardList(urls), webdataset.tarfile_to_samples())
+    try:
+        yield from stream
+    except (OSError, ValueError, EOFError) as error:  # tarfile's own errors are OSErrors or ValueErrors
+        raise I0TError(f"shards {urls[0]} ...: cannot be read ({error}).") from None
+
+
+def _parts(sample: dict[str, Any]) -> tuple[str, bytes, str]:
+    """(suffix and bytes of the picture, caption) of a sample."""
+    suffix = next((suffix for suffix in PICTURES if suffix in sample), None)
+    if suffix is None or "txt" not in sample:
+        found = ", ".join(key for key in sample if not key.startswith("__"))
+        raise I0TError(f"{_place(sample)}: needs a picture ({', '.join(PICTURES)}) and a txt, has {found}.")
+    return suffix, sample[suffix], sample["txt"].decode("utf-8").replace("\n", " ")
+
+
+def _decoded(sample: dict[str, Any], preprocess: Preprocess) -> tuple[torch.Tensor, str]:
+    _, data, caption = _parts(sample)
+    try:
+        return preprocess(open_image(io.BytesIO(data))), caption
+    except I0TError:
+        raise I0TError(
+            f"{_place(sample)}: unreadable picture. Replace it, or go on without: --skip-unreadable."
+        ) from None
+
+
+def _place(sample: dict[str, Any]) -> str:
+    return f"{sample['__url__']}: sample {sample['__key__']}"

@@ -1,0 +1,148 @@
+"""States of a run to resume from: written atomically, the newest kept, bad ones passed over.
+
+A state is a folder `step-00000500` with `shared.pt` (weights, optimizer, step, best score) and one
+`process-0.pt` for each process (its random state). It is written under another name and renamed when
+it is whole, so a run killed at any moment finds either all of it or nothing. The learning rate and
+the order of the pairs are functions of the step and need no state of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from i0t.errors import I0TError
+from i0t.files import ensure_folder
+from i0t.paths import say
+
+SHARED, PROCESS = "shared.pt", "process-{}.pt"
+PREFIX, UNFINISHED = "step-", ".unfinished-"
+# What torch.load raises on a file that is cut off or is no state.
+DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
+
+
+class StateStore:
+    """The states of one run.
+
+    Args:
+        folder: of this run alone; with several machines it must be one that all of them see.
+        keep: how many of the newest stay.
+        accelerator: the processes; each writes its own part.
+    """
+
+    def __init__(self, folder: Path, keep: int, accelerator: Accelerator) -> None:
+        self.folder, self.keep, self.accelerator = folder, keep, accelerator
+
+    def steps(self) -> list[int]:
+        """Steps of the whole states that are there, ascending."""
+        found = (path.name.removeprefix(PREFIX) for path in self.folder.glob(f"{PREFIX}*"))
+        return sorted(int(name) for name in found if name.isdigit())
+
+    def path(self, step: int) -> Path:
+        """Where the state of a step lies."""
+        return self.folder / f"{PREFIX}{step:08d}"
+
+    @property
+    def newest(self) -> Path | None:
+        """The last whole state, None if there is none."""
+        steps = self.steps()
+        return self.path(steps[-1]) if steps else None
+
+    def save(self, step: int, shared: dict[str, Any], own: dict[str, Any]) -> None:
+        """Write a state; all processes call this.
+
+        Args:
+            step: its number.
+            shared: what all processes have in common; the main process writes it.
+            own: what differs between them.
+
+        Raises:
+            I0TError: the disk is too full, or another machine does not see the folder.
+        """
+        main = self.accelerator.is_main_process
+        unfinished = self.folder / f"{UNFINISHED}{step:08d}"
+        if main:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            ensure_folder(unfinished)
+        self.accelerator.wait_for_everyone()
+        if not unfinished.is_dir():
+            raise I0TError(f"{self.folder}: not seen by every machine. Let --output name a folder that all share.")
+        if main:
+            _write(unfinished / SHARED, shared)
+        _write(unfinished / PROCESS.format(self.accelerator.process_index), own)
+        self.accelerator.wait_for_everyone()
+        if main:
+            shutil.rmtree(self.path(step), ignore_errors=True)
+            unfinished.replace(self.path(step))
+            _sync(self.folder)
+            for old in self.steps()[: -self.keep]:
+                shutil.rmtree(self.path(old))
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
+        """The newest state that can be read: what all share, and this process's own part.
+
+        The own part is None where the run had fewer processes. None if there is no state at all.
+        """
+        for step in reversed(self.steps()):
+            try:
+                shared = _read(self.path(step) / SHARED)
+                own = self.path(step) / PROCESS.format(self.accelerator.process_index)
+                return shared, _read(own) if own.is_file() else None
+            except DAMAGED as error:
+                say(f"{self.path(step)}: cannot be read ({str(error).splitlines()[0]}); trying the state before it.")
+        return None
+
+    def clear(self) -> None:
+        """Remove all states of the run."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Args:
+        folder: where it would be written; made if missing.
+        needed: bytes.
+        what: names it in the error.
+
+    Raises:
+        I0TError: less is free, saying how much.
+    """
+    free = shutil.disk_usage(ensure_folder(folder)).free
+    if free < needed:
+        raise I0TError(
+            f"{folder}: {free / 1e9:.1f} GB free, but {what} may need {needed / 1e9:.1f} GB. Free some, or choose "
+            "another disk with --output."
+        )
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    try:
+        with open(path, "wb") as stream:
+            torch.save(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as a RuntimeError
+        shutil.rmtree(path.parent, ignore_errors=True)
+        raise I0TError(
+            f"{path}: cannot be written ({str(error).splitlines()[0]}). The states before it are whole: free some "
+            "space and give the same command again."
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

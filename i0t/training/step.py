@@ -1,0 +1,199 @@
+"""One training step's losses and gradients: over all processes, and in chunks where memory is short.
+
+A contrastive loss depends on the whole batch, so two things that are easy for other losses are not:
+
+- *Several processes.* Features are gathered with their gradients and every process computes the loss
+  of the whole batch. Normalisation heads stand behind the gathering, so their batch statistics are
+  those of the whole batch, too, on any device. Then 2 processes x B pairs give the loss and the
+  gradients of 1 process x 2B.
+- *Chunks.* Features are computed chunk by chunk without a graph, the loss's gradient at the features
+  is taken, and a second pass over the chunks carries it into the towers (GradCache, Gao et al. 2021).
+  Every chunk repeats its dropout. The gradients are those of the undivided batch.
+
+Shapes: V views, B pairs of all processes, b pairs of this process, D dimensions, L tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from i0t.encoders.encoder import Encoder, unit_image_features, unit_text_features
+from i0t.training.objectives import Losses, multi_view
+from i0t.training.processes import random_state, restore_random_state
+
+
+class Towers(nn.Module):
+    """What runs for each item alone, and what DDP wraps: pixels and tokens to unit features before any head."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: torch.Tensor, *tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(image features (b, D), text features (b, D) of each token batch (b, L)..., logit scale).
+
+        The scale comes along so that its gradient passes through DDP with the others.
+        """
+        texts = (unit_text_features(self.model, batch) for batch in tokens)
+        return unit_image_features(self.model, pixels), *texts, self.model.logit_scale.exp()
+
+
+@dataclass
+class _Chunk:
+    """Inputs of one forward pass, and the random state from which its dropout starts."""
+
+    inputs: tuple[torch.Tensor, ...]
+    rows: slice
+    random_state: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes, one process after the other.
+
+    Backward sums what each process found for these rows. As every process computes the whole loss, that
+    is their number times the gradient, and DDP's average over them makes it that of one undivided batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
+        """(n, D) to (P * n, D)."""
+        ctx.accelerator, ctx.count = accelerator, len(rows)
+        return accelerator.gather(rows.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """(P * n, D) to (n, D)."""
+        start = ctx.accelerator.process_index * ctx.count
+        return ctx.accelerator.reduce(gradient.contiguous(), "sum")[start : start + ctx.count], None
+
+
+class TrainingStep:
+    """Losses of a batch, and gradients in the parameters.
+
+    Args:
+        encoder: on its device; its trainable parameters have `requires_grad`.
+        objective: see `i0t.training.objectives`.
+        accelerator: the processes and the precision.
+        views: dropout views of each item.
+        chunk_size: pairs of this process a forward pass; None for all.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        objective: nn.Module,
+        accelerator: Accelerator,
+        views: int = 1,
+        chunk_size: int | None = None,
+    ) -> None:
+        self.encoder, self.objective, self.accelerator = encoder, objective, accelerator
+        self.views, self.chunk_size = views, chunk_size
+        self.trains_towers = any(parameter.requires_grad for parameter in encoder.model.parameters())
+        towers = Towers(encoder.model)
+        # DDP refuses a module without gradients; frozen towers need none of its work either.
+        self.towers = accelerator.prepare_model(towers, evaluation_mode=not self.trains_towers)
+
+    def __call__(self, pixels: torch.Tensor, tokens: tuple[torch.Tensor, ...]) -> Losses:
+        """Add the gradients of one batch to the parameters.
+
+        Args:
+            pixels: (b, 3, H, W) on the encoder's device.
+            tokens: (b, L) ids of the captions, and of the short ones if the objective needs them.
+
+        Returns:
+            Named losses of the whole batch, detached, the same on every process.
+        """
+        chunks = list(self._chunks(pixels, tokens))
+        if self.trains_towers and len(chunks) == 1:
+            *features, scale = self.towers(*chunks[0].inputs)
+            losses = self._losses(features, scale)
+            self.accelerator.backward(_total(losses) + 0 * scale)  # DDP wants the scale used by every objective
+        else:
+            losses = self._cached(chunks)
+        self._average_gradients_of_heads()
+        return {key: value.detach() for key, value in losses.items()}
+
+    def _chunks(self, pixels: torch.Tensor, tokens: tuple[torch.Tensor, ...]) -> Iterator[_Chunk]:
+        size = min(self.chunk_size or len(pixels), len(pixels))
+        for start in range(0, len(pixels), size):
+            rows = slice(start, start + size)
+            # Views stand one after another in one pass; dropout makes them differ.
+            inputs = tuple(part[rows].repeat(self.views, *[1] * (part.dim() - 1)) for part in (pixels, *tokens))
+            yield _Chunk(inputs, rows)
+
+    def _cached(self, chunks: list[_Chunk]) -> Losses:
+        parts, scale = [], torch.empty(0)
+        with torch.no_grad():
+            for chunk in chunks:
+                chunk.random_state = random_state(self.encoder.device)
+                *features, scale = self.towers(*chunk.inputs)
+                parts.append([self._by_view(part) for part in features])
+        # (V, b, D) of each kind of feature, then flat as an undivided pass would have given them.
+        leaves = [torch.cat(kind, dim=1).flatten(0, 1).requires_grad_() for kind in zip(*parts, strict=True)]
+        scale_leaf = scale.detach().requires_grad_()
+        losses = self._losses(leaves, scale_leaf)
+        self.accelerator.backward(_total(losses))  # scales the loss where the precision asks for it
+        if self.trains_towers:
+            self._second_pass(chunks, [leaf.grad for leaf in leaves], scale_leaf.grad)
+        return losses
+
+    def _second_pass(
+        self, chunks: list[_Chunk], gradients: list[torch.Tensor], scale_gradient: torch.Tensor | None
+    ) -> None:
+        after = random_state(self.encoder.device)
+        for number, chunk in enumerate(chunks, start=1):
+            restore_random_state(chunk.random_state, self.encoder.device)
+            last = number == len(chunks)
+            with nullcontext() if last else self._without_sync():
+                *features, scale = self.towers(*chunk.inputs)
+                carried = [
+                    (part * self._by_view(gradient)[:, chunk.rows].flatten(0, 1)).sum()
+                    for part, gradient in zip(features, gradients, strict=True)
+                ]
+                if last:  # DDP wants every parameter in the pass that it synchronises
+                    carried.append(scale * (0 if scale_gradient is None else scale_gradient))
+                torch.stack(carried).sum().backward()
+        restore_random_state(after, self.encoder.device)
+
+    def _losses(self, features: list[torch.Tensor], logit_scale: torch.Tensor) -> Losses:
+        """Losses of the whole batch from this process's features (V * b, D) of images, texts, short texts."""
+        # Losses stay in float32: 100 x cosine in bf16 has steps of 0.5.
+        images, *texts = (self._gathered(part.float()) for part in features)
+        if self.encoder.heads is not None:
+            images = self.encoder.heads(images, "image")
+            texts = [self.encoder.heads(part, "text") for part in texts]
+        long, *short = (part.chunk(self.views) for part in texts)
+        return multi_view(self.objective, images.chunk(self.views), long, logit_scale, *short)
+
+    def _gathered(self, features: torch.Tensor) -> torch.Tensor:
+        """(V * b, D) of this process to (V * B, D) of all, view by view, with gradients."""
+        if self.accelerator.num_processes == 1:
+            return features
+        everyone = _Gather.apply(features, self.accelerator)  # (P * V * b, D)
+        by_process = everyone.unflatten(0, (self.accelerator.num_processes, self.views, -1))  # (P, V, b, D)
+        return by_process.transpose(0, 1).flatten(0, 2)
+
+    def _by_view(self, features: torch.Tensor) -> torch.Tensor:
+        return features.unflatten(0, (self.views, -1))  # (V, b, D)
+
+    def _average_gradients_of_heads(self) -> None:
+        """Heads stand outside DDP, on features that all processes share: equal but for rounding, made equal."""
+        if self.encoder.heads is None or self.accelerator.num_processes == 1:
+            return
+        for parameter in self.encoder.heads.parameters():
+            if parameter.grad is not None:
+                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+
+    def _without_sync(self) -> AbstractContextManager:
+        return self.accelerator.no_sync(self.towers)
+
+
+def _total(losses: Losses) -> torch.Tensor:
+    return torch.stack(list(losses.values())).sum()

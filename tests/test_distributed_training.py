@@ -1,0 +1,102 @@
+"""Several processes and chunks: the loss and gradients of one undivided batch, for every objective.
+
+Run: python -m pytest tests/test_distributed_training.py
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from i0t import I0TError
+from i0t.paths import REPO
+from i0t.training.processes import make_accelerator, own_part
+from tests.gradients_of_processes import CASES, OBJECTIVES, gradients
+
+LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", str(REPO / "configs/accelerate/cpu_2proc.yaml")]
+
+
+@pytest.fixture(scope="session")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What two gloo processes found, each with half of the batch."""
+    path = tmp_path_factory.mktemp("two") / "found.pt"
+    command = [sys.executable, *LAUNCH, str(REPO / "tests/gradients_of_processes.py"), str(path)]
+    done = subprocess.run(command, cwd=REPO, env=_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = torch.load(path, weights_only=True)
+    assert found["processes"] == 2
+    return found
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+
+
+def assert_same(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        # Relative to the whole tensor: batch norm of near-equal features magnifies float32's rounding.
+        assert float((found[key] - value).norm()) <= 2e-4 * float(value.norm()) + 1e-6, key
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_are_one_of_twice_the_batch(two_processes, name, chunk):
+    expected = gradients(name, make_accelerator("cpu"))
+    assert any(key.startswith("grad") and float(value.abs().max()) > 0 for key, value in expected.items())
+    assert_same(two_processes[f"{name} {chunk}"], expected)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 8])
+@pytest.mark.parametrize("name", CASES)
+def test_chunks_are_the_undivided_batch(name, chunk):
+    """8 pairs in chunks of 3 leave one of 2; a chunk of all is the plain backward pass."""
+    accelerator = make_accelerator("cpu")
+    assert_same(gradients(name, accelerator, chunk), gradients(name, accelerator))
+
+
+@pytest.mark.parametrize("name", ["mcsie", "bn"])
+def test_second_pass_over_a_chunk_repeats_its_dropout(name, monkeypatch):
+    """With dropout the chunks' gradients are those of autograd through the first pass itself."""
+    from i0t.training import step as module
+
+    accelerator = make_accelerator("cpu")
+    cached = gradients(name, accelerator, chunk_size=4, dropout=0.5)
+
+    def with_graph(self: module.TrainingStep, chunks: list) -> dict:
+        parts = []
+        for chunk in chunks:
+            *features, scale = self.towers(*chunk.inputs)
+            parts.append([self._by_view(part) for part in features])
+        whole = [torch.cat(kind, dim=1).flatten(0, 1) for kind in zip(*parts, strict=True)]
+        losses = self._losses(whole, scale)
+        torch.stack(list(losses.values())).sum().backward()
+        return losses
+
+    monkeypatch.setattr(module.TrainingStep, "_cached", with_graph)
+    assert_same(cached, gradients(name, accelerator, chunk_size=4, dropout=0.5))
+    plain = gradients(name, accelerator, chunk_size=4)
+    assert not torch.allclose(plain["contrastive_loss"], cached["contrastive_loss"]), "dropout did something"
+
+
+def test_every_objective_of_the_recipes_is_covered():
+    from i0t.training.prepare import build_objective
+    from i0t.training.recipe import load_recipe
+
+    names = [path.stem for path in (REPO / "configs" / "recipes").glob("*.yaml")]
+    used = {type(build_objective(load_recipe(name, [], False))) for name in names}
+    assert used == {type(objective) for objective in OBJECTIVES.values()}
+
+
+def test_batch_that_cannot_be_shared_evenly_is_refused():
+    class Three:
+        num_processes = 3
+
+    assert own_part(9, Three()) == 3
+    with pytest.raises(I0TError, match="batch_size=8 .* 3 processes .* Use batch_size=9"):
+        own_part(8, Three())
