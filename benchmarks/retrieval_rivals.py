@@ -104,9 +104,7 @@ def against_clip_benchmark(
     """LAION's zeroshot_retrieval, if its clone is in Github."""
     module = _clip_benchmark()
     if module is None:
-        say(
-            f"skipped: CLIP_benchmark is not there. git clone https://github.com/LAION-AI/CLIP_benchmark {REPO}/Github/"
-        )
+        say("skipped: no Github/CLIP_benchmark. Clone https://github.com/LAION-AI/CLIP_benchmark there.")
         return []
     captions = load_captions("flickr", roots.data_dir_sub)
     ours = evaluation(Retrieval(), encoder, "flickr", roots, "--no-cache", "--precision", precision)
