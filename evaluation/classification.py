@@ -20,19 +20,33 @@ from i0t.features import l2_normalize
 from i0t.metrics import classification_metrics
 from i0t.paths import Roots
 
+PROMPT_MEANS = {
+    "normalised": "mean of normalised prompts, normalised",
+    "raw": "mean of prompts as encoded, normalised",
+}
+
 
 class Classification(Task):
     """Nearest class embedding; a class embedding is the mean of its normalised prompts (App. D).
 
-    The gap is removed from the class embeddings, after that mean, as in the first public code.
+    With --prompt-mean raw it is the mean of the prompts as the model gives them, longer ones weighing more, as the
+    first public code does on CIFAR-100. Either mean is normalised. The gap is removed from the class embeddings,
+    after that mean, as in the first public code.
     """
 
     name = "classification"
     datasets = CLASS_SETS
     headline = ("accuracy", "balanced_accuracy")
+    splits = {"cifar100": "test", "birdsnap": "test"}
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
-        """None."""
+        """`--prompt-mean`."""
+        parser.add_argument(
+            "--prompt-mean",
+            choices=tuple(PROMPT_MEANS),
+            default="normalised",
+            help="a class embedding is the mean of its prompts after (default) or before they are normalised",
+        )
 
     def is_present(self, dataset: str, roots: Roots) -> bool:
         """Whether the pictures are there; a model of the sample is not asked about CIFAR-100."""
@@ -44,7 +58,8 @@ class Classification(Task):
         """Pictures, and one embedding a class."""
         data = load_class_set(dataset, roots)
         prompts = [template.format(name) for name in data.class_names for template in data.templates]
-        prompt_features = encode_texts(encoder, prompts, options)  # (C*K, D)
+        normalize = options.prompt_mean == "normalised"
+        prompt_features = encode_texts(encoder, prompts, options, normalize)  # (C*K, D)
         per_class = prompt_features.reshape(len(data.class_names), len(data.templates), -1)  # (C, K, D)
         image_features = encode_images(encoder, data.images, options)
         kept = encoder.report.kept
@@ -55,7 +70,7 @@ class Classification(Task):
             image_ids=[data.image_ids[row] for row in kept],
             texts=data.class_names,
             labels=np.array([data.labels[row] for row in kept]),
-            metadata={"source": data.source, "templates": data.templates},
+            metadata={"source": data.source, "templates": data.templates, "prompt_mean": options.prompt_mean},
         )
 
     def measure(
@@ -81,10 +96,11 @@ class Classification(Task):
         require_pictures(given, labels, dataset)
 
     def protocol(self, options: argparse.Namespace, embeddings: Embeddings) -> dict[str, Any]:
-        """How prompts become class embeddings."""
+        """The prompts, and how they become class embeddings; unknown where another program made these."""
         return {
-            "class_embedding": "mean of normalised prompts, normalised",
-            "gap_removed_from": "class embeddings",
+            "templates": embeddings.metadata.get("templates"),
+            "class_embedding": PROMPT_MEANS.get(embeddings.metadata.get("prompt_mean")),
+            "gap_removed_from": "class embeddings, after the mean of prompts",
         }
 
 

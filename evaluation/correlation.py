@@ -21,6 +21,9 @@ from i0t.metrics import correlation_metrics
 from i0t.metrics.caption_scores import PREFIX, SCORES, CaptionScore
 from i0t.paths import Roots
 
+# The figure that the paper prints of each set; records have both.
+PAPER_TAU = {"flickr8k_expert": "tau_c", "flickr8k_cf": "tau_b"}
+
 
 class Correlation(Task):
     """Kendall tau-b and tau-c of caption scores with ratings (App. D).
@@ -31,14 +34,21 @@ class Correlation(Task):
     name = "correlation"
     datasets = tuple(FILES)
     headline = ("tau_b", "tau_c", "ref_tau_b", "ref_tau_c")
+    splits = {"flickr8k_expert": "all rated captions", "flickr8k_cf": "all rated captions"}
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
-        """`--score`."""
+        """`--score` and `--average-ratings`."""
         parser.add_argument(
             "--score",
             choices=tuple(SCORES),
             default="i0t_s",
             help="i0t_s: plain cosine (default); pac_s: 2.0 max(cos, 0); clip_s: 2.5 max(cos, 0)",
+        )
+        parser.add_argument(
+            "--average-ratings",
+            action="store_true",
+            help="one rating a picture and caption, the mean of those that people gave (default: each one counts, the "
+            "paper's protocol)",
         )
 
     def is_present(self, dataset: str, roots: Roots) -> bool:
@@ -72,14 +82,15 @@ class Correlation(Task):
         """Correlations, reference-free and reference-based, and how many ratings they rest on."""
         judgments = load_judgments(dataset, roots.data_dir, options.allow_partial)
         score = SCORES[options.score]
-        rated = _RatedRows(judgments, embeddings, score.prefix)
+        rated = _RatedRows(judgments, embeddings, score.prefix, options.average_ratings)
         candidates = embeddings.text_features[rated.candidates]  # (R, D)
         scores = score.reference_free(embeddings.image_features[rated.images], candidates)
         with_references = score.with_references(scores, rated.best_reference_cosines(embeddings))
         counts = {
-            "ratings_used": len(rated.ratings),
+            "ratings_used": rated.n_used,
             "ratings_nan": judgments.n_dropped,
-            "ratings_without_picture": len(judgments.ratings) - len(rated.ratings),
+            "ratings_without_picture": len(judgments.ratings) - rated.n_used,
+            "scored_captions": len(rated.ratings),
         }
         return {
             **correlation_metrics(scores, rated.ratings),
@@ -105,7 +116,8 @@ class Correlation(Task):
             "prefix": score.prefix,
             "w": score.w,
             "clip": score.clip,
-            "ratings": "one by one, not averaged",
+            "ratings": "mean of each picture and caption" if options.average_ratings else "one by one, not averaged",
+            "tau": PAPER_TAU.get(embeddings.metadata.get("dataset")),
         }
 
     def prefix(self, options: argparse.Namespace) -> str:
@@ -114,9 +126,12 @@ class Correlation(Task):
 
 
 class _RatedRows:
-    """Rows of the embeddings that each rating is about; ratings of missing pictures are left out."""
+    """Rows of the embeddings that each rating is about; ratings of missing pictures are left out.
 
-    def __init__(self, judgments: Judgments, embeddings: Embeddings, prefix: str) -> None:
+    With `average` there is one rating a picture and caption: the mean of all that it got.
+    """
+
+    def __init__(self, judgments: Judgments, embeddings: Embeddings, prefix: str, average: bool) -> None:
         image_row = {name: row for row, name in enumerate(embeddings.image_ids)}
         text_row = {text: row for row, text in enumerate(embeddings.texts)}
         present = [
@@ -126,6 +141,12 @@ class _RatedRows:
             )
             if judgments.images[image].name in image_row
         ]
+        self.n_used = len(present)
+        if average:
+            ratings: dict[tuple[int, int, str], list[float]] = {}
+            for *item, rating in present:
+                ratings.setdefault(tuple(item), []).append(rating)
+            present = [(*item, float(np.mean(given))) for item, given in ratings.items()]
         self.images = [row for row, _, _, _ in present]
         self.candidates = [text_row[text] for _, _, text, _ in present]
         self.ratings = np.array([rating for _, _, _, rating in present])

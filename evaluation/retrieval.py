@@ -26,6 +26,11 @@ class Retrieval(Task):
     name = "retrieval"
     datasets = tuple(LAYOUTS)
     needs_data = False
+    splits = {
+        "coco": "as COCO_GOLD.json lists",
+        "flickr": "as Flickr_GOLD.json lists (the paper: Karpathy test, 1 000 images)",
+        "nocaps": "validation",
+    }
     headline = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
@@ -57,7 +62,7 @@ class Retrieval(Task):
             image_of_text=np.array([row_of[image_of_text[index]] for index in used]),
             image_ids=[captions.images[row].name for row in kept],
             texts=texts,
-            metadata={"source": str(captions.source)},
+            metadata={"source": str(captions.source), "captions": "the first of each image, in the file's order"},
         )
 
     def measure(
@@ -76,11 +81,14 @@ class Retrieval(Task):
             )
 
     def protocol(self, options: argparse.Namespace, embeddings: Embeddings) -> dict[str, Any]:
-        """Captions per image: those that there are, a range where images differ."""
+        """Captions per image: those that there are, a range where images differ; and which, if that is known."""
         owners = embeddings.image_of_text[embeddings.image_of_text >= 0]
         counts = np.bincount(owners, minlength=len(embeddings.image_features))
         least, most = int(counts.min()), int(counts.max())
-        return {"captions_per_image": most if least == most else f"{least}-{most}"}
+        return {
+            "captions_per_image": most if least == most else f"{least}-{most}",
+            "captions": embeddings.metadata.get("captions"),
+        }
 
 
 @program

@@ -14,11 +14,13 @@ from tabulate import tabulate
 from evaluation.completeness import add_partial_flag, completeness, label, notes, require_complete
 from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, describe
 from evaluation.given import add_source_flags, dataset_of, model_of, read_given
-from evaluation.task import Task
+from evaluation.task import Task, add_encoding_flags
+from i0t import processes
 from i0t.cli import add_common_flags, device_of, roots_of, workers_of
 from i0t.embeddings import Embeddings
 from i0t.encoders import load_encoder
 from i0t.encoders.encoder import Encoder
+from i0t.encoders.precision import resolve_precision
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, list_sha256
 from i0t.gap import modality_gap
@@ -52,6 +54,7 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
     task.add_flags(parser)
     add_partial_flag(parser)
     add_gap_flags(parser)
+    add_encoding_flags(parser)
     add_common_flags(parser)
     parser.set_defaults(output=str(TENSORS), batch_size=64, seed=0)
     return parser.parse_args(argv)
@@ -60,6 +63,8 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
 def run_task(task: Task, argv: Sequence[str] | None) -> int:
     """Evaluate as the command line says; returns the exit status."""
     options = parse(task, argv)
+    if options.embeddings and not processes.is_main():
+        return 0  # nothing to encode, so nothing to help with
     folder = ensure_folder(options.output)  # before hours of encoding, not after
     options.workers = workers_of(options)
     results = _of_embeddings(task, options) if options.embeddings else _of_model(task, options)
@@ -67,14 +72,21 @@ def run_task(task: Task, argv: Sequence[str] | None) -> int:
     for record, embeddings, remover in results:
         paths.append(save(folder, record, embeddings, remover))
         records.append(record)
-    print(results_table(task, records))
-    print(*paths, sep="\n")
+    if processes.is_main():
+        print(results_table(task, records))
+        print(*paths, sep="\n")
+    processes.leave()
     return 0
 
 
 def _of_model(task: Task, options: argparse.Namespace) -> Iterator[Result]:
-    """Evaluate a model on every data set asked for or present."""
-    roots = roots_of(options)
+    """Evaluate a model on every data set asked for or present.
+
+    Of several processes (`accelerate launch`) all encode and the main one measures; the others yield nothing.
+    """
+    options.device = processes.join(options.device)
+    with processes.first_here():  # which may make the sample
+        roots = roots_of(options)
     datasets = options.dataset or [name for name in task.datasets if task.is_present(name, roots)]
     if not datasets:
         folders = ", ".join(str(folder) for folder in (roots.main, roots.sub) if folder)
@@ -85,7 +97,10 @@ def _of_model(task: Task, options: argparse.Namespace) -> Iterator[Result]:
     gap_removal = GapRemoval(encoder, roots, options)
     for dataset in datasets:
         say(f"{task.name}: {dataset} with {encoder.name}")
-        yield evaluate(task, encoder, dataset, roots, options, gap_removal)
+        if processes.is_main():
+            yield evaluate(task, encoder, dataset, roots, options, gap_removal)
+        else:
+            gap_removal.remover(_embed(task, encoder, dataset, roots, options), task.prefix(options))
 
 
 def _of_embeddings(task: Task, options: argparse.Namespace) -> Iterator[Result]:
@@ -127,8 +142,8 @@ def evaluate(
     complete = completeness(dataset, roots, options, embeddings)
     if embeddings is None:
         assert encoder is not None
-        embeddings = task.embed(encoder, dataset, roots, options)
-        embeddings.metadata.update({**_metadata(task, encoder, dataset), **complete})
+        embeddings = _embed(task, encoder, dataset, roots, options)
+        embeddings.metadata.update(complete)
     remover = gap_removal.remover(embeddings, task.prefix(options))
     moved = apply_remover(remover, embeddings)
     metrics, counts = task.measure(moved, dataset, roots, options)
@@ -140,7 +155,11 @@ def evaluate(
         metrics=metrics,
         gap=gap,
         gap_before=gap_before,
-        protocol={**task.protocol(options, embeddings), **describe(remover, embeddings.metadata)},
+        protocol={
+            **_common_protocol(embeddings),
+            **task.protocol(options, embeddings),
+            **describe(remover, embeddings.metadata),
+        },
         config={"model": model_of(embeddings) if encoder is None else _model(encoder), "flags": vars(options)},
         data={**_data(embeddings, roots), **counts, **complete},
         seconds=round(time.perf_counter() - started, 3),
@@ -193,6 +212,18 @@ def _model(encoder: Encoder) -> dict[str, Any]:
     }
 
 
+def _embed(task: Task, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
+    embeddings = task.embed(encoder, dataset, roots, options)
+    precision = resolve_precision(encoder.device, options.precision)
+    embeddings.metadata.update(_metadata(task, encoder, dataset), part=task.splits[dataset], precision=precision)
+    return embeddings
+
+
+def _common_protocol(embeddings: Embeddings) -> dict[str, Any]:
+    """What all tasks state: which part of the data, encoded in which precision; None where a file does not say."""
+    return {"split": embeddings.metadata.get("part"), "precision": embeddings.metadata.get("precision")}
+
+
 def _metadata(task: Task, encoder: Encoder, dataset: str) -> dict[str, Any]:
     return {
         "task": task.name,
@@ -203,6 +234,7 @@ def _metadata(task: Task, encoder: Encoder, dataset: str) -> dict[str, Any]:
         "dtype": "float32",
         "truncated_texts": encoder.report.truncated,
         "unreadable": encoder.report.unreadable,
+        "from_cache": {"images": encoder.report.images_cached, "texts": encoder.report.texts_cached},
     }
 
 
@@ -217,6 +249,7 @@ def _data(embeddings: Embeddings, roots: Roots) -> dict[str, Any]:
         "truncated_texts": embeddings.metadata["truncated_texts"],
         "unreadable_pictures": len(unreadable),
         "unreadable": unreadable[:10],
+        "from_cache": embeddings.metadata.get("from_cache"),
     }
 
 

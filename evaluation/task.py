@@ -8,7 +8,9 @@ from collections.abc import Collection
 from typing import Any, ClassVar
 
 from i0t.embeddings import Embeddings
+from i0t.encoders.cache import EncodingCache
 from i0t.encoders.encoder import Encoder
+from i0t.encoders.precision import AUTO, PRECISIONS
 from i0t.errors import I0TError
 from i0t.paths import Roots
 
@@ -24,12 +26,14 @@ class Task(ABC):
         datasets: names for `--dataset`.
         headline: metrics of the printed table.
         needs_data: whether embeddings cannot be measured without the files of their data set.
+        splits: which part of each data set it takes, for the protocol.
     """
 
     name: ClassVar[str]
     datasets: ClassVar[tuple[str, ...]]
     headline: ClassVar[tuple[str, ...]]
     needs_data: ClassVar[bool] = True
+    splits: ClassVar[dict[str, str]]
 
     @abstractmethod
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
@@ -66,20 +70,51 @@ class Task(ABC):
         return ""
 
 
+def add_encoding_flags(parser: argparse.ArgumentParser) -> None:
+    """`--precision` and `--no-cache`."""
+    group = parser.add_argument_group("encoding")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=AUTO,
+        help="of the forward passes: auto is bf16 on CUDA and fp32 elsewhere (default); part of the protocol, as half "
+        "precision changes the third digit",
+    )
+    group.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="encode again, and keep nothing in tensors/cache (python -m i0t.encoders.cache shows and clears it)",
+    )
+
+
 def encode_images(encoder: Encoder, images: Any, options: argparse.Namespace) -> Any:
-    """(N', D) float32 array of the readable pictures; `encoder.report.kept` says which they are."""
+    """(N', D) float32 array of the readable pictures; `encoder.report.kept` says which they are.
+
+    Shared among the processes of `accelerate launch`, as `encode_texts` is: all must call it.
+    """
     return encoder.encode_images(
         images,
         batch_size=options.batch_size,
         workers=options.workers,
         skip_unreadable=options.skip_unreadable,
         progress=True,
+        precision=options.precision,
+        cache=None if options.no_cache else EncodingCache(),
+        share=True,
     ).numpy()
 
 
-def encode_texts(encoder: Encoder, texts: list[str], options: argparse.Namespace) -> Any:
-    """(M, D) float32 array."""
-    return encoder.encode_texts(texts, batch_size=options.batch_size, progress=True).numpy()
+def encode_texts(encoder: Encoder, texts: list[str], options: argparse.Namespace, normalize: bool = True) -> Any:
+    """(M, D) float32 array; before its last normalisation if `normalize` is False."""
+    return encoder.encode_texts(
+        texts,
+        batch_size=options.batch_size,
+        progress=True,
+        precision=options.precision,
+        cache=None if options.no_cache else EncodingCache(),
+        share=True,
+        normalize=normalize,
+    ).numpy()
 
 
 def require_pictures(given: Embeddings, names: Collection[str], dataset: str) -> None:

@@ -10,6 +10,7 @@ from functools import wraps
 
 from i0t.errors import I0TError
 from i0t.paths import Roots, resolve_roots
+from i0t.processes import count_here, rank
 
 
 def program(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
@@ -20,7 +21,8 @@ def program(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[s
         try:
             return main(argv)
         except I0TError as error:
-            print(f"error: {error}", file=sys.stderr)
+            # Of several processes any may be the one that fails, e.g. on a machine without the data.
+            print(f"error{f' (process {rank()})' if rank() else ''}: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
@@ -74,8 +76,9 @@ def device_of(arguments: argparse.Namespace) -> str:
 
 
 def workers_of(arguments: argparse.Namespace) -> int:
-    """Decoding processes asked for, or one a core, at most 8."""
-    return min(8, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
+    """Decoding processes asked for, or one a core that this process has for itself, at most 8."""
+    cores = max(1, (os.cpu_count() or 1) // count_here())
+    return min(8, cores) if arguments.workers is None else arguments.workers
 
 
 def _positive(text: str) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from i0t.errors import I0TError
 from i0t.files import atomic_path, is_writable
+from i0t.processes import is_main
 
 REPO = Path(__file__).resolve().parents[1]
 TENSORS = REPO / "tensors"
@@ -25,8 +26,11 @@ def configs_folder() -> Path:
 
 
 def say(message: str) -> None:
-    """One line for the user, on standard error: standard output is for results. One of several processes speaks."""
-    if os.environ.get("RANK", "0") == "0":
+    """One line for the user, on standard error: standard output is for results.
+
+    Of several processes (`accelerate launch`) only the main one speaks.
+    """
+    if is_main():
         print(message, file=sys.stderr, flush=True)
 
 

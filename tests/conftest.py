@@ -30,3 +30,9 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample_roots: Roots
     (folder / "subroot.txt").write_text(f"{sample_roots.sub}\n")
     monkeypatch.setenv("I0T_CONFIGS", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def encoding_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test encodes for itself: none finds, or fills, the cache of the checkout."""
+    monkeypatch.setenv("I0T_CACHE", str(tmp_path_factory.mktemp("cache")))

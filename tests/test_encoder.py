@@ -136,6 +136,13 @@ def test_texts_do_not_depend_on_batch_size_and_order(tiny, batch_size):
     assert cosines.max() < 0.999, "texts that cannot be told apart prove nothing"
 
 
+def test_vectors_before_the_last_normalisation_are_the_models_own(tiny):
+    raw = tiny.encode_texts(TEXTS, normalize=False)
+    with torch.no_grad():
+        assert largest(raw - tiny.model.encode_text(tiny.tokenize(TEXTS))) < 1e-5
+    assert largest(F.normalize(raw, dim=-1) - tiny.encode_texts(TEXTS)) < 1e-6
+
+
 def test_equal_texts_get_equal_bits(tiny):
     """Ties in a ranking must stay ties, wherever the texts stand."""
     texts = ["a red star", *TEXTS, words(100), "a red star"] * 3

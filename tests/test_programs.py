@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from scipy.stats import kendalltau
+from torch.nn import functional as F
 
 from evaluation import classification, correlation, demo, retrieval
 from i0t import Embeddings, Standardizer, load_encoder, modality_gap
+from i0t.data.class_sets import load_class_set
+from i0t.encoders.heads import NormHeads
 from i0t.metrics import retrieval_metrics
 from i0t.paths import Roots
 from i0t.training.__main__ import main as train
@@ -103,7 +109,13 @@ def test_retrieval_record_is_complete_and_agrees_with_its_embeddings(evaluate, t
     gap = modality_gap(embeddings.image_features, embeddings.text_features, embeddings.pairs)
     assert record["gap"]["centroid_distance"] == pytest.approx(gap["centroid_distance"])
     assert record["data"]["images"] == record["data"]["texts"] == 20
-    assert record["protocol"] == {"captions_per_image": 1, "remove_gap": "none"}
+    assert record["protocol"] == {
+        "split": "as Flickr_GOLD.json lists (the paper: Karpathy test, 1 000 images)",
+        "precision": "fp32",
+        "captions_per_image": 1,
+        "captions": "the first of each image, in the file's order",
+        "remove_gap": "none",
+    }
     assert record["config"]["model"]["fingerprint"] == load_encoder("tiny").fingerprint or True
     assert record["peak_memory_bytes"] > 2**20
     assert record["environment"]["packages"]["torch"]
@@ -151,6 +163,64 @@ def test_classification_record(evaluate):
     assert record["data"]["classes"] == record["data"]["texts"] == 48
     assert set(record["metrics"]) == {"accuracy", "balanced_accuracy"}
     assert 0 <= record["metrics"]["accuracy"] <= 100
+
+
+def test_prompt_means_of_either_order_are_those_worked_by_hand(evaluate, configs, sample_roots, tmp_path):
+    records = {mean: evaluate(classification, "--prompt-mean", mean)["birdsnap"] for mean in ("normalised", "raw")}
+    assert records["normalised"]["protocol"]["class_embedding"] == "mean of normalised prompts, normalised"
+    assert records["raw"]["protocol"]["class_embedding"] == "mean of prompts as encoded, normalised"
+    assert records["raw"]["protocol"]["templates"] == records["normalised"]["protocol"]["templates"]
+    torch.manual_seed(0)
+    encoder, data = load_encoder("tiny"), load_class_set("birdsnap", sample_roots)
+    prompts = [template.format(data.class_names[0]) for template in data.templates]
+    with torch.no_grad():
+        outputs = encoder.model.encode_text(encoder.tokenize(prompts))  # (K, D), of different lengths
+    means = {"raw": outputs.mean(0), "normalised": F.normalize(outputs, dim=-1).mean(0)}
+    saved = [Embeddings.load(path) for path in (tmp_path / "out").glob("*.embeddings.safetensors")]
+    assert {given.metadata["prompt_mean"] for given in saved} == set(means)
+    for given in saved:
+        expected = F.normalize(means[given.metadata["prompt_mean"]], dim=-1).numpy()
+        assert np.abs(given.text_features[0] - expected).max() < 1e-6
+    assert np.abs(saved[0].text_features - saved[1].text_features).max() > 1e-6  # the orders do differ
+
+
+def test_raw_outputs_of_heads_are_those_before_the_last_normalisation(sample_roots):
+    encoder = load_encoder("tiny")
+    encoder.heads = NormHeads("batch_norm", encoder.embed_dim).eval()
+    with torch.no_grad():
+        encoder.heads.text.running_mean += 0.05
+    texts = ["a red star", "two small blue circles in a corner"]
+    raw = encoder.encode_texts(texts, normalize=False)
+    assert torch.allclose(F.normalize(raw, dim=-1), encoder.encode_texts(texts), atol=1e-6)
+    assert float((raw.norm(dim=1) - 1).abs().min()) > 1e-3
+
+
+def test_averaged_ratings_are_the_mean_of_each_picture_and_caption(evaluate, sample_roots, tmp_path):
+    single = evaluate(correlation, "--dataset", "flickr8k_expert")["flickr8k_expert"]
+    mean = evaluate(correlation, "--dataset", "flickr8k_expert", "--average-ratings")["flickr8k_expert"]
+    assert single["protocol"]["ratings"] == "one by one, not averaged"
+    assert mean["protocol"]["ratings"] == "mean of each picture and caption"
+    assert single["protocol"]["tau"] == "tau_c"
+    # Worked from the file: its ratings by picture and caption, and the cosines of the saved features.
+    embeddings = Embeddings.load(next((tmp_path / "out").glob("*.embeddings.safetensors")))
+    content = json.loads((sample_roots.main / "pacscore_datasets" / "flickr8k" / "flickr8k.json").read_text())
+    ratings = defaultdict(list)
+    for entry in content.values():
+        for judgment in entry["human_judgement"]:
+            if judgment["rating"] == judgment["rating"]:
+                caption = "A photo depicts " + " ".join(judgment["caption"].split())
+                ratings[Path(entry["image_path"]).name, caption].append(judgment["rating"])
+    cosines = [
+        float(
+            embeddings.image_features[embeddings.image_ids.index(image)]
+            @ embeddings.text_features[embeddings.texts.index(text)]
+        )
+        for image, text in ratings
+    ]
+    means = [sum(given) / len(given) for given in ratings.values()]
+    assert mean["metrics"]["tau_c"] == pytest.approx(100 * kendalltau(cosines, means, variant="c").statistic)
+    assert mean["data"]["scored_captions"] == len(ratings) < single["data"]["scored_captions"]
+    assert mean["data"]["ratings_used"] == single["data"]["ratings_used"] == sum(map(len, ratings.values()))
 
 
 def test_correlation_record_counts_ratings(evaluate, sample_roots):

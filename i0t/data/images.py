@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -73,21 +72,29 @@ def collate_images(items: list[torch.Tensor | str]) -> tuple[torch.Tensor | None
     return (torch.stack(pixels) if pixels else None), errors
 
 
-def image_loader(sources: Sequence[ImageSource], preprocess: Preprocess, batch_size: int, workers: int) -> DataLoader:
-    """Batches of `ImageDataset` in order.
+def image_loader(
+    sources: Sequence[ImageSource],
+    preprocess: Preprocess,
+    batches: Sequence[Sequence[int]],
+    workers: int,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """Batches of `ImageDataset`, in the order asked for.
+
+    Workers run ahead of the forward pass, two batches each. A worker computes in one thread
+    (torch's own rule), so that W of them cost W cores and not W times all cores.
 
     Args:
         sources: paths or PIL images.
         preprocess: the encoder's own transform.
-        batch_size: B.
+        batches: rows of `sources` that come together.
         workers: decoding processes; 0 decodes in this process, which is quicker for few pictures.
+        pin_memory: page-locked pixels, from which a graphics card copies while it computes.
     """
-    options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
     return DataLoader(
         ImageDataset(sources, preprocess),
-        batch_size=batch_size,
-        num_workers=min(workers, -(-len(sources) // batch_size)),
+        batch_sampler=batches,
+        num_workers=min(workers, len(batches)),
         collate_fn=collate_images,
-        pin_memory=torch.cuda.is_available(),
-        **(options if len(sources) else {}),
+        pin_memory=pin_memory,
     )

@@ -1,4 +1,4 @@
-"""`Encoder`: one contract for every CLIP-like model, and the loops that encode many items.
+"""`Encoder`: one contract for every CLIP-like model.
 
 Shapes: B batch, N images, M texts, L tokens, D embedding dimensions; Q vectors an image of models with
 several (BLIP-2's queries), which have (B, Q, D) wherever image features (B, D) are named.
@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from i0t.data.images import ImageSource, Preprocess, image_loader
+from i0t.data.images import ImageSource, Preprocess
+from i0t.encoders import loops
+from i0t.encoders.cache import EncodingCache, image_key, text_key
 from i0t.encoders.heads import NormHeads
+from i0t.encoders.loops import stack_padded, token_lengths
+from i0t.encoders.precision import AUTO
 from i0t.errors import I0TError
 
 END_OF_TEXT = 49407  # of CLIP's byte-pair vocabulary: the largest id
@@ -33,11 +36,14 @@ class EncodingReport:
         unreadable: error messages of skipped pictures.
         kept: rows of the sources that were encoded.
         truncated: distinct texts that were cut, mostly to the context length (the end token is kept).
+        images_cached, texts_cached: whether the last features came from the cache.
     """
 
     unreadable: list[str] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     truncated: int = 0
+    images_cached: bool = False
+    texts_cached: bool = False
 
 
 class Encoder(nn.Module):
@@ -144,8 +150,11 @@ class Encoder(nn.Module):
         workers: int = 0,
         skip_unreadable: bool = False,
         progress: bool = False,
+        precision: str = AUTO,
+        cache: EncodingCache | None = None,
+        share: bool = False,
     ) -> torch.Tensor:
-        """Encode pictures in one pass.
+        """Encode pictures in one pass; workers decode and preprocess the next ones meanwhile.
 
         Args:
             images: N paths or PIL images.
@@ -153,6 +162,11 @@ class Encoder(nn.Module):
             workers: decoding processes (0: this one).
             skip_unreadable: leave out pictures that cannot be read; `report.kept` says which stayed.
             progress: show a bar.
+            precision: "fp32", "bf16", "fp16", or "auto" (bf16 on CUDA, fp32 elsewhere).
+            cache: where features of these very pictures are looked for first, and kept.
+            share: split the batches among the processes of `accelerate launch`, which must all call
+                this; every one gets all features. Batches are whole, so the result is bit-equal to
+                that of one process with as many threads.
 
         Returns:
             (N, D) or (N, Q, D) float32 on the CPU, L2-normalised.
@@ -161,38 +175,41 @@ class Encoder(nn.Module):
             I0TError: a picture cannot be read, or none is left.
         """
         self.eval()
-        self.report.kept, self.report.unreadable = [], []
-        features, row = [], 0
-        loader = image_loader(images, self.preprocess, batch_size, workers)
-        for pixels, errors in tqdm(loader, desc="images", unit="batch", disable=not progress):
-            for error in errors:
-                if error is None:
-                    self.report.kept.append(row)
-                elif skip_unreadable:
-                    self.report.unreadable.append(error)
-                else:
-                    raise I0TError(error)
-                row += 1
-            if pixels is not None:
-                with autocast(self.device):
-                    batch = self.features_of_pixels(pixels.to(self.device, non_blocking=True))
-                features.append(batch.float().cpu())
-        if not features:
-            raise I0TError(f"no picture to encode: {len(images)} listed, {row} unreadable.")
-        return torch.cat(features)
+        encode = partial(loops.encode_pictures, self, images, batch_size, workers, skip_unreadable, progress, precision)
+        key = partial(image_key, self, images, precision)
+        features, about = loops.remembered(cache, key, share, encode, f"{len(images)} images, {self.name}")
+        if about["unreadable"] and not skip_unreadable:  # kept by a run that skipped them
+            raise I0TError(about["unreadable"][0])
+        self.report.kept, self.report.unreadable = about["kept"], about["unreadable"]
+        self.report.images_cached = about["cached"]
+        return features
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 64, progress: bool = False) -> torch.Tensor:
+    def encode_texts(
+        self,
+        texts: Sequence[str],
+        batch_size: int = 64,
+        progress: bool = False,
+        precision: str = AUTO,
+        cache: EncodingCache | None = None,
+        share: bool = False,
+        normalize: bool = True,
+    ) -> torch.Tensor:
         """Encode texts in one pass, each distinct one once, so that equal texts get equal bits.
 
         Args:
             texts: M strings.
             batch_size: texts a forward pass.
             progress: show a bar.
+            precision: as in `encode_images`; so are `cache` and `share`.
+            cache: where features of this very list are looked for first, and kept.
+            share: split the batches among the processes of `accelerate launch`.
+            normalize: False gives the vectors before their last normalisation, whose lengths weigh
+                them in a mean.
 
         Returns:
-            (M, D) float32 on the CPU, L2-normalised. `report.truncated` counts distinct texts that
-            were longer than the context.
+            (M, D) float32 on the CPU, L2-normalised unless asked otherwise. `report.truncated`
+            counts distinct texts that were longer than the context.
 
         Raises:
             I0TError: no text given.
@@ -201,17 +218,19 @@ class Encoder(nn.Module):
             raise I0TError("no text to encode.")
         self.eval()
         distinct = list(dict.fromkeys(texts))
-        tokens = _stack_padded([self.tokenize(distinct[i : i + 4096]) for i in range(0, len(distinct), 4096)])
+        tokens = stack_padded([self.tokenize(distinct[i : i + 4096]) for i in range(0, len(distinct), 4096)])
+        encode = partial(loops.encode_tokens, self, tokens, batch_size, progress, precision, normalize)
+        key = partial(text_key, self, distinct, tokens, precision, normalize)
+        features, about = loops.remembered(cache, key, share, encode, f"{len(distinct)} texts, {self.name}")
         self.report.truncated = self._count_truncated(distinct, tokens)
-        # Texts of like length share a batch, which is then cut to its longest.
-        order = token_lengths(tokens).argsort(stable=True)
-        features = torch.empty(len(distinct), self.embed_dim)
-        for rows in tqdm(order.split(batch_size), desc="texts", unit="batch", disable=not progress):
-            with autocast(self.device):
-                batch = self.features_of_tokens(tokens[rows].to(self.device, non_blocking=True))
-            features[rows] = batch.float().cpu()
+        self.report.texts_cached = about["cached"]
         position = {text: row for row, text in enumerate(distinct)}
         return features[[position[text] for text in texts]]
+
+    def raw_features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """As `features_of_tokens`, but before their last normalisation."""
+        features = _encode_cut_text(self.model, tokens).float()
+        return features if self.heads is None else self.heads.unnormalized(F.normalize(features, dim=-1), "text")
 
     def _count_truncated(self, texts: list[str], tokens: torch.Tensor) -> int:
         is_cut = getattr(self.tokenize, "is_cut", None)
@@ -232,28 +251,6 @@ def unit_image_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 def unit_text_features(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """Token ids (B, L) to unit features (B, D) before any head, cut to the batch's longest; with gradients."""
     return F.normalize(_encode_cut_text(model, tokens).float(), dim=-1)
-
-
-def autocast(device: torch.device) -> AbstractContextManager:
-    """bf16 on CUDA (fp16 where the card lacks bf16), full precision elsewhere."""
-    if device.type != "cuda":
-        return torch.autocast(device.type, enabled=False)
-    return torch.autocast("cuda", dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
-
-
-def token_lengths(tokens: torch.Tensor) -> torch.Tensor:
-    """(B,) number of ids without the padding, which is the zeros at the end of each row of (B, L).
-
-    A 0 within a text (CLIP's "!") does not end it.
-    """
-    filled = tokens != 0
-    return torch.where(filled.any(dim=1), tokens.shape[1] - filled.flip(1).int().argmax(dim=1), 0)
-
-
-def _stack_padded(chunks: list[torch.Tensor]) -> torch.Tensor:
-    """One (M, L) array of token ids from chunks that may be padded to different lengths."""
-    length = max(chunk.shape[1] for chunk in chunks)
-    return torch.cat([F.pad(chunk, (0, length - chunk.shape[1])) for chunk in chunks])
 
 
 def _encode_cut_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:

@@ -36,6 +36,10 @@ class NormHeads(nn.Module):
 
     def forward(self, features: torch.Tensor, modality: str) -> torch.Tensor:
         """Features (B, D) of one modality, "image" or "text", to unit features (B, D), in float32."""
+        return F.normalize(self.unnormalized(features, modality), dim=-1)
+
+    def unnormalized(self, features: torch.Tensor, modality: str) -> torch.Tensor:
+        """The same before the last normalisation."""
         # float32 whatever the autocast: the batch variance of unit vectors is about 1/D.
         with torch.autocast(features.device.type, enabled=False):
-            return F.normalize(getattr(self, modality)(features.float()), dim=-1)
+            return getattr(self, modality)(features.float())

@@ -1,0 +1,94 @@
+"""What the encoding benchmarks share: pictures of a photo's size, rounds in turn, a whole evaluation of ours."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from PIL import Image
+
+from evaluation.gap_removal import GapRemoval
+from evaluation.run import evaluate, parse
+from evaluation.task import Task
+from i0t.data.sample import SampleSize, data_dir, data_dir_sub, make_sample
+from i0t.encoders.cache import VARIABLE
+from i0t.encoders.encoder import Encoder
+from i0t.paths import Roots
+
+MODEL = "ViT-B-32-quickgelu/random"
+BATCH = 64
+PHOTO = (500, 375)  # as most of Flickr30k and COCO are
+
+
+@contextmanager
+def photos(flickr: int, judged: int = 2) -> Iterator[Roots]:
+    """A sample whose retrieval and judged pictures have a photo's size, so that decoding costs what it does."""
+    size = SampleSize(train=20, flickr=flickr, coco=1, nocaps=1, birdsnap_per_class=1, judged=judged)
+    with tempfile.TemporaryDirectory() as folder:
+        root = make_sample(Path(folder), size)
+        roots = Roots(data_dir(root), data_dir_sub(root), is_sample=True)
+        for part in (roots.data_dir_sub / "PnP-VQA", roots.data_dir / "pacscore_datasets"):
+            for path in part.rglob("*.jpg"):
+                with Image.open(path) as picture:
+                    picture.resize(PHOTO).save(path, quality=90)
+        yield roots
+
+
+def in_turn(ours: Callable[[], object], rival: Callable[[], object], rounds: int) -> list[tuple[float, float]]:
+    """Seconds of (ours, rival), round after round; who begins changes, and a first run of ours is not counted."""
+    ours()
+    taken = []
+    for number in range(rounds):
+        first, second = (ours, rival) if number % 2 == 0 else (rival, ours)
+        times = seconds(first), seconds(second)
+        taken.append(times if number % 2 == 0 else times[::-1])
+    return taken
+
+
+def times_faster(taken: list[tuple[float, float]]) -> float:
+    """Median over the rounds of the rival's time by ours."""
+    return median(rival / ours for ours, rival in taken)
+
+
+def spread(taken: list[tuple[float, float]]) -> str:
+    """The rounds' own ratios, lowest and highest."""
+    ratios = sorted(rival / ours for ours, rival in taken)
+    return f"{len(ratios)} rounds, {ratios[0]:.2f} to {ratios[-1]:.2f}"
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def evaluation(task: Task, encoder: Encoder, dataset: str, roots: Roots, *flags: str) -> Callable[[], None]:
+    """A whole evaluation of ours: reading the data, encoding, metrics, all gap measures, the record."""
+    options = parse(task, ["--dataset", dataset, "--batch-size", str(BATCH), *flags])
+    options.workers = 0 if options.workers is None else options.workers
+
+    def run() -> None:
+        encoder._fingerprint = None  # hashing the weights is part of every run
+        evaluate(task, encoder, dataset, roots, options, GapRemoval(encoder, roots, options))
+
+    return run
+
+
+@contextmanager
+def empty_cache() -> Iterator[None]:
+    """A cache of its own for a while."""
+    before = os.environ.get(VARIABLE)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[VARIABLE] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(VARIABLE)
+            if before is not None:
+                os.environ[VARIABLE] = before

@@ -1,0 +1,182 @@
+"""A whole retrieval evaluation against the method's first public code and CLIP_benchmark; and from the cache.
+
+    python -m benchmarks.retrieval_rivals --pairs 256 --rounds 3
+
+Rivals do less: they report recalls only, ours also measures the gap and writes a record. All get the same
+model object, pictures (500 x 375 JPEG), captions and, where they take one, batch size; decoding is in the
+process itself everywhere. ViT-B/32 with random weights: speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from benchmarks.encoding_setup import (
+    BATCH,
+    MODEL,
+    empty_cache,
+    evaluation,
+    in_turn,
+    photos,
+    seconds,
+    spread,
+    times_faster,
+)
+from benchmarks.row import Row
+from evaluation.retrieval import Retrieval
+from i0t.data.captions import CaptionSet, load_captions
+from i0t.data.images import open_image
+from i0t.encoders import load_encoder
+from i0t.encoders.encoder import Encoder
+from i0t.encoders.openclip import set_context_length
+from i0t.paths import REPO, Roots, say
+
+CLIP_BENCHMARK = REPO / "Github" / "CLIP_benchmark" / "clip_benchmark" / "metrics" / "zeroshot_retrieval.py"
+FIRST_CODE_CONTEXT = 248  # its own models read this many tokens, of which it computes all
+
+
+def rows(quick: bool) -> list[Row]:
+    """The measured lines; a rival that is not there is left out, which is said."""
+    return measure(16 if quick else 256, 1 if quick else 3)
+
+
+def measure(pairs: int, rounds: int, only: str = "") -> list[Row]:
+    """All lines, or those of one part: "first", "fp32", "bf16" or "cache"."""
+    torch.manual_seed(0)
+    encoder = load_encoder(MODEL)
+    result = []
+    with photos(pairs) as roots:
+        for precision, goal in (("fp32", ">= 1.3"), ("bf16", ">= 1.1")):
+            if only in ("", precision):
+                result += against_clip_benchmark(encoder, roots, pairs, rounds, precision, goal)
+        if only in ("", "cache"):
+            result.append(from_cache(encoder, roots, pairs, rounds))
+        if only in ("", "first"):
+            set_context_length(encoder, FIRST_CODE_CONTEXT)
+            result += against_first_code(encoder, roots, pairs, rounds)
+    return result
+
+
+def against_first_code(encoder: Encoder, roots: Roots, pairs: int, rounds: int) -> list[Row]:
+    """One item at a time, and all again for every pair of blocks (of 1 024 in that code)."""
+    captions, lines = load_captions("flickr", roots.data_dir_sub), []
+    ours = evaluation(Retrieval(), encoder, "flickr", roots, "--no-cache", "--precision", "fp32")
+    for stated, goal, block in ((256, ">= 4", pairs), (2048, ">= 8", -(-pairs // 2))):
+        taken = in_turn(ours, lambda block=block: first_code(encoder, captions, block), rounds)
+        note = f"measured with {pairs} pairs, blocks of {block}: as many passes an item; {spread(taken)}"
+        work = f"retrieval evaluation, {stated} pairs, ViT-B/32, {FIRST_CODE_CONTEXT} tokens, fp32, CPU"
+        lines.append(Row(work, "first public code, restated", times_faster(taken), f"{goal} x faster", note))
+    return lines
+
+
+@torch.no_grad()
+def first_code(encoder: Encoder, captions: CaptionSet, block: int) -> dict[str, float]:
+    """The way of the first public code, restated after its description: forward passes of single items."""
+    model = encoder.model
+    pixels = [encoder.preprocess(open_image(path))[None] for path in captions.images]
+    tokens = [encoder.tokenize([own[0]]) for own in captions.captions]
+    scores = torch.zeros(len(pixels), len(tokens))
+    for i in range(0, len(pixels), block):
+        for j in range(0, len(tokens), block):
+            images = torch.cat([model.encode_image(one) for one in pixels[i : i + block]])
+            texts = torch.cat([model.encode_text(one) for one in tokens[j : j + block]])
+            scores[i : i + block, j : j + block] = F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
+    ranks = [row.argsort(descending=True).tolist().index(own) for own, row in enumerate(scores)]
+    ranks_t2i = [row.argsort(descending=True).tolist().index(own) for own, row in enumerate(scores.T)]
+    return {
+        f"{way}_r{k}": 100 * sum(rank < k for rank in found) / len(found)
+        for way, found in (("i2t", ranks), ("t2i", ranks_t2i))
+        for k in (1, 5, 10)
+    }
+
+
+def against_clip_benchmark(
+    encoder: Encoder, roots: Roots, pairs: int, rounds: int, precision: str, goal: str
+) -> list[Row]:
+    """LAION's zeroshot_retrieval, if its clone is in Github."""
+    module = _clip_benchmark()
+    if module is None:
+        say("skipped: no Github/CLIP_benchmark. Clone https://github.com/LAION-AI/CLIP_benchmark there.")
+        return []
+    captions = load_captions("flickr", roots.data_dir_sub)
+    ours = evaluation(Retrieval(), encoder, "flickr", roots, "--no-cache", "--precision", precision)
+    amp = precision == "bf16"
+
+    def rival() -> None:
+        loader = DataLoader(_Pairs(encoder, captions), BATCH, collate_fn=_collate)
+        module.evaluate(encoder.model, loader, encoder.tokenize, "cpu", amp=amp, recall_k_list=[1, 5, 10])
+
+    taken = in_turn(ours, rival, rounds)
+    return [
+        Row(
+            f"retrieval evaluation, {pairs} pairs, ViT-B/32, {precision}, CPU",
+            "CLIP_benchmark",
+            times_faster(taken),
+            f"{goal} x faster",
+            spread(taken),
+        )
+    ]
+
+
+def from_cache(encoder: Encoder, roots: Roots, pairs: int, rounds: int) -> Row:
+    """The share of its first run that a second run takes."""
+    shares = []
+    run = evaluation(Retrieval(), encoder, "flickr", roots, "--precision", "fp32")
+    for _ in range(rounds):
+        with empty_cache():
+            first, second = seconds(run), seconds(run)
+        shares.append(second / first)
+    shares.sort()
+    note = f"model loaded, weights hashed anew; {rounds} rounds, {shares[0]:.3f} to {shares[-1]:.3f}"
+    work = f"retrieval evaluation, {pairs} pairs, ViT-B/32, second run"
+    return Row(work, "its first run", shares[len(shares) // 2], "<= 0.05 of it", note)
+
+
+class _Pairs(torch.utils.data.Dataset):
+    """(pixels, [caption]) as CLIP_benchmark's data sets give them."""
+
+    def __init__(self, encoder: Encoder, captions: CaptionSet) -> None:
+        self.preprocess, self.captions = encoder.preprocess, captions
+
+    def __len__(self) -> int:
+        return len(self.captions.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, list[str]]:
+        return self.preprocess(open_image(self.captions.images[index])), self.captions.captions[index][:1]
+
+
+def _collate(items: list[tuple[torch.Tensor, list[str]]]) -> tuple[torch.Tensor, list[list[str]]]:
+    return torch.stack([pixels for pixels, _ in items]), [texts for _, texts in items]
+
+
+def _clip_benchmark() -> ModuleType | None:
+    if not CLIP_BENCHMARK.is_file():
+        return None
+    spec = importlib.util.spec_from_file_location("zeroshot_retrieval", CLIP_BENCHMARK)
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> int:
+    """Print the lines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", choices=("first", "fp32", "bf16", "cache"))
+    arguments = parser.parse_args()
+    for row in measure(arguments.pairs, arguments.rounds, arguments.only):
+        print(f"{row.ratio:.3f} ({row.goal}): {row.work}; against {row.rival}; {row.note}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""What was encoded once is read again: a cache of features under `tensors/cache`, found by content.
+
+    python -m i0t.encoders.cache            # what it holds
+    python -m i0t.encoders.cache --clear
+
+A key is the SHA-256 of everything that the numbers depend on: architecture and weights
+(`Encoder.fingerprint`), precision, kind of device, versions; for pictures what the preprocessing makes
+of a fixed picture, and of every picture its path, size and time of change (to the nanosecond: its bytes
+are not read); for texts the list itself and its token ids, in which prefix, tokenizer and context length
+show. Images and texts are apart, so that one caption an image and five share the images. The batch
+size is not part of it: it moves the last bits only.
+
+Files are written whole or not at all, and two processes that write one write the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from i0t.cli import program
+from i0t.embeddings import read_safetensors
+from i0t.errors import I0TError
+from i0t.files import atomic_path
+from i0t.paths import TENSORS, say
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from i0t.data.images import ImageSource
+    from i0t.encoders.encoder import Encoder
+
+FORMAT = "i0t-encoded-1"  # raise it when the way of encoding changes the numbers
+VARIABLE = "I0T_CACHE"
+
+
+def cache_folder() -> Path:
+    """`tensors/cache`, or the folder named by the environment variable I0T_CACHE."""
+    return Path(os.environ.get(VARIABLE) or TENSORS / "cache")
+
+
+class EncodingCache:
+    """Features by key, one safetensors file each.
+
+    Args:
+        folder: made when something is kept; `cache_folder()` by default.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = cache_folder() if folder is None else Path(folder)
+
+    def load(self, key: str) -> tuple[torch.Tensor, dict[str, Any]] | None:
+        """Features and what was kept with them; None where there are none, or the file is damaged (which is said)."""
+        import torch
+
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        try:
+            tensors, header = read_safetensors(path, FORMAT, "cached features", ("features",), ("about", "key"))
+        except I0TError as error:
+            say(f"Cache: encoding again ({error})")
+            return None
+        if header["key"] != key:
+            return None
+        return torch.from_numpy(tensors["features"]), json.loads(header["about"])
+
+    def save(self, key: str, features: torch.Tensor, about: dict[str, Any]) -> None:
+        """Keep features; a folder that cannot be written is said and otherwise no loss."""
+        from safetensors.numpy import save_file
+
+        try:
+            with atomic_path(self._path(key)) as temporary:
+                header = {"format": FORMAT, "key": key, "about": json.dumps(about)}
+                save_file({"features": np.ascontiguousarray(features.numpy())}, temporary, metadata=header)
+        except (I0TError, OSError) as error:  # read-only, or full: the features are there all the same
+            say(f"Cache: not kept ({error})")
+
+    def files(self) -> list[Path]:
+        """All entries, oldest first."""
+        entries = [(path.stat().st_mtime, path) for path in self.folder.glob("*.safetensors")]
+        return [path for _, path in sorted(entries)]
+
+    def clear(self) -> int:
+        """Remove all entries; returns how many bytes that freed."""
+        freed = 0
+        for path in self.files():
+            freed += path.stat().st_size
+            path.unlink(missing_ok=True)
+        return freed
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key[:40]}.safetensors"
+
+
+def image_key(encoder: Encoder, images: Sequence[ImageSource], precision: str) -> str:
+    """The key of a list of pictures."""
+    import PIL
+
+    probe = encoder.preprocess(_probe_picture()).contiguous().numpy().tobytes()
+    settings = [*_of_encoder(encoder, precision), PIL.__version__, hashlib.sha256(probe).hexdigest()]
+    return _digest("images", settings, (_of_picture(image) for image in images))
+
+
+def text_key(encoder: Encoder, texts: Sequence[str], tokens: torch.Tensor, precision: str, normalize: bool) -> str:
+    """The key of a list of texts and their token ids (M, L)."""
+    ids = hashlib.sha256(tokens.contiguous().numpy().tobytes()).hexdigest()
+    settings = [*_of_encoder(encoder, precision), ids, str(tuple(tokens.shape)), f"normalize={normalize}"]
+    return _digest("texts", settings, texts)
+
+
+def _of_encoder(encoder: Encoder, precision: str) -> list[str]:
+    import torch
+
+    from i0t.encoders.precision import resolve_precision
+
+    device = encoder.device
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    dtype = str(next(encoder.model.parameters()).dtype)
+    return [encoder.fingerprint, resolve_precision(device, precision), device.type, card, dtype, torch.__version__]
+
+
+def _of_picture(image: ImageSource) -> str:
+    """Path, size and time of change of a file; the pixels of a picture in memory."""
+    if isinstance(image, (str, Path)):
+        path = os.path.abspath(image)
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return f"{path}\0missing"
+        return f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    from i0t.data.images import open_image
+
+    rgb = open_image(image)
+    return f"{rgb.size}\0{hashlib.sha256(rgb.tobytes()).hexdigest()}"
+
+
+@lru_cache(maxsize=1)
+def _probe_picture() -> Image.Image:
+    """Noise of an odd size: what a preprocessing makes of it tells the preprocessing."""
+    from PIL import Image
+
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (331, 467, 3), dtype=np.uint8))
+
+
+def _digest(kind: str, settings: Iterable[str], items: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in (FORMAT, kind, *settings):
+        digest.update(part.encode() + b"\1")
+    for item in items:  # the length first: no two lists run together alike
+        encoded = item.encode("utf-8", "surrogateescape")
+        digest.update(str(len(encoded)).encode() + b"\0" + encoded)
+    return digest.hexdigest()
+
+
+def _table(cache: EncodingCache) -> str:
+    from safetensors import safe_open
+    from tabulate import tabulate
+
+    rows, total = [], 0
+    for path in cache.files():
+        stat = path.stat()
+        total += stat.st_size
+        try:
+            with safe_open(path, framework="numpy") as file:
+                shape = file.get_slice("features").get_shape()
+                about = json.loads((file.metadata() or {})["about"])
+        except Exception as error:  # whatever a damaged file raises, it is shown as one
+            shape, about = [], {"what": f"damaged ({type(error).__name__})"}
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stat.st_mtime))
+        rows.append([when, about.get("what", ""), "x".join(map(str, shape)), stat.st_size / 2**20, path.stem[:12]])
+    headers = ["kept", "what", "shape", "MiB", "file"]
+    listing = tabulate(rows, headers=headers, floatfmt=".1f", maxcolwidths=[None, 40, None, None, None])
+    return f"{listing}\n{len(rows)} entries, {total / 2**20:.1f} MiB in {cache.folder}. --clear removes them."
+
+
+@program
+def main(argv: Sequence[str] | None = None) -> int:
+    """Show or clear the cache; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", help=f"default: ${VARIABLE}, else tensors/cache")
+    parser.add_argument("--clear", action="store_true", help="remove everything it holds")
+    arguments = parser.parse_args(argv)
+    cache = EncodingCache(arguments.folder)
+    if arguments.clear:
+        print(f"{cache.clear() / 2**20:.1f} MiB freed in {cache.folder}.")
+    else:
+        print(_table(cache))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""The cache of features: found by content, never by mistake, safe with others, and the report survives in it.
+
+Run: python -m pytest tests/test_encoding_cache.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from evaluation import correlation, retrieval
+from i0t import Encoder, I0TError, load_encoder
+from i0t.encoders import cache as cache_module
+from i0t.encoders.cache import EncodingCache, image_key, main, text_key
+from i0t.encoders.openclip import build_encoder
+from i0t.encoders.precision import autocast, resolve_precision
+
+VISION = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 16, "head_width": 8}
+TEXT = {"context_length": 20, "vocab_size": 49408, "layers": 1, "width": 16, "heads": 2}
+TEXTS = ["a red star", "two blue circles", "a red star", "one " * 40]
+
+
+def small(image_size: int = 32, context_length: int = 20) -> Encoder:
+    """A CLIP of a few thousand weights, the same at every call."""
+    torch.manual_seed(1)
+    vision, text = {**VISION, "image_size": image_size}, {**TEXT, "context_length": context_length}
+    return build_encoder({"model": {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}})
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Five noise pictures, the third cut short."""
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{name}.png" for name in "abcde"]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
+    paths[2].write_bytes(paths[2].read_bytes()[:300])
+    return paths
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EncodingCache:
+    """An empty cache."""
+    return EncodingCache(tmp_path / "kept")
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("encoded although it was cached")
+
+
+def test_second_time_nothing_is_encoded_and_the_report_is_the_same(pictures, cache):
+    encoder = small()
+    images = encoder.encode_images(pictures, skip_unreadable=True, cache=cache)
+    texts = encoder.encode_texts(TEXTS, cache=cache)
+    first = (encoder.report.kept, encoder.report.unreadable, encoder.report.truncated)
+    assert first[0] == [0, 1, 3, 4]
+    assert len(first[1]) == 1 and "c.png" in first[1][0]
+    assert first[2] == 1
+    assert not encoder.report.images_cached and not encoder.report.texts_cached
+
+    again = small()  # the same weights in another object
+    again.features_of_pixels = again.features_of_tokens = refuse
+    assert again.encode_images(pictures, skip_unreadable=True, cache=cache).equal(images)
+    assert again.encode_texts(TEXTS, cache=cache).equal(texts)
+    assert (again.report.kept, again.report.unreadable, again.report.truncated) == first
+    assert again.report.images_cached and again.report.texts_cached
+    assert len(cache.files()) == 2
+
+
+def test_cached_features_are_those_encoded_without_a_cache(pictures, cache):
+    encoder, readable = small(), [pictures[0], pictures[1]]
+    plain = encoder.encode_images(readable), encoder.encode_texts(TEXTS)
+    for _ in range(2):
+        assert encoder.encode_images(readable, cache=cache).equal(plain[0])
+        assert encoder.encode_texts(TEXTS, cache=cache).equal(plain[1])
+
+
+def test_pictures_that_a_skipping_run_left_out_still_stop_a_strict_one(pictures, cache):
+    encoder = small()
+    encoder.encode_images(pictures, skip_unreadable=True, cache=cache)
+    with pytest.raises(I0TError, match=r"c\.png: unreadable"):
+        encoder.encode_images(pictures, cache=cache)
+
+
+def test_a_run_that_stops_keeps_nothing(pictures, cache):
+    with pytest.raises(I0TError, match="unreadable"):
+        small().encode_images(pictures, cache=cache)
+    assert cache.files() == []
+
+
+def keys_of(encoder: Encoder, images: list, texts: list[str], precision: str = "fp32") -> tuple[str, str]:
+    tokens = encoder.tokenize(texts)
+    return image_key(encoder, images, precision), text_key(encoder, texts, tokens, precision, normalize=True)
+
+
+def test_key_changes_with_whatever_changes_the_numbers(pictures):
+    encoder = small()
+    image, text = keys_of(encoder, pictures, TEXTS)
+    assert keys_of(small(), pictures, TEXTS) == (image, text)
+
+    changed = small()
+    with torch.no_grad():
+        changed.model.logit_scale += 1
+    heads = small()
+    heads.heads = torch.nn.Identity()  # no weights: the same fingerprint
+    assert keys_of(heads, pictures, TEXTS) == (image, text)
+    assert set(keys_of(changed, pictures, TEXTS)).isdisjoint((image, text))
+    assert set(keys_of(encoder, pictures, TEXTS, "bf16")).isdisjoint((image, text))
+    assert set(keys_of(small(context_length=21), pictures, TEXTS)).isdisjoint((image, text))
+
+    # Of the pictures alone:
+    squashing, own = small(), encoder.preprocess
+    squashing.preprocess = lambda picture: own(picture.resize((32, 32)))  # the fingerprint does not know
+    assert keys_of(squashing, pictures, TEXTS) == (keys_of(squashing, pictures, TEXTS)[0], text)
+    assert keys_of(squashing, pictures, TEXTS)[0] != image
+    for others in (pictures[:4], pictures[::-1], [*pictures, pictures[0]]):
+        assert keys_of(encoder, others, TEXTS) == (keys_of(encoder, others, TEXTS)[0], text)
+        assert keys_of(encoder, others, TEXTS)[0] != image
+
+    # Of the texts alone:
+    for others in (TEXTS[:3], TEXTS[::-1], ["A photo depicts " + text for text in TEXTS], ["a red", " star", *TEXTS]):
+        assert keys_of(encoder, pictures, others)[0] == image
+        assert keys_of(encoder, pictures, others)[1] != text
+    tokens = encoder.tokenize(TEXTS)
+    assert text_key(encoder, TEXTS, tokens, "fp32", normalize=False) != text
+    assert text_key(encoder, TEXTS, tokens.flip(1), "fp32", normalize=True) != text  # another tokenizer
+
+
+def test_a_picture_written_anew_is_encoded_anew(pictures):
+    encoder, stat = small(), pictures[0].stat()
+    key = image_key(encoder, pictures, "fp32")
+    os.utime(pictures[0], ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))  # same size, a nanosecond later
+    later = image_key(encoder, pictures, "fp32")
+    pictures[0].write_bytes(pictures[0].read_bytes() + b"\0")
+    os.utime(pictures[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same time, a byte longer
+    longer = image_key(encoder, pictures, "fp32")
+    pictures[0].unlink()
+    assert len({key, later, longer, image_key(encoder, pictures, "fp32")}) == 4
+
+
+def test_pictures_in_memory_count_by_their_pixels(pictures):
+    encoder, picture = small(), Image.open(pictures[0])
+    key = image_key(encoder, [picture], "fp32")
+    assert image_key(encoder, [picture.copy()], "fp32") == key
+    dotted = picture.copy()
+    dotted.putpixel((0, 0), (1, 2, 3))
+    assert image_key(encoder, [dotted], "fp32") != key
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"x" * 500])
+def test_damaged_entry_is_told_and_replaced(cache, capsys, damage):
+    encoder = small()
+    texts = encoder.encode_texts(TEXTS, cache=cache)
+    (path,) = cache.files()
+    path.write_bytes(damage(path.read_bytes()))
+    assert encoder.encode_texts(TEXTS, cache=cache).equal(texts)
+    assert not encoder.report.texts_cached
+    assert f"encoding again ({path}" in capsys.readouterr().err
+    encoder.encode_texts(TEXTS, cache=cache)
+    assert encoder.report.texts_cached
+
+
+def test_folder_that_cannot_be_written_costs_the_cache_only(tmp_path, capsys):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    features = small().encode_texts(TEXTS, cache=EncodingCache(locked))
+    assert features.equal(small().encode_texts(TEXTS))
+    assert "Cache: not kept" in capsys.readouterr().err
+
+
+def test_writers_at_one_time_leave_one_whole_file(cache):
+    features = torch.randn(2000, 64)
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda _: (cache.save("k" * 64, features, {"n": 1}), cache.load("k" * 64))[1], range(24)):
+            assert found is not None and found[0].equal(features)
+    assert [path.name for path in cache.folder.iterdir()] == [f"{'k' * 40}.safetensors"]
+
+
+def test_ten_evaluations_encode_once(configs, tmp_path, monkeypatch):
+    """1 and 5 captions share the pictures; another remover shares all; --no-cache neither reads nor writes."""
+    out = ["--model", "tiny", "--dataset", "flickr", "--workers", "0", "--output", str(tmp_path / "out")]
+
+    def from_cache(*flags: str) -> dict:
+        before = set((tmp_path / "out").glob("*.json"))
+        assert retrieval.main([*out, *flags]) == 0
+        (new,) = set((tmp_path / "out").glob("*.json")) - before
+        return json.loads(new.read_text())["data"]["from_cache"]
+
+    assert from_cache() == {"images": False, "texts": False}
+    assert from_cache("--captions-per-image", "5") == {"images": True, "texts": False}
+    monkeypatch.setattr(Encoder, "features_of_pixels", refuse)
+    monkeypatch.setattr(Encoder, "features_of_tokens", refuse)
+    for remover in (["i0t_post"], ["mind_the_gap"], ["mind_the_gap", "--shift-lambda", "0.5"]):
+        assert from_cache("--remove-gap", *remover) == {"images": True, "texts": True}
+    with pytest.raises(AssertionError, match="encoded although"):
+        retrieval.main([*out, "--no-cache"])
+    monkeypatch.undo()
+    monkeypatch.setenv("I0T_CONFIGS", str(configs))
+    monkeypatch.setenv("I0T_CACHE", str(tmp_path / "untouched"))
+    assert retrieval.main([*out, "--no-cache", "--precision", "bf16"]) == 0
+    assert not (tmp_path / "untouched").exists()
+
+
+def test_scores_of_one_prefix_share_all(configs, tmp_path):
+    out = ["--model", "tiny", "--dataset", "flickr8k_expert", "--workers", "0", "--output", str(tmp_path / "out")]
+    for flags in ([], ["--score", "pac_s"], ["--average-ratings"]):
+        assert correlation.main([*out, *flags]) == 0
+    records = sorted((json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")), key=_created)
+    assert len(records) == 3
+    assert sum(record["data"]["from_cache"]["images"] for record in records) == 2
+    assert sum(record["data"]["from_cache"]["texts"] for record in records) == 2
+
+
+def _created(record: dict) -> str:
+    return record["created"]
+
+
+def test_cache_is_shown_and_cleared(cache, monkeypatch, capsys):
+    monkeypatch.setenv(cache_module.VARIABLE, str(cache.folder))
+    small().encode_texts(TEXTS, cache=EncodingCache())
+    (cache.folder / "broken.safetensors").write_bytes(b"x")
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert "3 texts" in shown and "3x16" in shown and "damaged" in shown and "2 entries" in shown
+    assert time.strftime("%Y-") in shown
+    assert main(["--clear"]) == 0
+    assert str(cache.folder) in capsys.readouterr().out
+    assert cache.files() == []
+    assert main([]) == 0
+    assert "0 entries" in capsys.readouterr().out
+
+
+# --- precision -------------------------------------------------------------------------------
+
+
+def test_precision_is_what_was_asked_for():
+    cpu, x = torch.device("cpu"), torch.randn(4, 4)
+    assert resolve_precision(cpu) == "fp32"
+    assert resolve_precision(torch.device("cuda"), "fp32") == "fp32"
+    for precision, dtype in (("auto", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with autocast(cpu, precision):
+            assert (x @ x).dtype == dtype
+    with pytest.raises(I0TError, match="int8"):
+        resolve_precision(cpu, "int8")
+
+
+def test_bf16_is_near_fp32_but_not_it():
+    encoder = load_encoder("tiny")
+    full, half = encoder.encode_texts(TEXTS), encoder.encode_texts(TEXTS, precision="bf16")
+    assert half.dtype == torch.float32
+    assert 0 < float((full - half).abs().max()) < 0.02
+    assert torch.allclose(half.norm(dim=1), torch.ones(len(TEXTS)), atol=1e-5)
