@@ -96,7 +96,7 @@ def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[
         [(slice(0, 2, None), [[1.0, 0.0], [0.0, 1.0]])]
     """
     n_candidates, dim = len(candidates), candidates.shape[-1]
-    first, copy_of = _distinct(candidates)
+    first, copy_of = distinct_rows(candidates)
     has_copies = len(first) < n_candidates
     if has_copies:
         candidates = candidates[first]
@@ -113,13 +113,26 @@ def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[
         yield slice(start, start + len(block)), scores[:, copy_of] if has_copies else scores
 
 
-def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the first of each set of bit-identical rows, and for each row which set is its own."""
+def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the first of each set of bit-identical rows, and for each row which set is its own.
+
+    Example:
+        >>> distinct_rows(np.array([[1.0], [2.0], [1.0]], dtype=np.float32))
+        (array([0, 1]), array([0, 1, 0]))
+    """
+    flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
+    first = np.arange(len(rows))
+    # Rows of different beginnings differ: only those few that share theirs need to be read whole.
+    pairs = np.zeros((len(rows), 2), dtype=np.float32)
+    pairs[:, : min(2, flat.shape[1])] = flat[:, :2]
+    _, group, sizes = np.unique(pairs.view(np.uint64).ravel(), return_inverse=True, return_counts=True)
     seen: dict[bytes, int] = {}
-    # Digests, since the rows themselves can be hundreds of megabytes as dictionary keys.
-    digests = (hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest() for row in rows)
-    copy_of = np.array([seen.setdefault(digest, len(seen)) for digest in digests])
-    return np.unique(copy_of, return_index=True)[1], copy_of
+    for row in np.flatnonzero(sizes[group] > 1):
+        # A digest, since the rows themselves can be hundreds of megabytes as dictionary keys.
+        digest = hashlib.blake2b(flat[row], digest_size=16).digest()
+        first[row] = seen.setdefault(digest, row)
+    leaders, copy_of = np.unique(first, return_inverse=True)
+    return leaders, copy_of
 
 
 def tied_ranks(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray) -> TiedRanks:

@@ -12,7 +12,8 @@ import numpy as np
 
 from i0t.errors import I0TError
 from i0t.features import to_numpy
-from i0t.metrics.ranking import tied_ranks, unit_rows
+from i0t.metrics.both_ways import tied_ranks_both_ways
+from i0t.metrics.ranking import unit_rows
 
 
 def retrieval_metrics(
@@ -45,14 +46,10 @@ def retrieval_metrics(
     """
     images = unit_rows(image_features, "image_features")
     texts = unit_rows(text_features, "text_features", dim=images.shape[-1])
-    pairs = _image_text_pairs(image_of_text, len(images), len(texts))
+    owner = _checked_owner(image_of_text, len(images), len(texts))
     if any(k < 1 for k in ks):
         raise I0TError(f"ks: each K must be 1 or more, got {tuple(ks)}.")
-    queries = np.arange(len(pairs))
-    directions = {
-        "i2t": tied_ranks(images, texts, pairs),
-        "t2i": tied_ranks(texts[pairs[:, 1]], images, np.stack([queries, pairs[:, 0]], axis=1)),
-    }
+    directions = dict(zip(("i2t", "t2i"), tied_ranks_both_ways(images, texts, owner)))
     metrics = {
         f"{direction}_r{k}": 100.0 * float(ranks.hit_probability(k).mean())
         for direction, ranks in directions.items()
@@ -64,7 +61,7 @@ def retrieval_metrics(
     return metrics
 
 
-def _image_text_pairs(image_of_text: Any, n_images: int, n_texts: int) -> np.ndarray:
+def _checked_owner(image_of_text: Any, n_images: int, n_texts: int) -> np.ndarray:
     owner = to_numpy(image_of_text)
     if owner.shape != (n_texts,) or not np.issubdtype(owner.dtype, np.integer):
         raise I0TError(
@@ -72,10 +69,9 @@ def _image_text_pairs(image_of_text: Any, n_images: int, n_texts: int) -> np.nda
         )
     if not -1 <= owner.min() <= owner.max() < n_images:
         raise I0TError(f"image_of_text: must lie in -1..{n_images - 1}, got {owner.min()}..{owner.max()}.")
-    texts = np.flatnonzero(owner >= 0)
     bare = np.setdiff1d(np.arange(n_images), owner)
     if len(bare):
         raise I0TError(
             f"image_of_text: image {bare[0]} has no text ({len(bare)} such images). Leave images without a text out."
         )
-    return np.stack([owner[texts], texts], axis=1)
+    return owner
