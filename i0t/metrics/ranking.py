@@ -113,26 +113,30 @@ def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[
         yield slice(start, start + len(block)), scores[:, copy_of] if has_copies else scores
 
 
-def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the first of each set of bit-identical rows, and for each row which set is its own.
+def distinct_rows(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the first of each set of bit-identical items, and for each item which set is its own.
+
+    Items of several vectors, (N, Q, D), are identical if they hold the same vectors in any order.
 
     Example:
         >>> distinct_rows(np.array([[1.0], [2.0], [1.0]], dtype=np.float32))
         (array([0, 1]), array([0, 1, 0]))
     """
-    flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
-    first = np.arange(len(rows))
-    # Rows of different beginnings differ: only those few that share theirs need to be read whole.
-    pairs = np.zeros((len(rows), 2), dtype=np.float32)
-    pairs[:, : min(2, flat.shape[1])] = flat[:, :2]
-    _, group, sizes = np.unique(pairs.view(np.uint64).ravel(), return_inverse=True, return_counts=True)
-    seen: dict[bytes, int] = {}
-    for row in np.flatnonzero(sizes[group] > 1):
-        # A digest, since the rows themselves can be hundreds of megabytes as dictionary keys.
-        digest = hashlib.blake2b(flat[row], digest_size=16).digest()
-        first[row] = seen.setdefault(digest, row)
-    leaders, copy_of = np.unique(first, return_inverse=True)
-    return leaders, copy_of
+    items = np.ascontiguousarray(items)
+    suspects = np.arange(len(items))
+    if items.ndim == 2:
+        # Rows of different beginnings differ: only those few that share theirs need to be read whole.
+        beginnings = np.zeros((len(items), 2), dtype=np.float32)
+        beginnings[:, : min(2, items.shape[1])] = items[:, :2]
+        _, group, sizes = np.unique(beginnings.view(np.uint64).ravel(), return_inverse=True, return_counts=True)
+        suspects = np.flatnonzero(sizes[group] > 1)
+    first, seen = np.arange(len(items)), {}
+    for item in suspects:
+        # Digests, since the vectors themselves can be hundreds of megabytes as dictionary keys.
+        vectors = items[item].reshape(-1, items.shape[-1])
+        digests = sorted(hashlib.blake2b(vector, digest_size=16).digest() for vector in vectors)
+        first[item] = seen.setdefault(b"".join(digests), item)
+    return np.unique(first, return_inverse=True)
 
 
 def tied_ranks(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray) -> TiedRanks:
