@@ -42,7 +42,8 @@ def peak_growth(work: Callable[[], Any]) -> int:
 
 def in_fresh_process(module: str, *arguments: object) -> Any:
     """What `python -m module arguments` prints as JSON in its last line."""
-    environment = {**os.environ, "TQDM_DISABLE": "1"}
+    # Threads that wait must sleep: spinning ones starve each other where the cores are shared.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "TQDM_DISABLE": "1"}
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
