@@ -13,7 +13,7 @@ from i0t.errors import I0TError
 from i0t.features import SMALLEST_NORM, l2_normalize, to_numpy
 from i0t.parallel import in_threads, row_slices
 
-CACHE_FLOATS = 2**16  # float64 of a block: 512 KiB
+CACHE_FLOATS = 2**15  # of a block: 256 KiB of float64
 
 
 def unit_sum(features: Any, name: str, block_rows: int) -> np.ndarray:
@@ -50,7 +50,8 @@ def _sum_of_units(vectors: np.ndarray) -> np.ndarray | None:
     total = np.zeros(dim)
     for rows in row_slices(len(vectors), max(1, CACHE_FLOATS // dim)):
         part = vectors[rows].astype(np.float64)
-        norms = np.sqrt(np.einsum("nd,nd->n", part, part))
+        with np.errstate(all="ignore"):  # the next line tells of NaN and overflow
+            norms = np.sqrt(np.matmul(part[:, None, :], part[:, :, None])[:, 0, 0])  # BLAS' dot: twice einsum's speed
         if not _have_direction(norms):
             return None
         total += (1.0 / norms) @ part  # the sum of x / ||x||, without making any x / ||x||
