@@ -18,6 +18,7 @@ setup(
         "safetensors>=0.4.3",
         "numpy>=1.26",
         "scipy>=1.11",
+        "threadpoolctl>=3.1",
         "scikit-learn>=1.4",
         "pillow>=10",
         "pyarrow>=15",

@@ -18,11 +18,12 @@ from i0t.errors import I0TError
 from i0t.npy import embeddings_from_npy
 from i0t.paths import Roots
 from i0t.standardize import GapRemover
+from i0t.standardize.registry import REMOVERS as OURS
 
 NONE, TEST, TRAIN = "none", "test", "train"
 # A name is all that a program knows of a remover; a new one is a line here.
 REMOVERS = {
-    "i0t_post": "i0t.standardize:Standardizer",
+    **OURS,  # i0t/standardize/registry.py
     "mind_the_gap": "baselines.mind_the_gap:MindTheGap",
 }
 

@@ -42,6 +42,13 @@ class Retrieval(Task):
             default=1,
             help="1: the first caption, the paper's protocol (default); 5: all five",
         )
+        parser.add_argument(
+            "--bootstrap",
+            type=int,
+            default=0,
+            metavar="N",
+            help="95 %% intervals from N resamples of the images, in the record (1000 is usual; default: none)",
+        )
 
     def is_present(self, dataset: str, roots: Roots) -> bool:
         """Whether the captions file is there."""
@@ -69,7 +76,16 @@ class Retrieval(Task):
         self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Recalls and ranks."""
-        return retrieval_metrics(embeddings.image_features, embeddings.text_features, embeddings.image_of_text), {}
+        if options.bootstrap < 0:
+            raise I0TError(f"--bootstrap {options.bootstrap}: a number of resamples, 0 for none.")
+        metrics = retrieval_metrics(
+            embeddings.image_features,
+            embeddings.text_features,
+            embeddings.image_of_text,
+            bootstrap=options.bootstrap,
+            seed=options.seed,
+        )
+        return metrics, {"bootstrap_resamples": options.bootstrap} if options.bootstrap else {}
 
     def check(self, given: Embeddings, dataset: str, roots: Roots) -> None:
         """Every picture with a text."""

@@ -77,7 +77,10 @@ def l2_normalize(features: Features, name: str = "features", *, hint: str = "") 
         array([[0.6, 0.8]])
     """
     work = _at_least_float32(features)
-    norms = ((work * work).sum(axis=-1, keepdims=True)) ** 0.5
+    if is_torch(work):
+        norms = (work * work).sum(dim=-1, keepdim=True) ** 0.5
+    else:
+        norms = np.sqrt(np.einsum("...d,...d->...", work, work))[..., None]  # no copy of the squares
     _refuse_rows(~(norms < float("inf")), name, "holds NaN or infinite values")
     _refuse_rows(norms < SMALLEST_NORM, name, hint or "has zero length and no direction")
     unit = work / norms

@@ -14,8 +14,9 @@ import torch
 from torchmetrics.functional.retrieval import retrieval_hit_rate
 
 from i0t.errors import I0TError
-from i0t.metrics import ranking as module
+from i0t.metrics import both_ways as module
 from i0t.metrics import retrieval_metrics
+from i0t.metrics.ranking import tied_ranks, unit_rows
 
 KS = (1, 2, 5, 10)
 
@@ -145,28 +146,63 @@ def test_constant_features_several_captions() -> None:
 
 
 @pytest.mark.parametrize("queries", [None, 2])
-@pytest.mark.parametrize("block_bytes", [1, 700, 5000])
-def test_block_size_changes_nothing(monkeypatch: pytest.MonkeyPatch, block_bytes: int, queries: int | None) -> None:
-    """From a query at a time up; with exact copies among images and texts."""
+@pytest.mark.parametrize("tile_scores", [1, 40, 700])
+def test_tile_size_changes_nothing(monkeypatch: pytest.MonkeyPatch, tile_scores: int, queries: int | None) -> None:
+    """From a score at a time up; with exact copies among images and texts."""
     images, texts, owner = captioned(seed=3, n_images=30)
-    images[7], texts[11] = images[3], texts[5]
     if queries:
-        images = np.stack([images, images[::-1]], axis=1)
+        images = np.stack([images, np.random.default_rng(3).normal(size=images.shape)], axis=1)
+    images[7], texts[11] = images[3][::-1] if queries else images[3], texts[5]  # vectors of an item have no order
     whole = retrieval_metrics(images, texts, owner)
-    monkeypatch.setattr(module, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(module, "TILE_SCORES", tile_scores)
     assert retrieval_metrics(images, texts, owner) == pytest.approx(whole)
 
 
-def test_memory_is_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2000 x 2000 scores are 16 MB at once; blocks of 1 MB must stay far below."""
+def test_memory_is_one_tile_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2000 x 2000 scores are 16 MB at once; tiles of 64 kB must stay far below."""
     rng = np.random.default_rng(4)
     images, texts = rng.normal(size=(2, 2000, 8)).astype(np.float32)
-    monkeypatch.setattr(module, "BLOCK_BYTES", 2**20)
+    monkeypatch.setattr(module, "TILE_SCORES", 2**14)
     tracemalloc.start()
     retrieval_metrics(images, texts, np.arange(2000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * 2**20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_both_ways_at_once_agree_with_each_way_alone(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Copies of images, of texts, across and within images, texts of no image: counts are equal, not close.
+
+    Entries are powers of two, so that every sum is exact and ties are where they should be.
+    """
+    rng = np.random.default_rng(seed)
+    images = rng.integers(-2, 3, size=(23, 4)).astype(np.float32)[rng.integers(0, 12, 23)]
+    owner = np.concatenate([rng.permutation(23), rng.integers(-1, 23, 60)])
+    texts = rng.integers(-2, 3, size=(83, 4)).astype(np.float32)[rng.integers(0, 40, 83)]
+    monkeypatch.setattr(module, "TILE_SCORES", 48)
+    i2t, t2i = module.tied_ranks_both_ways(images, texts, owner)
+    asked = np.flatnonzero(owner >= 0)
+    alone = (
+        tied_ranks(images, texts, np.stack([owner[asked], asked], axis=1)),
+        tied_ranks(texts[asked], images, np.stack([np.arange(len(asked)), owner[asked]], axis=1)),
+    )
+    for ours, expected in zip((i2t, t2i), alone, strict=True):
+        for name in ("greater", "tied", "positives"):
+            assert np.array_equal(getattr(ours, name), getattr(expected, name)), name
+        assert (ours.tied > ours.positives).any()
+
+
+def test_wide_tiles_count_past_a_byte() -> None:
+    """More than 255 marks in a column of a tile and 8 x 255 in a row: nothing wraps around."""
+    images = unit_rows(np.array([[1.0, 0.0], [0.0, 1.0]]), "images")
+    marks = np.ones((700, 2048 + 512), dtype=bool)
+    nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
+    assert (module._sum_rows(marks, nothing) == 2560).all() and (module._sum_columns(marks, nothing) == 700).all()
+    texts = np.tile(images[:1], (3000, 1))
+    i2t, t2i = module.tied_ranks_both_ways(images, np.concatenate([texts, images[1:]]), np.array([0] * 3000 + [1]))
+    assert i2t.tied.tolist() == [3000, 1] and i2t.positives.tolist() == [3000, 1]
+    assert (t2i.greater == 0).all() and (t2i.tied == 1).all()
 
 
 def test_kinds_of_input_agree() -> None:

@@ -96,7 +96,7 @@ def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[
         [(slice(0, 2, None), [[1.0, 0.0], [0.0, 1.0]])]
     """
     n_candidates, dim = len(candidates), candidates.shape[-1]
-    first, copy_of = _distinct(candidates)
+    first, copy_of = distinct_rows(candidates)
     has_copies = len(first) < n_candidates
     if has_copies:
         candidates = candidates[first]
@@ -113,13 +113,30 @@ def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[
         yield slice(start, start + len(block)), scores[:, copy_of] if has_copies else scores
 
 
-def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the first of each set of bit-identical rows, and for each row which set is its own."""
-    seen: dict[bytes, int] = {}
-    # Digests, since the rows themselves can be hundreds of megabytes as dictionary keys.
-    digests = (hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest() for row in rows)
-    copy_of = np.array([seen.setdefault(digest, len(seen)) for digest in digests])
-    return np.unique(copy_of, return_index=True)[1], copy_of
+def distinct_rows(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the first of each set of bit-identical items, and for each item which set is its own.
+
+    Items of several vectors, (N, Q, D), are identical if they hold the same vectors in any order.
+
+    Example:
+        >>> distinct_rows(np.array([[1.0], [2.0], [1.0]], dtype=np.float32))
+        (array([0, 1]), array([0, 1, 0]))
+    """
+    items = np.ascontiguousarray(items)
+    suspects = np.arange(len(items))
+    if items.ndim == 2:
+        # Rows of different beginnings differ: only those few that share theirs need to be read whole.
+        beginnings = np.zeros((len(items), 2), dtype=np.float32)
+        beginnings[:, : min(2, items.shape[1])] = items[:, :2]
+        _, group, sizes = np.unique(beginnings.view(np.uint64).ravel(), return_inverse=True, return_counts=True)
+        suspects = np.flatnonzero(sizes[group] > 1)
+    first, seen = np.arange(len(items)), {}
+    for item in suspects:
+        # Digests, since the vectors themselves can be hundreds of megabytes as dictionary keys.
+        vectors = items[item].reshape(-1, items.shape[-1])
+        digests = sorted(hashlib.blake2b(vector, digest_size=16).digest() for vector in vectors)
+        first[item] = seen.setdefault(b"".join(digests), item)
+    return np.unique(first, return_inverse=True)
 
 
 def tied_ranks(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray) -> TiedRanks:

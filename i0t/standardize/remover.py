@@ -14,6 +14,7 @@ from i0t.embeddings import read_safetensors
 from i0t.errors import I0TError
 from i0t.features import Features, check_shape, is_torch, l2_normalize
 from i0t.files import atomic_path
+from i0t.standardize.blocks import shifted_units
 from i0t.standardize.statistics import VectorSum
 
 FORMAT = "i0t-means-1"
@@ -196,6 +197,4 @@ class GapRemover(ABC, Generic[Features]):
             shift = torch.as_tensor(offset, device=features.device).to(work.dtype)
             moved = l2_normalize(l2_normalize(work, name) + shift, name, hint=hint)
             return moved.to(features.dtype)
-        work = features.astype(np.float32) if features.dtype == np.float16 else features
-        moved = l2_normalize(l2_normalize(work, name) + offset.astype(work.dtype), name, hint=hint)
-        return moved.astype(features.dtype, copy=False)
+        return shifted_units(features, offset, name, hint)

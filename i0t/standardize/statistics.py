@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from i0t.errors import I0TError
-from i0t.features import check_shape, l2_normalize, to_numpy
+from i0t.features import check_shape
+from i0t.standardize.blocks import unit_sum
 
-BLOCK_ROWS = 8192  # rows handled at once: float64 copies stay small next to the features
+BLOCK_ROWS = 8192  # items a thread takes at once
 
 
 class VectorSum:
@@ -26,17 +27,10 @@ class VectorSum:
         """
         dim = None if self.total is None else len(self.total)
         check_shape(features, name, dim)
-        total = np.zeros(features.shape[-1]) if self.total is None else self.total.copy()
-        for start in range(0, len(features), BLOCK_ROWS):
-            block = to_numpy(features[start : start + BLOCK_ROWS]).astype(np.float64)
-            try:
-                unit = l2_normalize(block, name)
-            except I0TError:
-                l2_normalize(to_numpy(features).astype(np.float64), name)  # name the row in the whole array
-                raise
-            total += unit.reshape(-1, unit.shape[-1]).sum(axis=0)
+        added = unit_sum(features, name, BLOCK_ROWS)
         # Only now: a refused chunk must leave the statistics as they were.
-        self.total, self.count = total, self.count + int(np.prod(features.shape[:-1]))
+        self.total = added if self.total is None else self.total + added
+        self.count += int(np.prod(features.shape[:-1]))
 
     def merged(self, other: VectorSum) -> VectorSum:
         """The sum over what both have seen, as a new object."""

@@ -1,0 +1,168 @@
+"""Fit to and apply to any number of shards, in processes; what is written can be taken up again."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from i0t.errors import I0TError
+from i0t.files import list_sha256, read_json, write_json
+from i0t.standardize.remover import GapRemover, Modality
+from i0t.standardize.shards import Shard
+
+Work = tuple[Modality, Shard]
+LEDGER = "i0t_apply"  # folder inside the output: one note a finished shard, for resuming
+
+
+def fit_shards(make: Callable[[], GapRemover], shards: list[Work], jobs: int) -> GapRemover:
+    """One remover fitted to all shards, merged in their order.
+
+    Args:
+        make: an unfitted remover; called once a shard.
+        shards: modality and file.
+        jobs: processes.
+
+    Returns:
+        The fitted remover; `provenance["shards"]` has counts and a digest of the files of each modality.
+
+    Raises:
+        I0TError: a bad shard or row, named.
+    """
+    total = make()
+    rows: dict[str, list[str]] = {"image": [], "text": []}
+    for (modality, shard), fitted in zip(shards, _each(partial(_fit_one, make), shards, jobs, "fit")):
+        total = total.merge(fitted)
+        count = fitted.n_images_ if modality == "image" else fitted.n_texts_
+        rows[modality].append(f"{shard.path.name}:{shard.path.stat().st_size}:{count}")
+    total.provenance = {
+        "shards": {
+            modality: {"files": len(names), "sha256": list_sha256(names)} for modality, names in rows.items() if names
+        },
+        "n_images": total.n_images_,
+        "n_texts": total.n_texts_,
+    }
+    return total
+
+
+def _fit_one(make: Callable[[], GapRemover], work: Work) -> GapRemover:
+    modality, shard = work
+    remover = make()
+    for start, block in shard.blocks():
+        with _named(shard, start):
+            remover.partial_fit(**{f"{modality}_features": block})
+    return remover
+
+
+def apply_shards(remover: GapRemover, work: list[tuple[Work, Path]], output: Path, jobs: int) -> tuple[int, int]:
+    """Write every shard with its vectors moved; those already written by the same remover are skipped.
+
+    Args:
+        remover: fitted.
+        work: modality, shard, and the file to write.
+        output: the folder that all of them are in.
+        jobs: processes.
+
+    Returns:
+        (vectors written, shards skipped).
+
+    Raises:
+        I0TError: a bad shard or row, named; what was finished before stays.
+    """
+    left = [item for item in work if not _is_done(remover, item, output)]
+    written = sum(_each(partial(_apply_one, remover, output), left, jobs, "apply"))
+    return written, len(work) - len(left)
+
+
+def _apply_one(remover: GapRemover, output: Path, item: tuple[Work, Path]) -> int:
+    (modality, shard), target = item
+    transform = remover.transform_image if modality == "image" else remover.transform_text
+
+    def move(block: np.ndarray, start: int) -> np.ndarray:
+        with _named(shard, start):
+            return transform(block)
+
+    made_of = _note(remover, item)  # before reading: a source that changes meanwhile is done again
+    rows = shard.rewrite(target, move)
+    write_json(_ledger(output, target), {**made_of, "rows": rows, "written": _stamp(target)})
+    return rows
+
+
+def _note(remover: GapRemover, item: tuple[Work, Path]) -> dict[str, Any]:
+    (modality, shard), _ = item
+    return {
+        "modality": modality,
+        "source": str(shard.path.resolve()),
+        "source_stamp": _stamp(shard.path),
+        "key": shard.key,
+        "remover": remover.name,
+        "parameters": remover.parameters(),
+        "statistics": remover.fingerprint,
+    }
+
+
+def _is_done(remover: GapRemover, item: tuple[Work, Path], output: Path) -> bool:
+    target, ledger = item[1], _ledger(output, item[1])
+    if not (target.is_file() and ledger.is_file()):
+        return False
+    noted = read_json(ledger, "note of a finished shard")
+    expected = json.loads(json.dumps({**_note(remover, item), "written": _stamp(target)}))
+    return all(noted.get(key) == value for key, value in expected.items())
+
+
+def _ledger(output: Path, target: Path) -> Path:
+    return output / LEDGER / f"{target.parent.name}-{target.name}.json"
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of last change, in nanoseconds."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+class _named:  # noqa: N801 (a context manager, used as a function)
+    """Errors of a block, told with the shard's name and its own row numbers."""
+
+    def __init__(self, shard: Shard, start: int) -> None:
+        self.shard, self.start = shard, start
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, I0TError):
+            told = re.sub(r"\brow (\d+)", lambda row: f"row {int(row[1]) + self.start}", str(error), count=1)
+            raise I0TError(f"{self.shard.path}: {told}") from None
+
+
+def _each(work: Callable, items: list, jobs: int, what: str) -> Iterator:
+    """Results in order; one process works in this one, with all threads."""
+    bar = partial(tqdm, total=len(items), desc=what, unit="shard", disable=None)
+    if min(jobs, len(items)) < 2:
+        yield from bar(map(work, items))
+        return
+    # Spawned: a fork would copy BLAS' threads in the middle of whatever they do.
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(min(jobs, len(items)), context, threadpool_limits, (threads,)) as pool:
+        yield from bar(_results(pool, work, items))
+
+
+def _results(pool: ProcessPoolExecutor, work: Callable, items: list) -> Iterable:
+    """As `pool.map`, but a failure cancels what has not begun."""
+    futures = [pool.submit(work, item) for item in items]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,59 @@
+"""Gap removers by name: ours are listed, any other is named by its dotted path (`package.module:Class`)."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+from i0t.errors import I0TError
+from i0t.standardize.remover import FORMAT, GapRemover
+
+REMOVERS = {
+    "i0t_post": "i0t.standardize:Standardizer",
+}
+
+
+def remover_class(name: str) -> type[GapRemover]:
+    """The class of a name of `REMOVERS` or of a dotted path.
+
+    Raises:
+        I0TError: neither, or what is there is no gap remover.
+
+    Example:
+        >>> remover_class("i0t_post").__name__, remover_class("i0t.standardize:Standardizer").__name__
+        ('Standardizer', 'Standardizer')
+    """
+    module, _, attribute = REMOVERS.get(name, name).partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError):
+        raise I0TError(
+            f"{name}: no such gap remover. Known: {', '.join(REMOVERS)}; others by dotted path, package.module:Class."
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, GapRemover)):
+        raise I0TError(f"{name}: not a gap remover (i0t.standardize.GapRemover).")
+    return found
+
+
+def load_remover(path: str | Path, name: str | None = None) -> GapRemover:
+    """The remover saved in a file, of the class that the file names unless `name` is given.
+
+    Raises:
+        I0TError: not such a file, or of a class that is not listed.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if name is None:
+        try:
+            with safe_open(path, framework="numpy") as file:
+                header = file.metadata() or {}
+        except (OSError, SafetensorError):
+            header = {}  # `load` below says what is wrong
+        if header.get("format") == FORMAT and "remover" in header:
+            name = json.loads(header["remover"])
+            if name not in REMOVERS:
+                raise I0TError(
+                    f"{path}: saved by remover {name!r}, unknown here. Name its class: --remover MODULE:CLASS."
+                )
+    return remover_class(name or "i0t_post").load(path)

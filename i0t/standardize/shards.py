@@ -1,0 +1,221 @@
+"""Files of vectors of any number and size: `.npy`, `.safetensors` and Parquet, read and rewritten by blocks.
+
+Shapes: N items of a shard, D dimensions.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from i0t.errors import I0TError
+from i0t.files import atomic_path
+
+BLOCK_BYTES = 64 * 2**20  # of a shard in memory at once; a Parquet row group may be larger
+SUFFIXES = (".npy", ".safetensors", ".parquet")
+
+Move = Callable[[np.ndarray, int], np.ndarray]  # (block, its first row) -> block of the same shape and dtype
+
+
+def find_shards(patterns: list[str]) -> list[Path]:
+    """Shards that paths, folders and glob patterns name, each once, numbers in their names in order.
+
+    Raises:
+        I0TError: a pattern that matches nothing, or a file of another kind.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        matches = [str(file) for file in path.iterdir()] if path.is_dir() else glob.glob(pattern, recursive=True)
+        shards = [Path(match) for match in matches if Path(match).suffix in SUFFIXES]
+        if not shards:
+            raise I0TError(f"{pattern}: no {', '.join(SUFFIXES)} file matches. Quote patterns: 'folder/*.npy'.")
+        found.update(dict.fromkeys(sorted(shards, key=_natural)))
+    return list(found)
+
+
+def _natural(path: Path) -> list[Any]:
+    """img_emb_10 comes after img_emb_9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of vectors.
+
+    Attributes:
+        path: the file.
+        key: the tensor (safetensors) or column (Parquet) that holds them; None for the only one there is.
+    """
+
+    path: Path
+    key: str | None = None
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, vectors) of one block after another.
+
+        Raises:
+            I0TError: unreadable, or no vectors of floating point in it.
+        """
+        try:
+            yield from {".npy": self._npy, ".safetensors": self._safetensors, ".parquet": self._parquet}[
+                self.path.suffix
+            ]()
+        except I0TError:
+            raise
+        except Exception as error:  # three libraries, each with errors of its own for a damaged file
+            raise I0TError(f"{self.path}: cannot be read ({str(error).splitlines()[0]}). Copy it again.") from error
+
+    def rewrite(self, output: Path, move: Move) -> int:
+        """Write the same file with moved vectors: same format, dtype, names and other content.
+
+        Args:
+            output: where to; it appears only once it is whole.
+            move: makes the new vectors of a block.
+
+        Returns:
+            How many vectors there were.
+        """
+        with atomic_path(output) as temporary:
+            return {".npy": self._to_npy, ".safetensors": self._to_safetensors, ".parquet": self._to_parquet}[
+                self.path.suffix
+            ](temporary, move)
+
+    def _npy(self) -> Iterator[tuple[int, np.ndarray]]:
+        array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.floating):
+            raise I0TError(f"{self.path}: expected floating (N, D) vectors, got {array.dtype} {array.shape}.")
+        for start in _starts(array.shape, array.dtype.itemsize):
+            yield start[0], np.asarray(array[start[0] : start[1]])
+
+    def _to_npy(self, temporary: Path, move: Move) -> int:
+        source = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        target = np.lib.format.open_memmap(temporary, mode="w+", dtype=source.dtype, shape=source.shape)
+        for start, block in self.blocks():
+            target[start : start + len(block)] = move(block, start)
+        target.flush()
+        return len(source)
+
+    def _safetensors(self) -> Iterator[tuple[int, np.ndarray]]:
+        from safetensors import safe_open
+
+        with safe_open(self.path, framework="numpy") as file:
+            tensor = file.get_slice(self._tensor(file))
+            shape = tuple(tensor.get_shape())
+            for start, stop in _starts(shape, 4):
+                yield start, tensor[start:stop]
+
+    def _tensor(self, file: Any) -> str:
+        names = list(file.keys())
+        if self.key in names:
+            return self.key
+        vectors = [
+            name
+            for name in names
+            if len(file.get_slice(name).get_shape()) > 1 and file.get_slice(name).get_dtype()[0] == "F"
+        ]
+        if self.key is not None or len(vectors) != 1:
+            raise I0TError(
+                f"{self.path}: which tensor holds the vectors? It has {', '.join(names)}. Name it with --key."
+            )
+        return vectors[0]
+
+    def _to_safetensors(self, temporary: Path, move: Move) -> int:
+        from safetensors import safe_open
+        from safetensors.numpy import save_file
+
+        with safe_open(self.path, framework="numpy") as file:
+            name, header = self._tensor(file), file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys() if key != name}  # noqa: SIM118 (not a dict)
+        moved = [move(block, start) for start, block in self.blocks()]
+        tensors[name] = np.concatenate(moved)  # the format has no way to append: one shard is in memory
+        save_file(tensors, temporary, metadata=header)
+        return len(tensors[name])
+
+    def _parquet(self) -> Iterator[tuple[int, np.ndarray]]:
+        start = 0
+        for _, column in self._row_groups():
+            vectors = self._vectors(column, start)
+            yield start, vectors
+            start += len(vectors)
+
+    def _row_groups(self) -> Iterator[tuple[Any, Any]]:
+        """(the row group's number, its column of vectors), empty ones left out."""
+        import pyarrow.parquet as pq
+
+        file = pq.ParquetFile(self.path)
+        name = self._column(file.schema_arrow)
+        for number in range(file.num_row_groups):
+            column = file.read_row_group(number, columns=[name]).column(0)
+            if len(column):
+                yield number, column
+
+    def _column(self, schema: Any) -> str:
+        import pyarrow.types as kinds
+
+        lists = [
+            field.name
+            for field in schema
+            if (kinds.is_list(field.type) or kinds.is_large_list(field.type) or kinds.is_fixed_size_list(field.type))
+            and kinds.is_floating(field.type.value_type)
+        ]
+        if self.key in lists:
+            return self.key
+        if self.key is not None or len(lists) != 1:
+            held = ", ".join(lists) or "none"
+            raise I0TError(
+                f"{self.path}: which column holds the vectors? Lists of numbers: {held}. Name it with --key."
+            )
+        return lists[0]
+
+    def _vectors(self, column: Any, start: int) -> np.ndarray:
+        import pyarrow.compute as pc
+
+        array = column.combine_chunks()
+        lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+        wrong = np.flatnonzero(~(lengths == lengths[0]))  # a missing vector has length NaN
+        if array.null_count or len(wrong):
+            row = int(wrong[0]) if len(wrong) else 0
+            raise I0TError(f"{self.path}: row {start + row} holds no vector of {lengths[0]:.0f} numbers as the others.")
+        return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+
+    def _to_parquet(self, temporary: Path, move: Move) -> int:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        file = pq.ParquetFile(self.path)
+        schema = file.schema_arrow
+        name = self._column(schema)
+        compression = file.metadata.row_group(0).column(0).compression if file.num_row_groups else "NONE"
+        rows = 0
+        with pq.ParquetWriter(temporary, schema, compression=compression.lower()) as writer:
+            for number, column in self._row_groups():
+                moved = move(self._vectors(column, rows), rows)
+                # Offsets are made anew: the old ones may start inside a larger buffer.
+                values = pa.array(moved.reshape(-1), type=schema.field(name).type.value_type)
+                kind = schema.field(name).type
+                if pa.types.is_fixed_size_list(kind):
+                    lists = pa.FixedSizeListArray.from_arrays(values, type=kind)
+                else:
+                    maker = pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray
+                    offsets = np.arange(len(moved) + 1) * moved.shape[1]
+                    lists = maker.from_arrays(
+                        pa.array(offsets, type=pa.int64() if maker is pa.LargeListArray else pa.int32()), values
+                    )
+                table = file.read_row_group(number)
+                writer.write_table(
+                    table.set_column(table.schema.get_field_index(name), schema.field(name), lists.cast(kind))
+                )
+                rows += len(moved)
+        return rows
+
+
+def _starts(shape: tuple[int, ...], itemsize: int) -> list[tuple[int, int]]:
+    step = max(1, BLOCK_BYTES // max(1, itemsize * int(np.prod(shape[1:]))))
+    return [(start, min(start + step, shape[0])) for start in range(0, shape[0], step)]
