@@ -88,7 +88,8 @@ def unreadable(pictures: Sequence[Path], workers: int, name: str = "") -> list[s
         return []
     from i0t.data.images import image_loader  # torch takes seconds to import, and --help needs none
 
-    loader = image_loader(pictures, _nothing, BATCH, workers)
+    batches = [range(len(pictures))[start : start + BATCH] for start in range(0, len(pictures), BATCH)]
+    loader = image_loader(pictures, _nothing, batches, workers)
     errors = []
     with tqdm(total=len(pictures), desc=f"{name}: decoding", unit=" pictures", disable=None) as bar:
         for _, messages in loader:
