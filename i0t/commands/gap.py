@@ -20,17 +20,17 @@ which dimensions carry the gap, and what the numbers can be trusted for.
 
 # Measure, its name in the table, and what its value means.
 ROWS = {
-    "centroid_distance": ("centroid distance", "0 no gap, 2 opposite; what sets of this size show"),
-    "centroid_distance_debiased": ("  de-biased", "without what finite samples add"),
+    "centroid_distance": ("centroid distance", "0 no gap, 2 opposite; at this number"),
+    "centroid_distance_debiased": ("centroid distance, de-biased", "without what finite samples add"),
     "linear_separability": ("linear separability", "1 separable, about 0.75 no gap"),
-    "separability_auc": ("held-out separability", "1 separable, 0.5 no gap, below: means leaked"),
-    "min_cosine_distance": ("min. cosine distance", "the closest image and text; no interval"),
-    "relative_modality_gap": ("relative modality gap", "0.5: a pair as far as two random images"),
+    "separability_auc": ("held-out separability", "1 separable, 0.5 none, below: leak"),
+    "min_cosine_distance": ("min. cosine distance", "closest image and text; no interval"),
+    "relative_modality_gap": ("relative modality gap", "0.5: pairs as far as strangers"),
     "alignment": ("alignment", "mean squared distance of pairs"),
-    "uniformity_image": ("uniformity, images", "0 one point, -4 even on the sphere"),
-    "uniformity_text": ("uniformity, texts", "likewise"),
-    "first_cross_modal_rank_image": ("first text, image queries", "rank in a mixed index; 1 is the top"),
-    "first_cross_modal_rank_text": ("first image, text queries", "likewise"),
+    "uniformity_image": ("uniformity of images", "0 one point, -4 even on the sphere"),
+    "uniformity_text": ("uniformity of texts", "likewise"),
+    "first_cross_modal_rank_image": ("first text for an image", "rank in a mixed index; 1 is the top"),
+    "first_cross_modal_rank_text": ("first image for a text", "likewise"),
     "cross_modal_neighbor_share": ("cross-modal neighbours", "share whose nearest is of the other kind"),
 }
 TOP = 10  # dimensions listed
