@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,12 @@ from i0t.standardize import GapRemover
 
 FILE = "shared/realdata/coco500_clip_vitb16.npy"
 CLUSTERS = 5
+METHODS = {
+    "i0t_post": Standardizer,
+    "z_score": ZScore,
+    "whitening": Whitening,
+    "whitening, OAS": partial(Whitening, None),
+}
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -53,19 +61,15 @@ def one_scale_auc(images: np.ndarray, texts: np.ndarray) -> float:
     return float(roc_auc_score(np.repeat([1, 0], [len(matched), len(others)]), np.concatenate([matched, others])))
 
 
-def rows(features: Pair, n_splits: int) -> list[dict[str, dict[str, float]]]:
+def rows(features: Pair, n_splits: int, methods: Iterable[str] = METHODS) -> list[dict[str, dict[str, float]]]:
     """For each split: method to `cd`, `i2t_r1`, `t2i_r1`, `auc`."""
     images, texts = features
     found = []
     for seed in range(n_splits):
         fit, test = np.split(np.random.default_rng(seed).permutation(len(images)), 2)
         moved = {"raw": (images[test], texts[test])}
-        for name, remover in {
-            "i0t_post": Standardizer(),
-            "z_score": ZScore(),
-            "whitening": Whitening(),
-            "whitening, OAS": Whitening(None),
-        }.items():
+        for name in methods:
+            remover = METHODS[name]()
             remover.fit(images[fit], texts[fit])
             moved[name] = remover.transform_image(images[test]), remover.transform_text(texts[test])
         found.append({name: _measured(*both) for name, both in moved.items()})
