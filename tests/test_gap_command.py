@@ -129,7 +129,7 @@ def test_every_form_of_the_same_pairs_agrees(files, tmp_path, capsys):
 def test_quick_without_intervals(tmp_path, capsys):
     """1 000 pairs of 512 dimensions: 5 seconds of work, imports included; here they are loaded already."""
     images, texts = np.random.default_rng(0).normal(size=(2, 1000, 512)).astype(np.float32)
-    np.save(tmp_path / "both.npy", np.stack([images + 0.3, images + texts - 0.3]))
+    np.save(tmp_path / "both.npy", np.stack([images + 1, images + texts - 1]))
     start = time.process_time()
     assert main(["gap", str(tmp_path / "both.npy"), "--bootstrap", "0"]) == 0
     assert time.process_time() - start < 5
@@ -193,3 +193,12 @@ def test_a_bad_row_is_named(pair, tmp_path, capsys):
     assert main(["gap", str(tmp_path / "bad.npy"), "--json", str(tmp_path / "gap.json")]) == 2
     assert "bad.npy: images: row 7 holds NaN" in capsys.readouterr().err
     assert not (tmp_path / "gap.json").exists()
+
+
+@pytest.mark.parametrize("page", ["researcher.md"])
+def test_examples_of_the_documentation_run(page):
+    """A page's doctest: what it shows is what happens."""
+    import doctest
+
+    failed, run = doctest.testfile(str(REPO / "docs" / page), module_relative=False)
+    assert run > 5 and failed == 0

@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from textwrap import fill
 from typing import Any
 
 from i0t.cli import add_common_flags, program
@@ -152,7 +153,7 @@ def table(found: dict[str, Any]) -> str:
         for part in found["dimensions"][:5]
     ]
     shares = ", ".join(f"{100 * share:.0f} % in {k}" for k, share in found["top_share"].items())
-    words = found["severity_range"]
+    words, trust = found["severity_range"], found["trust"] or ["nothing speaks against these numbers"]
     severity = f"severity: {found['severity']}" + (f" (95 %: {words})" if words else "")
     return "\n".join(
         [
@@ -160,9 +161,9 @@ def table(found: dict[str, Any]) -> str:
             tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "left", "left")),
             "",
             severity,
-            *(f"trust: {line}" for line in found["trust"] or ["nothing speaks against these numbers"]),
+            *(fill(f"trust: {line}", 98, subsequent_indent="       ") for line in trust),
             "",
-            f"the squared centroid distance lies to {shares} of {counts['dim']} dimensions; the first five:",
+            f"share of the squared centroid distance: {shares} of {counts['dim']} dimensions",
             tabulate(
                 listed,
                 headers=("dimension", "share, %", "mean of images", "mean of texts"),
