@@ -11,6 +11,8 @@ from i0t.standardize.remover import FORMAT, GapRemover
 
 REMOVERS = {
     "i0t_post": "i0t.standardize:Standardizer",
+    "z_score": "i0t.standardize:ZScore",
+    "whitening": "i0t.standardize:Whitening",
 }
 
 
