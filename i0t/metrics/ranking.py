@@ -96,7 +96,7 @@ def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[
         [(slice(0, 2, None), [[1.0, 0.0], [0.0, 1.0]])]
     """
     n_candidates, dim = len(candidates), candidates.shape[-1]
-    first, copy_of = _distinct(candidates)
+    first, copy_of = distinct_rows(candidates)
     has_copies = len(first) < n_candidates
     if has_copies:
         candidates = candidates[first]
@@ -113,8 +113,14 @@ def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[
         yield slice(start, start + len(block)), scores[:, copy_of] if has_copies else scores
 
 
-def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the first of each set of bit-identical rows, and for each row which set is its own."""
+def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the first of each set of bit-identical rows, and for each row which set is its own.
+
+    Example:
+        >>> first, copy_of = distinct_rows(np.array([[1.0], [2.0], [1.0]]))
+        >>> first.tolist(), copy_of.tolist()
+        ([0, 1], [0, 1, 0])
+    """
     seen: dict[bytes, int] = {}
     # Digests, since the rows themselves can be hundreds of megabytes as dictionary keys.
     digests = (hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest() for row in rows)
