@@ -9,6 +9,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["i0t", "i0t.*"]),
+    entry_points={"console_scripts": ["i0t = i0t.__main__:main"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

@@ -14,7 +14,11 @@ _HOMES = {
     "Embeddings": "i0t.embeddings",
     "Encoder": "i0t.encoders.encoder",
     "I0TError": "i0t.errors",
+    "RunningStandardizer": "i0t.standardize",
     "Standardizer": "i0t.standardize",
+    "Whitening": "i0t.standardize",
+    "ZScore": "i0t.standardize",
+    "gap_intervals": "i0t.gap.intervals",
     "load_encoder": "i0t.encoders",
     "modality_gap": "i0t.gap",
 }

@@ -48,7 +48,11 @@ def embeddings_from_npy(paths: Sequence[str | Path]) -> Embeddings:
         image_of_text=np.arange(len(texts)),
         image_ids=[str(row) for row in range(len(images))],
         texts=[""] * len(texts),
-        metadata={"model": "+".join(Path(path).stem for path in paths), "dataset": Path(paths[0]).stem},
+        metadata={
+            "model": "+".join(Path(path).stem for path in paths),
+            "model_is_file_name": True,  # two files of one model have two names
+            "dataset": Path(paths[0]).stem,
+        },
     )
 
 

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal
 
 import numpy as np
 
-from i0t.embeddings import read_safetensors
+from i0t.embeddings import Embeddings, read_safetensors
 from i0t.errors import I0TError
 from i0t.features import Features, check_shape, is_torch, l2_normalize
 from i0t.files import atomic_path
+from i0t.standardize.overlap import (
+    ItemHashes,
+    Overlap,
+    find_overlap,
+    hash_tensors,
+    hashes_of_tensors,
+    item_hashes,
+    merged_hashes,
+)
+from i0t.standardize.provenance import origin_of, require_same_model
 from i0t.standardize.statistics import VectorSum
 
 FORMAT = "i0t-means-1"
@@ -31,13 +43,16 @@ class GapRemover(ABC, Generic[Features]):
     Attributes:
         image_mean_, text_mean_, n_images_, n_texts_: learned by `fit`; below.
         provenance: where the means came from (model, data set, counts); travels with `save`.
+        items_: hashes of what `fit_embeddings` was given, by which `overlap` knows it again.
     """
 
     name: ClassVar[str]
+    statistics: ClassVar[type[VectorSum]] = VectorSum  # what is learned of each modality
 
     def __init__(self) -> None:
-        self._sums: dict[Modality, VectorSum] = {"image": VectorSum(), "text": VectorSum()}
+        self._sums: dict[Modality, VectorSum] = {"image": self.statistics(), "text": self.statistics()}
         self.provenance: dict[str, Any] = {}
+        self.items_: dict[str, ItemHashes] = {}
 
     def fit(
         self, image_features: Features, text_features: Features, provenance: dict[str, Any] | None = None
@@ -55,12 +70,34 @@ class GapRemover(ABC, Generic[Features]):
         fresh = type(self)(**self.parameters())
         fresh.partial_fit(image_features, text_features)
         self._sums = fresh._sums
-        self.provenance = dict(provenance or {})
+        self.provenance, self.items_ = dict(provenance or {}), {}
+        return self
+
+    def fit_embeddings(self, embeddings: Embeddings, provenance: dict[str, Any] | None = None) -> GapRemover:
+        """`fit` to an Embeddings, and remember of which model and items it was.
+
+        Args:
+            embeddings: the calibration set.
+            provenance: added to what its metadata say.
+
+        Example:
+            >>> from i0t import Standardizer
+            >>> rows = np.random.default_rng(0).normal(size=(2, 40, 8)).astype("float32")
+            >>> names = [f"{row}.jpg" for row in range(40)]
+            >>> both = Embeddings(*rows, np.arange(40), names, names, metadata={"model": "tiny"})
+            >>> fitted = Standardizer().fit_embeddings(both)
+            >>> fitted.provenance["model"], fitted.provenance["n_images"]
+            ('tiny', 40)
+            >>> str(fitted.overlap(both))
+            '100.0 % of the images and 100.0 % of the texts were fitted'
+        """
+        self.fit(embeddings.image_features, embeddings.text_features, {**origin_of(embeddings), **(provenance or {})})
+        self.items_ = item_hashes(embeddings)
         return self
 
     def partial_fit(self, image_features: Features | None = None, text_features: Features | None = None) -> GapRemover:
         """Add features to the means; either side may be left out. Raises as `fit`."""
-        sums = {modality: VectorSum(held.total, held.count) for modality, held in self._sums.items()}
+        sums = {modality: held.copy() for modality, held in self._sums.items()}
         known = next((len(held.total) for held in sums.values() if held.total is not None), None)
         for modality, features in (("image", image_features), ("text", text_features)):
             if features is not None:
@@ -77,6 +114,7 @@ class GapRemover(ABC, Generic[Features]):
         merged = type(self)(**self.parameters())
         merged._sums = {modality: held.merged(other._sums[modality]) for modality, held in self._sums.items()}
         merged.provenance = {"merged": [self.provenance, other.provenance]}
+        merged.items_ = merged_hashes(self.items_, other.items_)
         return merged
 
     @property
@@ -105,6 +143,9 @@ class GapRemover(ABC, Generic[Features]):
         digest = hashlib.sha256(f"{self.n_images_},{self.n_texts_}".encode())
         for modality, held in self._sums.items():
             digest.update(self._mean(modality).tobytes() + str(held.count).encode())
+            for name, sums in held.tensors().items():
+                if name != "sum":  # which the mean stands for
+                    digest.update(sums.tobytes())
         return digest.hexdigest()[:16]
 
     def transform_image(self, image_features: Features) -> Features:
@@ -122,14 +163,46 @@ class GapRemover(ABC, Generic[Features]):
         """Move text features (M, D); as `transform_image`."""
         return self._transform(text_features, "text")
 
+    def transform_embeddings(self, embeddings: Embeddings) -> Embeddings:
+        """Move both modalities of one file's content; its metadata then say by what.
+
+        Warns of items that were fitted as well: on them the gap looks smaller than it is.
+
+        Raises:
+            I0TError: fitted to another model, or to other dimensions.
+        """
+        require_same_model(self.provenance, embeddings)
+        found = self.overlap(embeddings)
+        if found:
+            warnings.warn(f"{self!r}: {found}; on those the gap looks smaller than it is", stacklevel=2)
+        moved = embeddings.with_features(
+            self.transform_image(embeddings.image_features), self.transform_text(embeddings.text_features)
+        )
+        by = {"remover": self.name, "parameters": self.parameters(), "fingerprint": self.fingerprint}
+        report = {**by, "provenance": self.provenance, "overlap": found.record()}
+        return replace(moved, metadata={**embeddings.metadata, "gap_removed": report})
+
+    def overlap(self, embeddings: Embeddings) -> Overlap:
+        """How much of `embeddings` was fitted, by hashes of vectors and names; falsy for nothing found."""
+        return find_overlap(self.items_, embeddings)
+
+    def affine(self, modality: Modality) -> tuple[np.ndarray, np.ndarray]:
+        """Factor (D,) or (D, D) and bias (D,) of x' = N(factor x + bias), x a unit vector.
+
+        For vector stores that take one matrix and bias: a factor (D,) is the diagonal of the matrix.
+        """
+        offset = self._offset(modality)
+        return np.ones_like(offset), offset
+
     def save(self, path: str | Path) -> Path:
         """Write the sums, parameters and provenance as one safetensors file."""
         from safetensors.numpy import save_file
 
         for modality in self._sums:
             self._mean(modality)  # raises unless fitted
-        tensors = {f"{modality}_sum": held.total for modality, held in self._sums.items()}
+        tensors = {f"{modality}_{name}": sums for modality in self._sums for name, sums in self._tensors(modality)}
         tensors["counts"] = np.array([self.n_images_, self.n_texts_], dtype=np.int64)
+        tensors |= hash_tensors(self.items_)
         header = {"remover": self.name, "parameters": self.parameters(), "provenance": self.provenance}
         with atomic_path(path) as temporary:
             encoded = {key: json.dumps(value) for key, value in header.items()}
@@ -156,15 +229,16 @@ class GapRemover(ABC, Generic[Features]):
         if json.loads(header["remover"]) == cls.name:
             parameters = {**json.loads(header["parameters"]), **parameters}
         remover = cls(**parameters)
-        n_images, n_texts = (int(count) for count in tensors["counts"])
-        remover._sums = {
-            "image": VectorSum(tensors["image_sum"], n_images),
-            "text": VectorSum(tensors["text_sum"], n_texts),
-        }
+        try:
+            for modality, count in zip(remover._sums, tensors["counts"], strict=True):
+                remover._restore(modality, tensors, int(count))
+        except I0TError as error:
+            raise I0TError(f"{path}: {error}. Fit it again, as {cls.name}.") from None
         remover.provenance = json.loads(header["provenance"])
+        remover.items_ = hashes_of_tensors(tensors)
         return remover
 
-    def parameters(self) -> dict[str, float]:
+    def parameters(self) -> dict[str, float | None]:
         """Constructor arguments, for records and files."""
         return {}
 
@@ -175,6 +249,13 @@ class GapRemover(ABC, Generic[Features]):
     @abstractmethod
     def _offset(self, modality: Modality) -> np.ndarray:
         """(D,) what is added to every unit vector of this modality before it is normalised again."""
+
+    def _tensors(self, modality: Modality) -> list[tuple[str, np.ndarray]]:
+        return list(self._sums[modality].tensors().items())
+
+    def _restore(self, modality: Modality, tensors: dict[str, np.ndarray], count: int) -> None:
+        own = {key.removeprefix(f"{modality}_"): value for key, value in tensors.items() if key.startswith(modality)}
+        self._sums[modality] = self.statistics.from_tensors(own, count)
 
     def _mean(self, modality: Modality) -> np.ndarray:
         held = self._sums[modality]

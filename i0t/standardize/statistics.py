@@ -46,3 +46,17 @@ class VectorSum:
         if len(self.total) != len(other.total):
             raise I0TError(f"merge: {len(other.total)} dimensions, expected {len(self.total)}.")
         return VectorSum(self.total + other.total, self.count + other.count)
+
+    def copy(self) -> VectorSum:
+        """The same sum, to add to without changing this one."""
+        return VectorSum(None if self.total is None else self.total.copy(), self.count)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What was summed, by name, for a file."""
+        assert self.total is not None
+        return {"sum": self.total}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, np.ndarray], count: int) -> VectorSum:
+        """The sum read from a file; sums that this kind does not need are left there."""
+        return cls(tensors["sum"], count)

@@ -1,0 +1,150 @@
+"""A standardiser that goes on learning from the unlabelled stream it is applied to (cf. paper section 8).
+
+Shapes: D dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from i0t.errors import I0TError
+from i0t.features import Features, check_shape
+from i0t.standardize.i0t_post import Standardizer
+from i0t.standardize.remover import GapRemover, Modality
+from i0t.standardize.statistics import VectorSum
+
+
+class RunningStandardizer(Standardizer):
+    """I0T_post whose means move from those of training to those of the stream as samples arrive.
+
+    I0T_post needs many samples of the very distribution it is used on, the limit that the paper names. Here
+    mean = (1 - w) training mean + w stream mean with the empirical-Bayes weight w = n / (n + kappa)
+    of n stream vectors. Best is kappa = V / d^2: the variance V of one vector over the squared
+    shift d^2 between the two distributions. V is known, since unit vectors have V = 1 - |mean|^2,
+    and d^2 is estimated from the stream, as the squared distance of the means less V / n, which
+    chance adds (the positive-part James-Stein estimator). It is never taken below what the
+    training sample's own size leaves open, so without a shift the two samples simply pool.
+
+    Nothing is learned by transforming: call `update` with what arrives, before or after.
+
+    Args:
+        kappa: how many stream vectors weigh as much as training; None estimates it.
+
+    Raises:
+        I0TError: kappa is not positive.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> running = RunningStandardizer().fit(rng.normal(1, 1, (500, 8)), rng.normal(-1, 1, (500, 8)))
+        >>> running.transform_image(rng.normal(2, 1, (1, 8))).shape  # a single vector, from elsewhere
+        (1, 8)
+        >>> running = running.update(rng.normal(2, 1, (100, 8)), rng.normal(-1, 1, (100, 8)))
+        >>> round(running.weight("image"), 2), round(running.weight("text"), 2)  # the images have shifted
+        (0.96, 0.51)
+    """
+
+    name = "running"
+
+    def __init__(self, kappa: float | None = None) -> None:
+        super().__init__()
+        if kappa is not None and not kappa > 0:
+            raise I0TError(f"kappa: {kappa} is not a positive number of vectors.")
+        self.kappa = kappa
+        self._stream: dict[Modality, VectorSum] = {"image": VectorSum(), "text": VectorSum()}
+
+    @classmethod
+    def starting_from(cls, prior: GapRemover, kappa: float | None = None) -> RunningStandardizer:
+        """Start from the means of a fitted remover, e.g. `Standardizer.load(path)`."""
+        running = cls(kappa)
+        running._sums = {
+            modality: VectorSum(prior._mean(modality) * held.count, held.count)
+            for modality, held in prior._sums.items()
+        }
+        running.provenance, running.items_ = dict(prior.provenance), dict(prior.items_)
+        return running
+
+    def fit(
+        self, image_features: Features, text_features: Features, provenance: dict | None = None
+    ) -> RunningStandardizer:
+        """Forget everything, the stream included, and learn the training means. See `GapRemover.fit`."""
+        super().fit(image_features, text_features, provenance)
+        self._stream = {"image": VectorSum(), "text": VectorSum()}
+        return self
+
+    def update(
+        self, image_features: Features | None = None, text_features: Features | None = None
+    ) -> RunningStandardizer:
+        """Learn from vectors of the stream, paired or not; either side may be left out.
+
+        Raises:
+            I0TError: not fitted, other dimensions, or a bad row; nothing is then learned.
+        """
+        stream = {modality: held.copy() for modality, held in self._stream.items()}
+        for modality, features in (("image", image_features), ("text", text_features)):
+            if features is not None:
+                check_shape(features, f"{modality}_features", len(self._prior_mean(modality)))
+                stream[modality].add(features, f"{modality}_features")
+        self._stream = stream
+        return self
+
+    def merge(self, other: GapRemover) -> RunningStandardizer:
+        """Add up the streams of two copies that started from the same training means.
+
+        Raises:
+            I0TError: another remover, or other training means.
+        """
+        merged = super().merge(other)
+        assert isinstance(merged, RunningStandardizer) and isinstance(other, RunningStandardizer)
+        for modality, held in self._sums.items():
+            if not np.array_equal(self._prior_mean(modality), other._prior_mean(modality)):
+                raise I0TError(f"merge: the two started from other {modality} means. Start both from one file.")
+            merged._sums[modality] = held.copy()  # one training set, not two
+            merged._stream[modality] = self._stream[modality].merged(other._stream[modality])
+        merged.provenance, merged.items_ = dict(self.provenance), dict(self.items_)
+        return merged
+
+    def weight(self, modality: Modality) -> float:
+        """W of the stream's mean, 0..1: n / (n + kappa)."""
+        n = self._stream[modality].count
+        return n / (n + self.kappa_(modality)) if n else 0.0
+
+    def kappa_(self, modality: Modality) -> float:
+        """The kappa in use: the one given, or V / d^2 as estimated from the stream so far."""
+        if self.kappa is not None:
+            return self.kappa
+        prior, seen = self._prior_mean(modality), self._stream[modality]
+        n, n_training = seen.count, self._sums[modality].count
+        if n < 2:
+            return float(n_training)  # one vector cannot tell a shift from its own oddity
+        mean = seen.total / n
+        variance = (1 - mean @ mean) * n / (n - 1)
+        if variance <= 0:
+            return float(n_training)  # n copies of one vector: no spread to weigh a shift against
+        shift = (mean - prior) @ (mean - prior) - variance / n
+        return float(variance / max(shift, variance / n_training))
+
+    def parameters(self) -> dict[str, float | None]:
+        """`kappa`, for records and files."""
+        return {"kappa": self.kappa}
+
+    def _prior_mean(self, modality: Modality) -> np.ndarray:
+        return super()._mean(modality)
+
+    def _mean(self, modality: Modality) -> np.ndarray:
+        prior, seen = self._prior_mean(modality), self._stream[modality]
+        if not seen.count:
+            return prior
+        weight = self.weight(modality)
+        return (1 - weight) * prior + weight * seen.total / seen.count
+
+    def _tensors(self, modality: Modality) -> list[tuple[str, np.ndarray]]:
+        seen = self._stream[modality]
+        total = np.zeros_like(self._prior_mean(modality)) if seen.total is None else seen.total
+        stream = [("stream_sum", total), ("stream_count", np.array([seen.count], dtype=np.int64))]
+        return super()._tensors(modality) + stream
+
+    def _restore(self, modality: Modality, tensors: dict[str, np.ndarray], count: int) -> None:
+        super()._restore(modality, tensors, count)
+        if f"{modality}_stream_sum" in tensors:  # else another remover's file: training means alone
+            seen = int(tensors[f"{modality}_stream_count"][0])
+            self._stream[modality] = VectorSum(tensors[f"{modality}_stream_sum"] if seen else None, seen)
