@@ -4,11 +4,13 @@ from i0t.search.evaluate import MethodResult, evaluate_fitted, evaluate_layout, 
 from i0t.search.index import VectorIndex
 from i0t.search.layout import MixedLayout, half_and_half
 from i0t.search.qrels import layout_of_qrels, read_qrels
+from i0t.search.transform import VectorTransform
 
 __all__ = [
     "MethodResult",
     "MixedLayout",
     "VectorIndex",
+    "VectorTransform",
     "evaluate_fitted",
     "evaluate_layout",
     "evaluate_splits",

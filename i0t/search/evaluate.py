@@ -68,7 +68,9 @@ def first_pairs(embeddings: Embeddings) -> np.ndarray:
     """
     pairs = embeddings.pairs
     if not len(pairs):
-        raise I0TError("the embeddings name no image of any text (image_of_text is -1 throughout), so nothing pairs up.")
+        raise I0TError(
+            "the embeddings name no image of any text (image_of_text is -1 throughout), so nothing pairs up."
+        )
     _, first = np.unique(pairs[:, 0], return_index=True)
     return pairs[first]
 
@@ -161,7 +163,7 @@ def evaluate_splits(
     images, texts = embeddings.image_features[pairs[:, 0]], embeddings.text_features[pairs[:, 1]]
     results: dict[str, MethodResult] = {}
     total, asked = {}, np.zeros(len(pairs))
-    for split in tqdm(range(splits), desc="splits", disable=not progress, leave=False):
+    for split in tqdm(range(splits), desc="splits", disable=None if progress else True, leave=False):
         fitted_on, tested = np.array_split(np.random.default_rng([seed, split]).permutation(len(pairs)), 2)
         asked[tested] += 1
         for method, remover in fit(images[fitted_on], texts[fitted_on]).items():
@@ -176,9 +178,7 @@ def evaluate_splits(
     return results
 
 
-def evaluate_fitted(
-    embeddings: Embeddings, fitted: Fitted, kind: str = "flat", k: int = 10
-) -> dict[str, MethodResult]:
+def evaluate_fitted(embeddings: Embeddings, fitted: Fitted, kind: str = "flat", k: int = 10) -> dict[str, MethodResult]:
     """Search among all pairs of a set with removers that were fitted elsewhere.
 
     Args:

@@ -148,7 +148,9 @@ def _from_trec(path: Path) -> Iterator[tuple[str, str, str, Any]]:
     for number, line in _lines(path):
         columns = line.split()
         if len(columns) != 4:
-            raise I0TError(f"{path}: line {number}: {len(columns)} columns, expected query, iteration, document, grade.")
+            raise I0TError(
+                f"{path}: line {number}: {len(columns)} columns, expected query, iteration, document, grade."
+            )
         yield f"line {number}", columns[0], columns[2], columns[3]
 
 
