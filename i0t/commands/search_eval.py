@@ -154,9 +154,7 @@ def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) ->
         shown = [f"{means['ndcg']:.3f} ({low:.3f}-{high:.3f})", f"{means['recall']:.3f}"]
         shown += ["-" if np.isnan(means[name]) else f"{100 * means[name]:.0f} %" for name in TESTED[2:]]
         rows.append([LABELS[name], *shown, *([f"{means['above_picture']:.3f}"] if with_auc else [])])
-    table = tabulate(
-        rows, headers=[*headers, *(["AUC"] if with_auc else [])], disable_numparse=True, colalign=("left",)
-    )
+    table = tabulate(rows, headers=[*headers, *(["AUC"] if with_auc else [])], disable_numparse=True)
     times = f", mean of {protocol['splits']} random halves" if "splits" in protocol else ""
     leak = {True: " - these items are evaluated: a leak", None: " - whether they overlap is unknown"}
     fit_on = protocol["fit_on"] if isinstance(protocol["fit_on"], str) else " ".join(protocol["fit_on"])

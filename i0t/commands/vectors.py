@@ -15,9 +15,7 @@ from i0t.standardize.provenance import require_same_model
 # name on the command line -> class; how a table calls it
 METHODS: dict[str, type[GapRemover]] = {"i0t_post": Standardizer, "z_score": ZScore, "whitening": Whitening}
 LABELS = {"raw": "raw", "i0t_post": "centred (I0T_post)", "z_score": "z-scored", "whitening": "whitened"}
-SOURCE_HELP = (
-    "an Embeddings file (.safetensors), one .npy of shape (2, N, D), or images.npy texts.npy, row by row pairs"
-)
+SOURCE_HELP = "an Embeddings file (.safetensors), one .npy (2, N, D), or images.npy texts.npy, row by row pairs"
 UNPAIRED_HELP = "an Embeddings file (.safetensors), or images.npy texts.npy, of any lengths"
 
 

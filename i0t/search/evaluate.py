@@ -68,9 +68,7 @@ def first_pairs(embeddings: Embeddings) -> np.ndarray:
     """
     pairs = embeddings.pairs
     if not len(pairs):
-        raise I0TError(
-            "the embeddings name no image of any text (image_of_text is -1 throughout), so nothing pairs up."
-        )
+        raise I0TError("no text has an image (image_of_text is -1 throughout), so nothing pairs up.")
     _, first = np.unique(pairs[:, 0], return_index=True)
     return pairs[first]
 

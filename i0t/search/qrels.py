@@ -29,7 +29,7 @@ Judgment = tuple[str, str, float]
 
 
 def read_qrels(path: str | Path) -> list[Judgment]:
-    """Read (query, document, grade) of all relevant documents, in the file's order.
+    r"""Read (query, document, grade) of all relevant documents, in the file's order.
 
     Args:
         path: a file of one of the forms above.
@@ -40,7 +40,7 @@ def read_qrels(path: str | Path) -> list[Judgment]:
     Example:
         >>> import tempfile
         >>> with tempfile.NamedTemporaryFile("w", suffix=".qrels") as file:
-        ...     _ = file.write("q1 0 beach.jpg 2\\nq1 0 text:7 0\\n")
+        ...     _ = file.write("q1 0 beach.jpg 2\nq1 0 text:7 0\n")
         ...     file.flush()
         ...     read_qrels(file.name)
         [('q1', 'beach.jpg', 2.0)]
