@@ -32,9 +32,8 @@ def linear_separability(image_features: Any, text_features: Any, seed: int = 0) 
     from sklearn.linear_model import LinearRegression
     from threadpoolctl import threadpool_limits
 
-    vectors, is_image = _labelled(*units(image_features, text_features))
-    order = np.random.default_rng(seed).permutation(len(vectors))
-    train, test = np.split(order, [round(0.7 * len(order))])
+    vectors, is_image = labelled(*units(image_features, text_features))
+    train, test = random_split(len(vectors), seed)
     if not len(train) or not len(test):
         return NAN
     with threadpool_limits(1, "blas"):  # no slower, and 50 times faster where the cores are busy
@@ -60,12 +59,11 @@ def separability_auc(image_features: Any, text_features: Any, pairs: Any = None,
     from threadpoolctl import threadpool_limits
 
     x, y = units(image_features, text_features)
-    group = _linked_groups(checked_pairs(pairs, len(x), len(y)), len(x), len(y))
-    n_groups = int(group.max()) + 1
-    if n_groups < FOLDS:
+    group = linked_groups(checked_pairs(pairs, len(x), len(y)), len(x), len(y))
+    if group.max() + 1 < FOLDS:
         return NAN
-    fold = (np.random.default_rng(seed).permutation(n_groups) % FOLDS)[group]
-    vectors, is_image = _labelled(x, y)
+    fold = folds(group, seed)
+    vectors, is_image = labelled(x, y)
     areas = []
     for held_out in (fold == number for number in range(FOLDS)):
         if len(np.unique(is_image[held_out])) == len(np.unique(is_image[~held_out])) == 2:
@@ -75,11 +73,23 @@ def separability_auc(image_features: Any, text_features: Any, pairs: Any = None,
     return float(np.mean(areas)) if areas else NAN
 
 
-def _labelled(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def random_split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a random 70 % and of the other 30 %."""
+    train, test = np.split(np.random.default_rng(seed).permutation(n), [round(0.7 * n)])
+    return train, test
+
+
+def folds(group: np.ndarray, seed: int) -> np.ndarray:
+    """(V,) fold of each vector; those of one group share it."""
+    return (np.random.default_rng(seed).permutation(int(group.max()) + 1) % FOLDS)[group]
+
+
+def labelled(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(V, D) images, then texts; and (V,) 1.0 for images, 0.0 for texts."""
     return np.concatenate([x, y]), np.repeat([1.0, 0.0], [len(x), len(y)])
 
 
-def _linked_groups(pairs: np.ndarray, n_images: int, n_texts: int) -> np.ndarray:
+def linked_groups(pairs: np.ndarray, n_images: int, n_texts: int) -> np.ndarray:
     """(N + M,) number of the group of each image and text that pairs link, directly or not."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
