@@ -96,12 +96,16 @@ def ivfpq_factory(n_vectors: int, dim: int) -> str:
     dimensions (or the nearest number that divides D), of 8 bits where there are vectors enough to train them, and
     without the polysemous training ("np"), which takes half a minute and changes no score.
 
+    Fewer than 39 vectors are not worth compressing.
+
     Example:
-        >>> ivfpq_factory(1_000_000, 512), ivfpq_factory(250, 512)
-        ('IVF4000,PQ64x8np', 'IVF6,PQ64x6np')
+        >>> ivfpq_factory(1_000_000, 512), ivfpq_factory(250, 512), ivfpq_factory(3, 512)
+        ('IVF4000,PQ64x8np', 'IVF6,PQ64x6np', 'Flat')
     """
-    lists = max(1, min(4 * math.isqrt(n_vectors), n_vectors // 39))
-    bits = min(8, max(1, int(math.log2(n_vectors)) - 1))
+    if n_vectors < 39:
+        return "Flat"
+    lists = min(4 * math.isqrt(n_vectors), n_vectors // 39)
+    bits = min(8, int(math.log2(n_vectors)) - 1)
     target = max(1, dim // 8)
     codes = min((m for m in range(1, dim + 1) if dim % m == 0), key=lambda m: abs(m - target))
     return f"IVF{lists},PQ{codes}x{bits}np"
@@ -115,7 +119,9 @@ def _build(vectors: np.ndarray, kind: str) -> tuple[Any, dict[str, Any]]:
     factory = named.get(kind, kind)
     try:
         index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        if kind == "ivfpq":  # the factory string above knows how few vectors there are: no warnings
+        if (
+            factory.startswith("IVF") and kind == "ivfpq"
+        ):  # the factory string above knows how few vectors there are: no warnings
             index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
         index.train(vectors)
         index.add(vectors)
