@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -146,9 +147,14 @@ def _of_one_process(rank: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_two_processes_agree_on_the_mean_of_all(tmp_path):
-    multiprocessing.spawn(_of_one_process, args=(str(tmp_path),), nprocs=2)
+    # Forked, since importing torch anew in each would take longer than all other tests together.
+    processes = multiprocessing.start_processes(
+        _of_one_process, args=(str(tmp_path),), nprocs=2, join=False, start_method="fork"
+    )
+    deadline = time.monotonic() + 120
+    while not processes.join(timeout=5):
+        assert time.monotonic() < deadline, "the two processes wait for each other"
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert [int(result["own"]) for result in results] == [10, 27]  # each keeps its own state after `compute`
     for result in results:

@@ -36,8 +36,8 @@ class PartialScores:
 
     def score(self, pairs: Sequence[ScoredPair], score: Callable[[Sequence[ScoredPair]], Rows]) -> Iterator[Rows]:
         """Rows of all pairs in order, a chunk at a time; what is known is not scored again."""
-        if self.path is not None and not self.known:
-            self._write("w", [{"key": self.key}])
+        # Whole lines only, so that nothing is written behind a line that was cut off.
+        self._write("w", [{"key": self.key}, *({"pair": key, "row": row} for key, row in self.known.items())])
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]
             new = list({pair.key: pair for pair in chunk if pair.key not in self.known}.values())
