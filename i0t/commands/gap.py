@@ -1,0 +1,192 @@
+"""`i0t gap`: every measure of the modality gap of given embeddings, with error bars and what to trust."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from i0t.cli import add_common_flags, program
+from i0t.errors import I0TError
+
+DESCRIPTION = """Measure the modality gap of embeddings: how far images and texts lie apart, with 95 % intervals,
+which dimensions carry the gap, and what the numbers can be trusted for.
+
+  i0t gap clip.safetensors                     an Embeddings file
+  i0t gap images.npy texts.npy                 arrays (N, D) whose rows pair up; or one .npy (2, N, D)
+  i0t gap --model clip --dataset flickr        a model and a data set, encoded here"""
+
+# Measure, its name in the table, and what its value means.
+ROWS = {
+    "centroid_distance": ("centroid distance", "0 no gap, 2 opposite; what sets of this size show"),
+    "centroid_distance_debiased": ("  de-biased", "without what finite samples add"),
+    "linear_separability": ("linear separability", "1 separable, about 0.75 no gap"),
+    "separability_auc": ("held-out separability", "1 separable, 0.5 no gap, below: means leaked"),
+    "min_cosine_distance": ("min. cosine distance", "the closest image and text; no interval"),
+    "relative_modality_gap": ("relative modality gap", "0.5: a pair as far as two random images"),
+    "alignment": ("alignment", "mean squared distance of pairs"),
+    "uniformity_image": ("uniformity, images", "0 one point, -4 even on the sphere"),
+    "uniformity_text": ("uniformity, texts", "likewise"),
+    "first_cross_modal_rank_image": ("first text, image queries", "rank in a mixed index; 1 is the top"),
+    "first_cross_modal_rank_text": ("first image, text queries", "likewise"),
+    "cross_modal_neighbor_share": ("cross-modal neighbours", "share whose nearest is of the other kind"),
+}
+TOP = 10  # dimensions listed
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `i0t gap`."""
+    flags = argparse.ArgumentParser(
+        prog="i0t gap", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    flags.add_argument("source", nargs="*", metavar="SOURCE", help="one .safetensors, one .npy, or two .npy")
+    flags.add_argument("--model", metavar="NAME|CHECKPOINT", help="instead of files: a model (docs/models.md)")
+    flags.add_argument("--dataset", choices=("coco", "flickr", "nocaps"), help="what the model encodes")
+    flags.add_argument("--captions-per-image", type=int, choices=(1, 5), default=1, help="with --dataset (default 1)")
+    flags.add_argument(
+        "--bootstrap",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="resamples for the intervals (default 1000); 0 gives no intervals, and is quick",
+    )
+    flags.add_argument("--json", metavar="FILE", help="write all of it as JSON")
+    flags.add_argument("--report", metavar="DIR", help="write a page with pictures that opens in any browser")
+    flags.add_argument("--projection", choices=("umap", "pca"), default="umap", help="of --report (default umap)")
+    add_common_flags(flags)
+    return flags
+
+
+@program
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, and write what was asked for."""
+    arguments = parser().parse_args(argv)
+    _check(arguments)
+    from i0t.commands.source import encode_source, read_source
+
+    embeddings = read_source(arguments.source) if arguments.source else encode_source(arguments)
+    found = measure(embeddings, n_bootstrap=arguments.bootstrap, seed=arguments.seed or 0)
+    print(table(found))
+    if arguments.json:
+        from i0t.files import write_json
+
+        write_json(arguments.json, _plain(found))
+        print(arguments.json)
+    if arguments.report:
+        from i0t.report.page import write_report
+
+        print(write_report(embeddings, arguments.report, projection=arguments.projection, seed=arguments.seed or 0))
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    encodes = arguments.model is not None or arguments.dataset is not None
+    if bool(arguments.source) == encodes or (encodes and None in (arguments.model, arguments.dataset)):
+        raise I0TError("i0t gap: give embeddings (SOURCE), or both --model and --dataset. --help shows examples.")
+    if arguments.bootstrap < 0 or 0 < arguments.bootstrap < 100:
+        raise I0TError(f"--bootstrap {arguments.bootstrap}: give 0 for no intervals, or at least 100 resamples.")
+
+
+def measure(embeddings: Any, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """All that `i0t gap` says of an Embeddings.
+
+    Args:
+        embeddings: images and texts.
+        n_bootstrap: resamples; 0 leaves the intervals out.
+        seed: of splits and resamples.
+
+    Returns:
+        `measures` (name to value, low, high, method), `severity` and `severity_range`, `dimensions`
+        (largest part in the gap first), `top_share` (of 1, 5, 10 dimensions), `trust` (lines), counts, origin.
+
+    Raises:
+        I0TError: a bad row.
+
+    Example:
+        >>> import numpy as np
+        >>> from i0t import Embeddings
+        >>> rows, names = np.random.default_rng(0).normal(size=(2, 60, 8)) + 1, [str(row) for row in range(60)]
+        >>> found = measure(Embeddings(rows[0], -rows[1], np.arange(60), names, names), n_bootstrap=0)
+        >>> found["severity"], len(found["dimensions"]), found["trust"]
+        ('severe', 8, ['rough: error bars from fewer than 100 pairs are themselves uncertain'])
+    """
+    from i0t.gap import modality_gap
+    from i0t.gap.centroids import gap_dimensions
+    from i0t.gap.intervals import gap_intervals, severity_range
+    from i0t.gap.trust import trust_lines
+
+    features = embeddings.image_features, embeddings.text_features, embeddings.pairs
+    values = modality_gap(*features, seed=seed)
+    intervals = gap_intervals(*features, seed=seed, n_bootstrap=n_bootstrap) if n_bootstrap else {}
+    names = [name for name, value in values.items() if isinstance(value, float)]
+    debiased = intervals.get("centroid_distance_debiased")
+    dimensions = gap_dimensions(*features, top=embeddings.image_features.shape[-1])
+    return {
+        "measures": {
+            name: {"value": values[name], **(asdict(intervals[name]) if name in intervals else {})} for name in names
+        },
+        "severity": values["severity"],
+        "severity_range": severity_range(debiased) if debiased and debiased.low == debiased.low else None,
+        "dimensions": [asdict(part) for part in dimensions[:TOP]],
+        "top_share": {str(k): sum(part.share for part in dimensions[:k]) for k in (1, 5, 10)},
+        "trust": trust_lines(*features, seed=seed),
+        "counts": {name: values[name] for name in ("n_images", "n_texts", "n_pairs")} | {"dim": len(dimensions)},
+        "origin": {key: embeddings.metadata.get(key) for key in ("model", "fingerprint", "dataset", "split")},
+        "protocol": {"seed": seed, "bootstrap": n_bootstrap, "level": 0.95},
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """What `measure` found, for a terminal of 100 columns."""
+    from tabulate import tabulate
+
+    counts, rows = found["counts"], []
+    for name, (title, meaning) in ROWS.items():
+        one = found["measures"][name]
+        rows.append((title, _number(one["value"]), _interval(one), meaning))
+    headers = ("", "value", "95 % interval" if found["protocol"]["bootstrap"] else "", "meaning")
+    listed = [
+        (part["dimension"], f"{100 * part['share']:.1f}", f"{part['image_mean']:+.3f}", f"{part['text_mean']:+.3f}")
+        for part in found["dimensions"][:5]
+    ]
+    shares = ", ".join(f"{100 * share:.0f} % in {k}" for k, share in found["top_share"].items())
+    words = found["severity_range"]
+    severity = f"severity: {found['severity']}" + (f" (95 %: {words})" if words else "")
+    return "\n".join(
+        [
+            "{n_images} images, {n_texts} texts, {n_pairs} pairs, {dim} dimensions".format(**counts),
+            tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "left", "left")),
+            "",
+            severity,
+            *(f"trust: {line}" for line in found["trust"] or ["nothing speaks against these numbers"]),
+            "",
+            f"the squared centroid distance lies to {shares} of {counts['dim']} dimensions; the first five:",
+            tabulate(
+                listed,
+                headers=("dimension", "share, %", "mean of images", "mean of texts"),
+                disable_numparse=True,
+                colalign=("right",) * 4,
+            ),
+        ]
+    )
+
+
+def _interval(one: dict[str, Any]) -> str:
+    if "low" not in one:
+        return ""
+    return "-" if math.isnan(one["low"]) else f"{_number(one['low'])} .. {_number(one['high'])}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

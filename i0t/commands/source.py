@@ -1,0 +1,86 @@
+"""Where the embeddings of a command come from: files of any program, or a model and a data set."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from i0t.embeddings import Embeddings
+from i0t.errors import I0TError
+from i0t.npy import embeddings_from_npy, unit_vectors
+
+
+def read_source(paths: Sequence[str | Path]) -> Embeddings:
+    """Embeddings from files, as unit vectors.
+
+    Args:
+        paths: one Embeddings file (.safetensors); or images.npy and texts.npy, or one .npy (2, N, D).
+
+    Raises:
+        I0TError: other files, or what is wrong with these.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "both.npy"
+        >>> np.save(path, np.random.default_rng(0).normal(size=(2, 5, 4)))
+        >>> read_source([path]).text_features.shape
+        (5, 4)
+    """
+    kinds = {Path(path).suffix for path in paths}
+    if kinds == {".npy"}:
+        return embeddings_from_npy(paths)
+    if kinds != {".safetensors"} or len(paths) != 1:
+        raise I0TError(
+            f"{' '.join(map(str, paths))}: give one Embeddings file (.safetensors), images.npy and texts.npy, or one "
+            ".npy of shape (2, N, D)."
+        )
+    embeddings = Embeddings.load(paths[0])
+    return embeddings.with_features(
+        unit_vectors(embeddings.image_features, f"{paths[0]}: images"),
+        unit_vectors(embeddings.text_features, f"{paths[0]}: texts"),
+    )
+
+
+def encode_source(arguments: argparse.Namespace) -> Embeddings:
+    """Embeddings of a retrieval set (`--dataset`) by a model (`--model`), first captions or more.
+
+    Args:
+        arguments: the common flags, `model`, `dataset` and `captions_per_image`.
+
+    Raises:
+        I0TError: no such model or data, or an unreadable picture.
+    """
+    from i0t.cli import device_of, roots_of, workers_of
+    from i0t.data.captions import load_captions
+    from i0t.encoders import load_encoder
+
+    roots = roots_of(arguments)
+    captions = load_captions(arguments.dataset, roots.data_dir_sub)
+    texts, image_of_text = captions.texts(arguments.captions_per_image)
+    encoder = load_encoder(arguments.model, device_of(arguments), roots)
+    batch_size = arguments.batch_size or 64
+    images = encoder.encode_images(
+        captions.images, batch_size, workers_of(arguments), arguments.skip_unreadable, progress=True
+    )
+    kept = encoder.report.kept
+    row_of = {image: row for row, image in enumerate(kept)}
+    used = [row for row, image in enumerate(image_of_text) if image in row_of]  # texts of readable pictures
+    texts = [texts[row] for row in used]
+    return Embeddings(
+        image_features=images.numpy(),
+        text_features=encoder.encode_texts(texts, batch_size, progress=True).numpy(),
+        image_of_text=np.array([row_of[image_of_text[row]] for row in used]),
+        image_ids=[captions.images[row].name for row in kept],
+        texts=texts,
+        metadata={
+            "model": arguments.model,
+            "fingerprint": encoder.fingerprint,
+            "dataset": arguments.dataset,
+            "split": "test",
+            "source": str(captions.source),
+            "unreadable": encoder.report.unreadable,
+        },
+    )
