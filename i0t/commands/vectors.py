@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from i0t.commands.source import read_source
 from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
 from i0t.embeddings import Embeddings, safetensors_format
 from i0t.errors import I0TError
-from i0t.npy import embeddings_from_npy, unit_vectors
+from i0t.npy import embeddings_from_npy
 from i0t.standardize import GapRemover, Standardizer, Whitening, ZScore
 from i0t.standardize.provenance import require_same_model
 
@@ -28,22 +29,29 @@ def read_vectors(paths: Sequence[str | Path], paired: bool = True) -> Embeddings
 
     Raises:
         I0TError: other files, or what is wrong with these.
+
+    Example:
+        >>> import tempfile, numpy
+        >>> paths = [Path(tempfile.mkdtemp()) / name for name in ("images.npy", "texts.npy")]
+        >>> for path, count in zip(paths, (3, 5)):
+        ...     numpy.save(path, numpy.ones((count, 4)))
+        >>> len(read_vectors(paths, paired=False).text_features)
+        5
     """
-    kinds = {Path(path).suffix for path in paths}
-    if kinds == {".npy"}:
-        return embeddings_from_npy(paths, paired)
-    if kinds != {".safetensors"} or len(paths) != 1:
-        raise I0TError(f"{' '.join(map(str, paths))}: give {SOURCE_HELP if paired else UNPAIRED_HELP}.")
-    given = Embeddings.load(paths[0])
+    if not paired and {Path(path).suffix for path in paths} == {".npy"}:
+        return embeddings_from_npy(paths, paired=False)
+    given = read_source(paths)
     given.metadata.setdefault("dataset", Path(paths[0]).stem)
-    return given.with_features(
-        unit_vectors(given.image_features, f"{paths[0]}: images"),
-        unit_vectors(given.text_features, f"{paths[0]}: texts"),
-    )
+    return given
 
 
 def same_files(one: Sequence[str | Path], other: Sequence[str | Path]) -> bool:
-    """Whether two lists name the same files."""
+    """Whether two lists name the same files.
+
+    Example:
+        >>> same_files(["a.npy", "./b.npy"], ["b.npy", "a.npy"])
+        True
+    """
     return {Path(path).resolve() for path in one} == {Path(path).resolve() for path in other}
 
 
@@ -58,6 +66,13 @@ def fitted_removers(methods: Sequence[str], paths: Sequence[str | Path], source:
 
     Raises:
         I0TError: what is wrong with the files, or another model.
+
+    Example:
+        >>> import tempfile, numpy
+        >>> path = Path(tempfile.mkdtemp()) / "both.npy"
+        >>> numpy.save(path, numpy.random.default_rng(0).normal(size=(2, 9, 4)))
+        >>> fitted_removers(["z_score"], [path], read_vectors([path]))
+        {'z_score': ZScore()}
     """
     is_vectors = len(paths) != 1 or Path(paths[0]).suffix == ".npy"
     if is_vectors or safetensors_format(paths[0]) == EMBEDDINGS_FORMAT:

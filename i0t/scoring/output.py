@@ -22,7 +22,15 @@ Rows = list[dict[str, Any]]
 
 
 def write_csv(path: str | Path, rows: Rows) -> None:
-    """One line a pair, in order; what a pair has no score of is left empty."""
+    """One line a pair, in order; what a pair has no score of is left empty.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "scores.csv"
+        >>> write_csv(path, [{"kind": "image-text", "first": "a.jpg", "second": "a dog", "error": "unreadable"}])
+        >>> path.read_text().splitlines()[1]
+        'image-text,a.jpg,a dog,,,,,,,,,,unreadable'
+    """
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, restval="")
         writer.writeheader()
@@ -30,7 +38,20 @@ def write_csv(path: str | Path, rows: Rows) -> None:
 
 
 def scores_table(rows: Rows, protocol: dict[str, Any]) -> str:
-    """The first rows, at most 100 columns wide, the pictures that could not be read, and what percentiles rest on."""
+    """The first rows, at most 100 columns wide, the pictures that could not be read, and what percentiles rest on.
+
+    Example:
+        >>> row = {"kind": "text-text", "first": "a", "second": "b", "error": None, "i0t_s": 0.5}
+        >>> row |= {"matched_percentile": 60.0, "unmatched_percentile": 99.0}
+        >>> names = ("model", "model_note", "calibration", "calibration_is_built_in_sample", "calibration_pairs")
+        >>> print(scores_table([row], dict(zip(names, ("clip", "", "flickr", False, 100)))))
+                I0T-S    matched %    unmatched %
+        --  --  -------  -----------  -------------
+        a   b   0.500    60.0         99.0
+        <BLANKLINE>
+        Model: clip.
+        Percentiles among 100 pairs of flickr.
+    """
     labels = {name: label for name, label in LABELS.items() if any(name in row for row in rows)}
     headers = ["", "", *labels.values(), "matched %", "unmatched %"]
     lines = [tabulate([_shown(row, labels) for row in rows[:SHOWN]], headers=headers, disable_numparse=True)]

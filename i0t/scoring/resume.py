@@ -24,6 +24,12 @@ class PartialScores:
     Args:
         path: the file; None keeps nothing.
         key: what the scores depend on; a file of another key is begun anew.
+
+    Example:
+        >>> pairs = [ScoredPair((), ("a", "b")), ScoredPair((), ("a", "b"))]
+        >>> partial = PartialScores(None, {"model": "clip"})
+        >>> list(partial.score(pairs, lambda new: [{"i0t_s": float(len(new))} for _ in new]))
+        [[{'i0t_s': 1.0}, {'i0t_s': 1.0}]]
     """
 
     def __init__(self, path: Path | None, key: dict[str, Any]) -> None:

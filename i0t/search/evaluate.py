@@ -31,6 +31,14 @@ class MethodResult:
         splits: metrics of each split, in 0..1.
         query_ndcg: NDCG of every query, averaged over the splits that asked it.
         index: what faiss built, of the last split.
+
+    Example:
+        >>> result = MethodResult([{"ndcg": 0.2}, {"ndcg": 0.4}], np.array([0.0, 0.3, 0.6]))
+        >>> round(result.mean()["ndcg"], 2), round(result.deviation()["ndcg"], 2)
+        (0.3, 0.1)
+        >>> low, high = result.ndcg_interval()
+        >>> 0 <= low < 0.3 < high <= 0.6
+        True
     """
 
     splits: list[dict[str, float]] = field(default_factory=list)
@@ -106,6 +114,13 @@ def summary(per_query: Mapping[str, np.ndarray], layout: MixedLayout) -> dict[st
 
     `corpus_text_share` is what the shares are without any preference. A share is NaN where that modality asks
     nothing.
+
+    Example:
+        >>> layout = half_and_half(np.array([[0, 0], [1, 1]]), n_images=2)  # text 0 asks, then image 1
+        >>> per_query = {"ndcg": np.ones(2), "recall": np.ones(2), "text_share": np.array([0.0, 1.0])}
+        >>> found = summary(per_query, layout)
+        >>> found["text_share_text_queries"], found["text_share_image_queries"], found["corpus_text_share"]
+        (0.0, 1.0, 0.5)
     """
     is_text, share = layout.query_is_text, per_query["text_share"]
     known = ~np.isnan(share)
@@ -123,7 +138,12 @@ def summary(per_query: Mapping[str, np.ndarray], layout: MixedLayout) -> dict[st
 
 
 def moved(remover: GapRemover | None, images: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides with the gap removed; as they are where nothing removes it."""
+    """Both sides with the gap removed; as they are where nothing removes it.
+
+    Example:
+        >>> moved(None, np.eye(2), np.eye(2))[0].tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
     if remover is None:
         return images, texts
     return remover.transform_image(images), remover.transform_text(texts)
@@ -154,6 +174,15 @@ def evaluate_splits(
 
     Raises:
         I0TError: fewer than four pairs.
+
+    Example:
+        >>> from i0t import Standardizer
+        >>> rows, names = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32), [""] * 40
+        >>> embeddings = Embeddings(rows + 2, rows - 2, np.arange(40), names, names)
+        >>> fit = lambda images, texts: {"raw": None, "centred": Standardizer().fit(images, texts)}
+        >>> results = evaluate_splits(embeddings, fit, splits=3)
+        >>> results["raw"].mean()["ndcg"] < 0.1 < results["centred"].mean()["ndcg"]
+        True
     """
     pairs = first_pairs(embeddings)
     if len(pairs) < 4:
@@ -184,6 +213,12 @@ def evaluate_fitted(embeddings: Embeddings, fitted: Fitted, kind: str = "flat", 
         fitted: method to remover.
         kind: of `VectorIndex`.
         k: how far down one looks.
+
+    Example:
+        >>> eye, names = np.eye(4, dtype=np.float32), ["a", "b", "c", "d"]
+        >>> embeddings = Embeddings(eye, eye, np.arange(4), names, names)
+        >>> evaluate_fitted(embeddings, {"raw": None}, k=1)["raw"].mean()["ndcg"]
+        1.0
     """
     pairs = first_pairs(embeddings)
     images, texts = embeddings.image_features[pairs[:, 0]], embeddings.text_features[pairs[:, 1]]
@@ -197,7 +232,13 @@ def evaluate_fitted(embeddings: Embeddings, fitted: Fitted, kind: str = "flat", 
 def evaluate_layout(
     images: np.ndarray, texts: np.ndarray, layout: MixedLayout, fitted: Fitted, kind: str = "flat", k: int = 10
 ) -> dict[str, MethodResult]:
-    """Search a corpus of one's own, whose layout comes from judgments; no pairs, so no `one_scale_auc`."""
+    """Search a corpus of one's own, whose layout comes from judgments; no pairs, so no `one_scale_auc`.
+
+    Example:
+        >>> layout = MixedLayout(2, np.array([0, 1, 3]), np.array([2]), np.array([[0, 0]]), np.array([1.0]))
+        >>> evaluate_layout(np.eye(2), np.eye(2), layout, {"raw": None}, k=1)["raw"].mean()["recall"]
+        1.0
+    """
     results = {}
     for method, remover in fitted.items():
         per_query, index = search_quality(*moved(remover, images, texts), layout, kind, k)

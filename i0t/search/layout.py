@@ -24,6 +24,11 @@ class MixedLayout:
         queries: (A,) item numbers that ask.
         judged: (R, 2) rows (place in `queries`, place in `corpus`) of relevant items.
         grades: (R,) how relevant, above 0.
+
+    Example:
+        >>> layout = MixedLayout(2, np.array([0, 1, 3]), np.array([2]), np.array([[0, 0]]), np.array([1.0]))
+        >>> layout.corpus_is_text.tolist(), layout.query_is_text.tolist()
+        ([False, False, True], [True])
     """
 
     n_images: int

@@ -82,6 +82,13 @@ def layout_of_qrels(
 
     Raises:
         I0TError: an id that no item has, or a query that is also a document.
+
+    Example:
+        >>> eye = np.eye(2, dtype=np.float32)
+        >>> corpus = Embeddings(eye, eye, np.array([-1, -1]), ["a.jpg", "b.jpg"], ["", ""])
+        >>> layout, images, texts = layout_of_qrels([("text:0", "a.jpg", 1.0)], corpus)
+        >>> layout.queries.tolist(), layout.corpus.tolist()
+        ([2], [0, 1, 3])
     """
     asked = list(dict.fromkeys(query for query, _, _ in judgments))
     images, texts = corpus.image_features, corpus.text_features
