@@ -98,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     options.workers = workers_of(options)
     pairs = read_pairs(options.pairs, options.images) if options.pairs else all_pairs(options.image, options.caption)
+    _require_pictures(pairs, options)
     for target in (options.json, options.csv):
         if target:
             ensure_folder(Path(target).absolute().parent)  # before hours of encoding, not after
@@ -110,6 +111,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = _score(pairs, encoder, calibration, protocol, options)
     print(scores_table(rows, protocol))
     return 0
+
+
+def _require_pictures(pairs: list[ScoredPair], options: argparse.Namespace) -> None:
+    """Name a picture that is not there before a model is loaded or trained, not after."""
+    images = dict.fromkeys(image for pair in pairs for image in pair.images)
+    missing = [image for image in images if not Path(image).is_file()]
+    if missing and not options.skip_unreadable:
+        raise I0TError(
+            f"{missing[0]}: no such picture ({len(missing)} of {len(images)} are missing). Correct the path, or go on "
+            "without: --skip-unreadable."
+        )
 
 
 def _calibration_embeddings(encoder: Encoder, roots: Roots, options: argparse.Namespace, folder: Path) -> Embeddings:
