@@ -23,6 +23,8 @@ NONE, TEST, TRAIN = "none", "test", "train"
 # A name is all that a program knows of a remover; a new one is a line here.
 REMOVERS = {
     "i0t_post": "i0t.standardize:Standardizer",
+    "z_score": "i0t.standardize:ZScore",
+    "whitening": "i0t.standardize:Whitening",
     "mind_the_gap": "baselines.mind_the_gap:MindTheGap",
 }
 
@@ -34,7 +36,8 @@ def add_gap_flags(parser: argparse.ArgumentParser) -> None:
         "--remove-gap",
         choices=(NONE, *REMOVERS),
         default=NONE,
-        help="i0t_post subtracts each modality's mean; mind_the_gap shifts along the unit gap vector",
+        help="i0t_post subtracts each modality's mean; z_score then divides by the standard deviations, whitening by "
+        "the shrunken covariance; mind_the_gap shifts along the unit gap vector",
     )
     group.add_argument(
         "--shift-lambda",
@@ -125,9 +128,8 @@ class GapRemoval:
     ) -> GapRemover:
         if path.suffix == ".npy" or safetensors_format(path) == EMBEDDINGS_FORMAT:
             fitting = embeddings_from_npy([path]) if path.suffix == ".npy" else Embeddings.load(path)
-            remover = remover_class(**parameters).fit(
-                fitting.image_features, fitting.text_features, {**fitting.metadata, "fit_on": "embeddings"}
-            )
+            provenance = {**fitting.metadata, "fit_on": "embeddings"}
+            remover = remover_class(**parameters).fit_embeddings(fitting, provenance)
         else:
             remover = remover_class.load(path, **parameters)
         remover.provenance["file"] = str(path)

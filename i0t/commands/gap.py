@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from textwrap import fill
 from typing import Any
 
 from i0t.cli import add_common_flags, program
@@ -20,17 +21,17 @@ which dimensions carry the gap, and what the numbers can be trusted for.
 
 # Measure, its name in the table, and what its value means.
 ROWS = {
-    "centroid_distance": ("centroid distance", "0 no gap, 2 opposite; what sets of this size show"),
-    "centroid_distance_debiased": ("  de-biased", "without what finite samples add"),
+    "centroid_distance": ("centroid distance", "0 no gap, 2 opposite; at this number"),
+    "centroid_distance_debiased": ("centroid distance, de-biased", "without what finite samples add"),
     "linear_separability": ("linear separability", "1 separable, about 0.75 no gap"),
-    "separability_auc": ("held-out separability", "1 separable, 0.5 no gap, below: means leaked"),
-    "min_cosine_distance": ("min. cosine distance", "the closest image and text; no interval"),
-    "relative_modality_gap": ("relative modality gap", "0.5: a pair as far as two random images"),
+    "separability_auc": ("held-out separability", "1 separable, 0.5 none, below: leak"),
+    "min_cosine_distance": ("min. cosine distance", "closest image and text; no interval"),
+    "relative_modality_gap": ("relative modality gap", "0.5: pairs as far as strangers"),
     "alignment": ("alignment", "mean squared distance of pairs"),
-    "uniformity_image": ("uniformity, images", "0 one point, -4 even on the sphere"),
-    "uniformity_text": ("uniformity, texts", "likewise"),
-    "first_cross_modal_rank_image": ("first text, image queries", "rank in a mixed index; 1 is the top"),
-    "first_cross_modal_rank_text": ("first image, text queries", "likewise"),
+    "uniformity_image": ("uniformity of images", "0 one point, -4 even on the sphere"),
+    "uniformity_text": ("uniformity of texts", "likewise"),
+    "first_cross_modal_rank_image": ("first text for an image", "rank in a mixed index; 1 is the top"),
+    "first_cross_modal_rank_text": ("first image for a text", "likewise"),
     "cross_modal_neighbor_share": ("cross-modal neighbours", "share whose nearest is of the other kind"),
 }
 TOP = 10  # dimensions listed
@@ -152,7 +153,7 @@ def table(found: dict[str, Any]) -> str:
         for part in found["dimensions"][:5]
     ]
     shares = ", ".join(f"{100 * share:.0f} % in {k}" for k, share in found["top_share"].items())
-    words = found["severity_range"]
+    words, trust = found["severity_range"], found["trust"] or ["nothing speaks against these numbers"]
     severity = f"severity: {found['severity']}" + (f" (95 %: {words})" if words else "")
     return "\n".join(
         [
@@ -160,9 +161,9 @@ def table(found: dict[str, Any]) -> str:
             tabulate(rows, headers=headers, disable_numparse=True, colalign=("left", "right", "left", "left")),
             "",
             severity,
-            *(f"trust: {line}" for line in found["trust"] or ["nothing speaks against these numbers"]),
+            *(fill(f"trust: {line}", 98, subsequent_indent="       ") for line in trust),
             "",
-            f"the squared centroid distance lies to {shares} of {counts['dim']} dimensions; the first five:",
+            f"share of the squared centroid distance: {shares} of {counts['dim']} dimensions",
             tabulate(
                 listed,
                 headers=("dimension", "share, %", "mean of images", "mean of texts"),

@@ -16,7 +16,7 @@ import numpy as np
 from i0t.gap.items import checked_pairs, units
 from i0t.gap.separability import linked_groups
 
-NULL_DRAWS = 9999  # of the length that a mean difference has by chance
+NULL_DRAWS = 4999  # of the length that a mean difference has by chance
 
 
 def group_differences(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> np.ndarray:

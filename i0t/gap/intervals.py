@@ -83,12 +83,29 @@ def gap_intervals(
     intervals = {"min_cosine_distance": Interval(NAN, NAN, NO_MINIMUM)}
     if n_groups < FEWEST_GROUPS:
         return dict.fromkeys(_NAMES, Interval(NAN, NAN, TOO_FEW)) | intervals
-    intervals |= _of_distance(x, y, group)
-    tails = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
-    for name, values in bootstrap(x, y, matched, group, n_bootstrap, seed).items():
-        intervals[name] = Interval(*map(float, np.percentile(values, tails)), "bootstrap")
+    intervals |= population_intervals(x, y, matched, group, seed, n_bootstrap)
     block = (np.random.default_rng(seed).permutation(n_groups) % BLOCKS)[group]
     return intervals | _of_separability(x, y, matched, group, block, seed) | _of_ranks(x, y, block, n_groups)
+
+
+def population_intervals(
+    x: np.ndarray, y: np.ndarray, pairs: np.ndarray, group: np.ndarray, seed: int, n_bootstrap: int
+) -> dict[str, Interval]:
+    """Those of `gap_intervals` that need no refits and no ranks.
+
+    Args:
+        x: (N, D) float64 unit vectors.
+        y: (M, D) float64 unit vectors.
+        pairs: (P, 2) rows that belong together.
+        group: (N + M,) number of each item's group, images first.
+        seed: of the resamples.
+        n_bootstrap: resamples.
+    """
+    intervals = _of_distance(x, y, group)
+    tails = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
+    for name, values in bootstrap(x, y, pairs, group, n_bootstrap, seed).items():
+        intervals[name] = Interval(*map(float, np.percentile(values, tails)), "bootstrap")
+    return intervals
 
 
 _NAMES = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from i0t.gap.centroids import chance_of_less, group_differences, squared_distance_bounds
+from i0t.gap.centroids import chance_of_less, group_differences, squared_distance, squared_distance_bounds
 from i0t.gap.items import checked_pairs, units
 from i0t.gap.separability import linked_groups, separability_auc
 
@@ -40,6 +40,8 @@ def means_leak(image_features: Any, text_features: Any, pairs: Any = None, seed:
     x, y = units(image_features, text_features)
     matched = checked_pairs(pairs, len(x), len(y))
     differences = group_differences(x, y, linked_groups(matched, len(x), len(y)))
+    if squared_distance(differences) >= 0:  # at least as far as chance has it
+        return False
     return chance_of_less(differences, seed) <= SUSPICIOUS and separability_auc(x, y, matched, seed) < 0.5
 
 

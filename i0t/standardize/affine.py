@@ -41,9 +41,7 @@ class AffineRemover(GapRemover):
         kept = self._factors.get(modality)
         if kept is None or kept[0] is not held or kept[1] != held.count:
             if held.count < 2:
-                raise I0TError(
-                    f"{type(self).__name__}: {held.count} {modality} vector has no spread; fit at least two."
-                )
+                raise I0TError(f"{type(self).__name__}: one {modality} vector has no spread; fit at least two.")
             if held.variance().max() < CONSTANT:
                 raise I0TError(f"{type(self).__name__}: all {held.count} fitted {modality} vectors are equal.")
             kept = self._factors[modality] = held, held.count, self._learned_factor(held)
