@@ -34,6 +34,7 @@ setup(
         "tensorboard>=2.16",
         "matplotlib>=3.8",
         "umap-learn>=0.5.6",
+        "torchmetrics>=1.4",
     ],
-    extras_require={"test": ["pytest>=8", "ruff>=0.6,<1", "torchmetrics>=1.4"]},
+    extras_require={"test": ["pytest>=8", "ruff>=0.6,<1"]},
 )

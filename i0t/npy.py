@@ -14,11 +14,12 @@ from i0t.features import check_shape, l2_normalize, to_numpy
 UNIT = 1e-4  # vectors whose length is this close to 1 are taken as they are
 
 
-def embeddings_from_npy(paths: Sequence[str | Path]) -> Embeddings:
+def embeddings_from_npy(paths: Sequence[str | Path], paired: bool = True) -> Embeddings:
     """Read images (N, D) or (N, Q, D) and texts (N, D) from two files, or both from one (2, N, D).
 
     Args:
         paths: the images' file and the texts' file, or the one file.
+        paired: whether row i of both belongs together; otherwise the lengths may differ, and no text has an image.
 
     Returns:
         Unit vectors in float32; ids are row numbers, and texts are unknown, empty strings.
@@ -37,7 +38,7 @@ def embeddings_from_npy(paths: Sequence[str | Path]) -> Embeddings:
     images, texts = arrays if len(arrays) == 2 else arrays[0]
     check_shape(images, f"{paths[0]}: images")
     check_shape(texts, f"{paths[-1]}: texts", dim=images.shape[-1])
-    if texts.ndim != 2 or len(images) != len(texts):
+    if texts.ndim != 2 or (paired and len(images) != len(texts)):
         raise I0TError(
             f"{', '.join(map(str, paths))}: {images.shape} images and {texts.shape} texts do not pair up row by row. "
             "Several texts an image, or texts of no image, need an Embeddings file (docs/models.md)."
@@ -45,7 +46,7 @@ def embeddings_from_npy(paths: Sequence[str | Path]) -> Embeddings:
     return Embeddings(
         image_features=unit_vectors(images, f"{paths[0]}: images"),
         text_features=unit_vectors(texts, f"{paths[-1]}: texts"),
-        image_of_text=np.arange(len(texts)),
+        image_of_text=np.arange(len(texts)) if paired else np.full(len(texts), -1),
         image_ids=[str(row) for row in range(len(images))],
         texts=[""] * len(texts),
         metadata={

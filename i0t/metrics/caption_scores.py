@@ -46,6 +46,15 @@ class CaptionScore:
         cosines = np.einsum("r...d,rd->r...", image_features, candidate_features)
         if cosines.ndim == 2:  # (R, Q)
             cosines = cosines.max(axis=1)
+        return self.of_cosines(cosines)
+
+    def of_cosines(self, cosines: np.ndarray) -> np.ndarray:
+        """The score of cosines of any shape, whatever they were taken of.
+
+        Example:
+            >>> SCORES["clip_s"].of_cosines(np.array([0.5, -0.5])).tolist()
+            [1.25, 0.0]
+        """
         return self.w * (np.maximum(cosines, 0) if self.clip else cosines)
 
     def with_references(self, scores: np.ndarray, best_reference_cosines: np.ndarray) -> np.ndarray:

@@ -1,0 +1,125 @@
+"""NDCG, recall and modality shares of a search in an index that holds images and texts.
+
+What an index returns is judged, not all cosines: a list of places a query, best first, with its scores.
+Equal scores stand in no order. So every returned item counts with what it is worth on average over all
+orders of its ties (McSherry and Najork 2008), and a model that maps everything to one point scores what
+guessing scores.
+
+Shapes: A queries, L items returned a query, C items of the corpus, R judgments.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from i0t.errors import I0TError
+
+
+def ranked_search_metrics(
+    places: Any, scores: Any, judged: Any, grades: Any, is_text: Any, k: int = 10
+) -> dict[str, np.ndarray]:
+    """NDCG@k, recall@k and the share of texts in the top k, of every query by itself.
+
+    NDCG's gain is the grade, its discount 1 / log2(rank + 1); its ideal is the best ranking of *all* relevant
+    items of the query, whether or not they were returned (Jarvelin and Kekalainen 2002). Recall is the share of
+    the query's relevant items that are among the first k. The share of texts is of the items returned in the
+    first k.
+
+    Args:
+        places: (A, L) int, what the index returned, as places in the corpus, best first; -1 for nothing. L must
+            reach to the end of the ties of the k-th item, which `VectorIndex.search` sees to.
+        scores: (A, L) in descending order.
+        judged: (R, 2) int rows (query, place in the corpus) with a grade.
+        grades: (R,) relevance above 0.
+        is_text: (C,) bool, which items of the corpus are texts.
+        k: how far down one looks.
+
+    Returns:
+        `ndcg`, `recall` and `text_share`, each (A,) in 0..1. `text_share` is NaN where nothing was returned.
+
+    Raises:
+        I0TError: a grade that is not above 0, a query without any relevant item, or k < 1.
+
+    Example:
+        >>> metrics = ranked_search_metrics([[2, 0, 1]], [[0.9, 0.5, 0.1]], [[0, 0]], [1], [False, False, True], k=2)
+        >>> {name: values.round(3).tolist() for name, values in metrics.items()}
+        {'ndcg': [0.631], 'recall': [1.0], 'text_share': [0.5]}
+    """
+    places, scores, is_text = np.asarray(places), np.asarray(scores), np.asarray(is_text, dtype=bool)
+    judged, grades = np.asarray(judged).reshape(-1, 2), np.asarray(grades, dtype=np.float64)
+    relevant_of = np.bincount(judged[:, 0], minlength=len(places))
+    _check(relevant_of, grades, k)
+    discounts, top = tie_weights(scores, k)
+    returned = places >= 0
+    discounts, top = discounts * returned, top * returned
+    found = _grades_of(places, judged, grades, len(is_text))
+    with np.errstate(invalid="ignore"):  # 0 / 0 where nothing was returned
+        text_share = (top * is_text[places]).sum(axis=1) / top.sum(axis=1)
+    return {
+        "ndcg": (discounts * found).sum(axis=1) / _ideal(judged[:, 0], grades, len(places), k),
+        "recall": (top * (found > 0)).sum(axis=1) / relevant_of,
+        "text_share": text_share,
+    }
+
+
+def tie_weights(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """What each place of a ranking is worth when equal scores are put in random order.
+
+    Args:
+        scores: (A, L) in descending order.
+        k: how many places count.
+
+    Returns:
+        (A, L) mean discount 1 / log2(rank + 1), 0 beyond k; and (A, L) probability of being in the first k.
+
+    Example:
+        >>> discounts, top = tie_weights(np.array([[0.9, 0.5, 0.5, 0.5]]), k=2)
+        >>> discounts.round(4).tolist(), top.round(4).tolist()
+        ([[1.0, 0.2103, 0.2103, 0.2103]], [[1.0, 0.3333, 0.3333, 0.3333]])
+    """
+    n_queries, length = scores.shape
+    counts = np.arange(length) < k
+    curve = np.where(counts, 1.0 / np.log2(np.arange(length) + 2.0), 0.0)
+    starts = np.ones((n_queries, length), dtype=bool)
+    starts[:, 1:] = scores[:, 1:] != scores[:, :-1]
+    ends = np.ones_like(starts)
+    ends[:, :-1] = starts[:, 1:]
+    columns = np.arange(length)
+    first = np.maximum.accumulate(np.where(starts, columns, 0), axis=1)
+    last = np.minimum.accumulate(np.where(ends, columns, length)[:, ::-1], axis=1)[:, ::-1]
+    size = last - first + 1
+    discounts, top = (
+        (total[last + 1] - total[first]) / size
+        for total in (np.concatenate([[0.0], np.cumsum(values)]) for values in (curve, counts))
+    )
+    return discounts, top
+
+
+def _grades_of(places: np.ndarray, judged: np.ndarray, grades: np.ndarray, n_corpus: int) -> np.ndarray:
+    """(A, L) grade of each returned item for its query, 0 where it has none."""
+    keys = judged[:, 0].astype(np.int64) * n_corpus + judged[:, 1]
+    order = np.argsort(keys)
+    wanted = np.arange(len(places))[:, None] * n_corpus + places
+    position = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
+    found = grades[order][position]
+    return np.where((keys[order][position] == wanted) & (places >= 0), found, 0.0)
+
+
+def _ideal(query_of: np.ndarray, grades: np.ndarray, n_queries: int, k: int) -> np.ndarray:
+    """(A,) DCG of each query's relevant items in their best order."""
+    order = np.lexsort([-grades, query_of])
+    rank = np.arange(len(order)) - np.searchsorted(query_of[order], query_of[order])  # from 0, within its query
+    gains = np.where(rank < k, grades[order] / np.log2(rank + 2.0), 0.0)
+    return np.bincount(query_of[order], weights=gains, minlength=n_queries)
+
+
+def _check(relevant_of: np.ndarray, grades: np.ndarray, k: int) -> None:
+    if k < 1:
+        raise I0TError(f"k: must be 1 or more, got {k}.")
+    if not (grades > 0).all():
+        raise I0TError("grades: each must be above 0. Leave judgments of irrelevant items out.")
+    bare = np.flatnonzero(relevant_of == 0)
+    if len(bare):
+        raise I0TError(f"judged: query {bare[0]} has no relevant item ({len(bare)} such queries). Leave them out.")

@@ -1,0 +1,69 @@
+"""Do image-text cosines stand on one scale with image-image and text-text ones?
+
+Where there is a modality gap a caption is further from its own picture than any other picture is, so that one
+threshold or one ranking for all kinds of pairs makes no sense (paper section 1, Fig. 5).
+
+Shapes: N images x, M texts y, P pairs, D dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from i0t.errors import I0TError
+from i0t.features import check_shape
+from i0t.metrics.ranking import score_blocks, unit_rows
+
+
+def one_scale_auc(image_features: Any, text_features: Any) -> dict[str, float]:
+    """How often the cosine of a matched pair exceeds that of a random pair of each kind.
+
+    For pair i and another pair j drawn at random, the probability (an area under the curve; ties count half) that
+    cos(x_i, y_i) is larger than
+
+    - `above_picture`: cos(x_i, x_j), the same picture with another picture;
+    - `above_text`: cos(y_i, y_j), the same caption with another caption;
+    - `above_unmatched`: cos(x_i, y_j), the same picture with another's caption. This one needs no common scale.
+
+    Args:
+        image_features: (P, D) array or tensor; row i belongs to row i of
+        text_features: (P, D). One row a picture: equal pictures would count as random ones.
+
+    Returns:
+        The three probabilities, 0..1: 0.5 is chance, 0 means every random pair is nearer.
+
+    Raises:
+        I0TError: shapes that do not pair up, fewer than two pairs, or a bad row.
+
+    Example:
+        >>> one_scale_auc(np.eye(3), np.eye(3)) == {"above_picture": 1.0, "above_text": 1.0, "above_unmatched": 1.0}
+        True
+    """
+    check_shape(image_features, "image_features")
+    if len(image_features.shape) != 2 or tuple(image_features.shape) != tuple(getattr(text_features, "shape", ())):
+        raise I0TError(
+            f"one_scale_auc: {tuple(image_features.shape)} images and {tuple(text_features.shape)} texts do not pair "
+            "up row by row. Give (P, D) of each."
+        )
+    images, texts = unit_rows(image_features, "image_features"), unit_rows(text_features, "text_features")
+    if len(images) < 2:
+        raise I0TError("one_scale_auc: one pair has no other to compare with. Give two or more.")
+    matched = np.einsum("pd,pd->p", images, texts)
+    others = {
+        "above_picture": (images, images),
+        "above_text": (texts, texts),
+        "above_unmatched": (images, texts),
+    }
+    return {name: _above(matched, *sides) for name, sides in others.items()}
+
+
+def _above(matched: np.ndarray, anchors: np.ndarray, others: np.ndarray) -> float:
+    """Mean over i of the share of j other than i whose cosine with anchor i is below matched i."""
+    wins = 0.0
+    for rows, cosines in score_blocks(anchors, others):
+        own = matched[rows, None]
+        cosines[np.arange(len(cosines)), np.arange(rows.start, rows.stop)] = np.inf  # never won
+        wins += np.count_nonzero(cosines < own) + 0.5 * np.count_nonzero(cosines == own)
+    return float(wins / (len(matched) * (len(matched) - 1)))

@@ -1,0 +1,158 @@
+"""What a standardised score means: where it stands among pairs known to belong together, or not to.
+
+Shapes: N images, M texts, P pairs, K reference scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from i0t.embeddings import Embeddings
+from i0t.errors import I0TError
+from i0t.standardize import GapRemover, Standardizer
+
+IMAGE_TEXT, TEXT_TEXT, IMAGE_IMAGE = "image-text", "text-text", "image-image"
+KINDS = (IMAGE_TEXT, TEXT_TEXT, IMAGE_IMAGE)
+MOST_UNMATCHED = 100_000  # reference scores of a kind: percentiles finer than 0.001 mean nothing
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fitted standardiser, and the standardised cosines of pairs that it was not fitted to.
+
+    Attributes:
+        remover: fitted to all calibration items.
+        matched: (K,) sorted, of images with their own texts.
+        unmatched: kind to (K,) sorted, of items that do not belong together.
+        n_pairs: how many pairs it rests on.
+    """
+
+    remover: GapRemover
+    matched: np.ndarray
+    unmatched: dict[str, np.ndarray]
+    n_pairs: int
+
+    def place(self, scores: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+        """Percentiles, 0..100, of standardised cosines.
+
+        Args:
+            scores: (R,) standardised cosines.
+            kind: "image-text", "text-text" or "image-image".
+
+        Returns:
+            `matched_percentile` among images with their own texts, `unmatched_percentile` among images with
+            others' texts (one scale for every kind of pair), and `same_kind_percentile` among two items of this
+            kind that do not belong together.
+        """
+        return {
+            "matched_percentile": percentiles(scores, self.matched),
+            "unmatched_percentile": percentiles(scores, self.unmatched[IMAGE_TEXT]),
+            "same_kind_percentile": percentiles(scores, self.unmatched[kind]),
+        }
+
+
+def percentiles(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Share of `reference` below each score, in percent; equal ones count half.
+
+    Args:
+        scores: (R,).
+        reference: (K,) sorted.
+
+    Example:
+        >>> percentiles(np.array([0.0, 0.2, 0.9]), np.array([0.1, 0.2, 0.3, 0.4])).tolist()
+        [0.0, 37.5, 100.0]
+    """
+    below = np.searchsorted(reference, scores, side="left")
+    upto = np.searchsorted(reference, scores, side="right")
+    return 50.0 * (below + upto) / len(reference)
+
+
+def pair_cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(R,) cosine of row i with row i: the best over the vectors of items that have several.
+
+    Args:
+        first: (R, D) or (R, Q, D) unit vectors.
+        second: (R, D) or (R, Q, D) unit vectors.
+
+    Example:
+        >>> pair_cosines(np.array([[1.0, 0.0]]), np.array([[[0.0, 1.0], [0.6, 0.8]]])).tolist()
+        [0.6]
+    """
+    first, second = (side[:, None] if side.ndim == 2 else side for side in (first, second))
+    return np.einsum("rpd,rqd->rpq", first, second).max(axis=(1, 2))
+
+
+def calibrate(embeddings: Embeddings, make: Callable[[], GapRemover] = Standardizer, seed: int = 0) -> Calibration:
+    """Fit a standardiser, and learn what scores its pairs get.
+
+    The scores of known pairs are cross-fitted: those of one half by a standardiser fitted to the other half, since
+    fitting and scoring the same pairs would make all look more alike than new ones. The standardiser that is
+    returned is fitted to both halves.
+
+    Args:
+        embeddings: pairs like those to be scored, encoded by the same model with the same prefix.
+        make: makes an unfitted remover.
+        seed: of the halves and of the unmatched pairs.
+
+    Raises:
+        I0TError: fewer than four images with a text.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> images = rng.normal(size=(40, 8)).astype(np.float32)
+        >>> names = [str(row) for row in range(40)]
+        >>> calibration = calibrate(Embeddings(images + 1, images - 1, np.arange(40), names, names))
+        >>> bool(np.median(calibration.matched) > np.median(calibration.unmatched["image-text"]))
+        True
+    """
+    pairs = embeddings.pairs
+    owners = np.unique(pairs[:, 0])
+    if len(owners) < 4:
+        raise I0TError(
+            f"calibration: {len(owners)} images with a text are too few. Four are the least, a hundred the least that "
+            "makes sense."
+        )
+    rng = np.random.default_rng(seed)
+    halves = np.array_split(rng.permutation(owners), 2)
+    matched, unmatched = [], {kind: [] for kind in KINDS}
+    for fitted_on, scored in (halves, halves[::-1]):
+        remover = make()
+        own = pairs[np.isin(pairs[:, 0], fitted_on)]
+        remover.fit(embeddings.image_features[fitted_on], embeddings.text_features[own[:, 1]])
+        held_out = pairs[np.isin(pairs[:, 0], scored)]
+        images = remover.transform_image(embeddings.image_features[held_out[:, 0]])
+        texts = remover.transform_text(embeddings.text_features[held_out[:, 1]])
+        matched.append(pair_cosines(images, texts))
+        one, other = _unmatched_rows(held_out[:, 0], MOST_UNMATCHED // 2, rng)
+        for kind, sides in {
+            IMAGE_TEXT: (images, texts),
+            TEXT_TEXT: (texts, texts),
+            IMAGE_IMAGE: (images, images),
+        }.items():
+            unmatched[kind].append(_in_blocks(*sides, one, other))
+    return Calibration(
+        remover=make().fit_embeddings(embeddings),
+        matched=np.sort(np.concatenate(matched)),
+        unmatched={kind: np.sort(np.concatenate(scores)) for kind, scores in unmatched.items()},
+        n_pairs=len(pairs),
+    )
+
+
+def _unmatched_rows(owner: np.ndarray, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows of different images: all where they are few, else a random sample."""
+    n = len(owner)
+    if n * n <= 2 * most:
+        one, other = (rows.ravel() for rows in np.meshgrid(np.arange(n), np.arange(n), indexing="ij"))
+    else:
+        one, other = rng.integers(n, size=(2, most))
+    differs = owner[one] != owner[other]
+    return one[differs], other[differs]
+
+
+def _in_blocks(first: np.ndarray, second: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Cosines of chosen rows without holding all their vectors at once."""
+    starts = range(0, len(one), 8192)
+    return np.concatenate([pair_cosines(first[one[i : i + 8192]], second[other[i : i + 8192]]) for i in starts])

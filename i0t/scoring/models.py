@@ -1,0 +1,143 @@
+"""The model and the calibration pairs of `i0t score`; what was encoded is kept for the next call."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from i0t.data.captions import LAYOUTS, caption_file, load_captions
+from i0t.data.sharegpt4v import FILE as TRAINING_FILE
+from i0t.data.sharegpt4v import load_sharegpt4v
+from i0t.embeddings import Embeddings
+from i0t.encoders import load_encoder
+from i0t.errors import I0TError
+from i0t.files import list_sha256
+from i0t.paths import TENSORS, Roots, last_checkpoint, read_path_file, say
+
+if TYPE_CHECKING:
+    from i0t.encoders.encoder import Encoder
+
+SAMPLE = "sample"
+TRAIN = "train"
+DATASETS = ("flickr", "coco", "nocaps", TRAIN)  # in the order of preference for calibration: short captions first
+BRIEF = ("steps=100", "warmup_steps=20", "validate_every=0")  # of recipe lcco: enough to tell right captions from wrong
+
+
+def scoring_model(name: str, roots: Roots, options: argparse.Namespace, folder: Path) -> tuple[Encoder, str]:
+    """The model to score with, and what the user must know of it.
+
+    Args:
+        name: of `load_encoder`; or "sample": the last checkpoint, or where there is none the sample's small model,
+            trained briefly, once.
+        roots: where the files of specs and checkpoints lie.
+        options: device, workers, seed.
+        folder: where the briefly trained model is kept.
+
+    Raises:
+        I0TError: no such model.
+    """
+    import torch
+
+    from i0t.cli import device_of
+
+    torch.manual_seed(options.seed)  # for models without trained weights
+    if name != SAMPLE:
+        note = "untrained: its scores are noise" if _is_untrained(name) else ""
+        return load_encoder(name, device_of(options), roots), note
+    if read_path_file("ckpt_file_name.txt")[0]:
+        return load_encoder(last_checkpoint(roots), device_of(options), roots), "the last checkpoint"
+    path = _briefly_trained(options, folder)
+    note = (
+        "trained for a minute on drawn shapes, it knows no others; for photographs: --model ViT-B-32-quickgelu/openai"
+    )
+    return load_encoder(path, device_of(options), roots), note
+
+
+def _is_untrained(name: str) -> bool:
+    return name.partition(":")[0] == "tiny" or name.endswith("/random")
+
+
+def _briefly_trained(options: argparse.Namespace, folder: Path) -> Path:
+    """The sample's small model after a minute of training, kept for the next call; no note of it is made."""
+    from i0t.data.sample import data_dir, data_dir_sub, make_sample
+    from i0t.training.__main__ import build_trainer, parse
+
+    root = make_sample(TENSORS / "sample")
+    flags = ["--recipe", "lcco", "--base", "tiny", "--output", str(folder), *BRIEF]
+    flags += ["--workers", str(options.workers)] + (["--device", options.device] if options.device else [])
+    trainer = build_trainer(parse(flags), Roots(data_dir(root), data_dir_sub(root), is_sample=True))
+    if not trainer.last_path.is_file():
+        say("no checkpoint yet: training the sample's small model once, a minute or two on two CPU cores")
+        trainer.run()
+    return trainer.last_path
+
+
+def default_dataset(roots: Roots) -> str:
+    """The first data set that is there to calibrate on.
+
+    Raises:
+        I0TError: none is.
+    """
+    for name in DATASETS:
+        root = roots.main if name == TRAIN else roots.sub
+        if root is not None and (root / TRAINING_FILE if name == TRAIN else caption_file(name, root)).is_file():
+            return name
+    raise I0TError("no data set to calibrate on in the path files' folders: name vectors with --calibrate-on FILE.")
+
+
+def calibration_pairs(
+    encoder: Encoder, dataset: str, roots: Roots, prefix: str, options: argparse.Namespace, folder: Path
+) -> Embeddings:
+    """Encode pairs of a data set, the first caption of each picture, or read them if an earlier call did.
+
+    Args:
+        encoder: the model.
+        dataset: of `DATASETS`.
+        roots: where its files are.
+        prefix: put before every caption, as before those to be scored.
+        options: `calibration_pairs` (how many), `seed` (which), and what encoding needs.
+        folder: where the embeddings are kept.
+    """
+    images, captions = _pairs_of(dataset, roots)
+    count = min(options.calibration_pairs, len(images))
+    rows = np.sort(np.random.default_rng(options.seed).choice(len(images), count, replace=False))
+    images, texts = [images[row] for row in rows], [prefix + captions[row] for row in rows]
+    digest = list_sha256([encoder.fingerprint, *map(str, images), *texts])[:16]
+    path = folder / f"calibration-{dataset}-{digest}.safetensors"
+    if path.is_file():
+        return Embeddings.load(path)
+    say(f"calibration: encoding {count} pairs of {dataset}{' of the built-in sample' if roots.is_sample else ''}, once")
+    image_features = encoder.encode_images(
+        images, options.batch_size, options.workers, options.skip_unreadable, progress=True
+    ).numpy()
+    kept = list(encoder.report.kept)
+    texts = [texts[row] for row in kept]
+    embeddings = Embeddings(
+        image_features=image_features,
+        text_features=encoder.encode_texts(texts, options.batch_size, progress=True).numpy(),
+        image_of_text=np.arange(len(kept)),
+        image_ids=[images[row].name for row in kept],
+        texts=texts,
+        metadata={
+            "model": encoder.name,
+            "fingerprint": encoder.fingerprint,
+            "dataset": dataset,
+            "split": "train" if dataset == TRAIN else "test",
+            "built_in_sample": roots.is_sample,
+        },
+    )
+    embeddings.save(path)
+    return embeddings
+
+
+def _pairs_of(dataset: str, roots: Roots) -> tuple[Sequence[Path], Sequence[str]]:
+    if dataset == TRAIN:
+        pairs = load_sharegpt4v(roots.data_dir, "train", subset="all")
+        return pairs.images, pairs.captions
+    assert dataset in LAYOUTS
+    captions = load_captions(dataset, roots.data_dir_sub)
+    return captions.images, captions.texts(1)[0]

@@ -1,0 +1,93 @@
+"""Scores as a table to read and as a CSV file to go on with."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from i0t.files import atomic_path
+from i0t.scoring.calibration import IMAGE_IMAGE, TEXT_TEXT
+from i0t.scoring.scorer import PERCENTILES, REF_NAMES, SCORE_NAMES
+
+COLUMNS = ("kind", "first", "second", *SCORE_NAMES, *REF_NAMES, *PERCENTILES, "error")
+LABELS = {"clip_s": "CLIP-S", "pac_s": "PAC-S", "i0t_s": "I0T-S", "ref_i0t_s": "Ref-I0T-S"}
+SHOWN = 20  # rows of the printed table
+WIDTH = 22  # of a name in it
+
+Rows = list[dict[str, Any]]
+
+
+def write_csv(path: str | Path, rows: Rows) -> None:
+    """One line a pair, in order; what a pair has no score of is left empty.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "scores.csv"
+        >>> write_csv(path, [{"kind": "image-text", "first": "a.jpg", "second": "a dog", "error": "unreadable"}])
+        >>> path.read_text().splitlines()[1]
+        'image-text,a.jpg,a dog,,,,,,,,,,unreadable'
+    """
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def scores_table(rows: Rows, protocol: dict[str, Any]) -> str:
+    """The first rows, at most 100 columns wide, the pictures that could not be read, and what percentiles rest on.
+
+    Example:
+        >>> row = {"kind": "text-text", "first": "a", "second": "b", "error": None, "i0t_s": 0.5}
+        >>> row |= {"matched_percentile": 60.0, "unmatched_percentile": 99.0}
+        >>> names = ("model", "model_note", "calibration", "calibration_is_built_in_sample", "calibration_pairs")
+        >>> print(scores_table([row], dict(zip(names, ("clip", "", "flickr", False, 100)))))
+                I0T-S    matched %    unmatched %
+        --  --  -------  -----------  -------------
+        a   b   0.500    60.0         99.0
+        <BLANKLINE>
+        Model: clip.
+        Percentiles among 100 pairs of flickr.
+    """
+    labels = {name: label for name, label in LABELS.items() if any(name in row for row in rows)}
+    headers = ["", "", *labels.values(), "matched %", "unmatched %"]
+    lines = [tabulate([_shown(row, labels) for row in rows[:SHOWN]], headers=headers, disable_numparse=True)]
+    if len(rows) > SHOWN:
+        lines.append(f"... {len(rows)} pairs in all, which --csv FILE writes. Means: {_means(rows, labels)}.")
+    errors = [row["error"] for row in rows if row["error"]]
+    lines += [f"not scored: {error}" for error in dict.fromkeys(errors)][:SHOWN]
+    sample = " of the built-in sample, drawn shapes" if protocol["calibration_is_built_in_sample"] else ""
+    lines.append(f"\nModel: {model_line(protocol['model'], protocol['model_note'])}.")
+    lines.append(f"Percentiles among {protocol['calibration_pairs']} pairs of {protocol['calibration']}{sample}.")
+    return "\n".join(lines)
+
+
+def model_line(name: str, note: str) -> str:
+    """A model's name, and what one must know of it if there is anything.
+
+    Example:
+        >>> model_line("tiny", "untrained: its scores are noise"), model_line("clip", "")
+        ('tiny, untrained: its scores are noise', 'clip')
+    """
+    return f"{name}, {note}" if note else name
+
+
+def _shown(row: dict[str, Any], labels: dict[str, str]) -> list[str]:
+    is_picture = {"first": row["kind"] != TEXT_TEXT, "second": row["kind"] == IMAGE_IMAGE}
+    names = [_short(Path(row[side]).name if is_picture[side] else row[side]) for side in is_picture]
+    if row["error"]:
+        return [*names, "unreadable"]
+    scores = [f"{row[name]:.3f}" if name in row else "" for name in labels]
+    return [*names, *scores, *(f"{row[name]:.1f}" for name in PERCENTILES[:2])]
+
+
+def _means(rows: Rows, labels: dict[str, str]) -> str:
+    means = {label: np.mean([row[name] for row in rows if name in row]) for name, label in labels.items()}
+    return ", ".join(f"{label} {mean:.3f}" for label, mean in means.items())
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"

@@ -1,0 +1,126 @@
+"""CLIP-S, PAC-S and I0T-S of any two items, every distinct one encoded once.
+
+Shapes: R pairs, D embedding dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from i0t.errors import I0TError
+from i0t.metrics.caption_scores import PREFIX, SCORES
+from i0t.scoring.calibration import Calibration, pair_cosines
+from i0t.scoring.pairs import ScoredPair
+
+if TYPE_CHECKING:
+    from i0t.encoders.encoder import Encoder
+
+SCORE_NAMES = tuple(SCORES)
+REF_NAMES = tuple(f"ref_{name}" for name in SCORES)
+PERCENTILES = ("matched_percentile", "unmatched_percentile", "same_kind_percentile")
+
+Features = tuple[np.ndarray, np.ndarray]  # as encoded, and standardised
+
+
+class PairScorer:
+    """Scores pairs of pictures and texts by one model and one calibration.
+
+    CLIP-S and PAC-S are taken of the cosine as encoded (2.5 or 2 times max(cos, 0)), I0T-S is the plain cosine of
+    standardised features (paper App. D). The formulas are those for a picture and a caption; for two texts or two
+    pictures the same are applied, which shows that only I0T-S has one scale for all. With references,
+    `ref_` scores are the harmonic mean with the best caption-reference cosine.
+
+    Args:
+        encoder: the model.
+        calibration: of the same model and prefix.
+        prefix: put before every text.
+        batch_size: items a forward pass.
+        workers: decoding processes.
+        skip_unreadable: give pairs with an unreadable picture an `error` in place of scores.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        calibration: Calibration,
+        prefix: str = PREFIX,
+        batch_size: int = 64,
+        workers: int = 0,
+        skip_unreadable: bool = False,
+    ) -> None:
+        self.encoder, self.calibration, self.prefix = encoder, calibration, prefix
+        self.batch_size, self.workers, self.skip_unreadable = batch_size, workers, skip_unreadable
+        self.errors: dict[str, str] = {}  # by picture
+        self._images: dict[str, Features] = {}
+        self._texts: dict[str, Features] = {}
+
+    def score(self, pairs: Sequence[ScoredPair]) -> list[dict[str, Any]]:
+        """One row a pair, in order.
+
+        Returns:
+            `kind`, `first`, `second`, the scores (`ref_` ones where there are references), the percentiles of
+            I0T-S of `Calibration.place`, and `error`, None or why there are no scores.
+
+        Raises:
+            I0TError: a picture cannot be read and is not to be skipped.
+        """
+        self._encode_new(pairs)
+        rows = []
+        for pair in pairs:
+            error = next((self.errors[image] for image in pair.images if image in self.errors), None)
+            first, second = (*pair.images, *pair.texts)
+            row: dict[str, Any] = {"kind": pair.kind, "first": first, "second": second}
+            rows.append({**row, **({} if error else self._scores(pair)), "error": error})
+        return rows
+
+    def _scores(self, pair: ScoredPair) -> dict[str, float]:
+        sides = [self._images[image] for image in pair.images] + [self._texts[text] for text in pair.texts]
+        (raw, moved), (other_raw, other_moved) = sides
+        cosines = {
+            name: pair_cosines(moved[None], other_moved[None])
+            if name == "i0t_s"
+            else pair_cosines(raw[None], other_raw[None])
+            for name in SCORE_NAMES
+        }
+        scores = {name: SCORES[name].of_cosines(cosines[name]) for name in SCORE_NAMES}
+        found = {**scores, **self.calibration.place(scores["i0t_s"], pair.kind)}
+        if pair.references:
+            for name in SCORE_NAMES:
+                side = 1 if name == "i0t_s" else 0
+                best = self._best_reference(pair, side)
+                found[f"ref_{name}"] = SCORES[name].with_references(scores[name], best)
+        return {name: float(value[0]) for name, value in found.items()}
+
+    def _best_reference(self, pair: ScoredPair, side: int) -> np.ndarray:
+        """(1,) best cosine of the caption with its references, as encoded (side 0) or standardised (1)."""
+        caption = self._texts[pair.texts[0]][side]
+        return np.array([max(float(caption @ self._texts[text][side]) for text in pair.references)])
+
+    def _encode_new(self, pairs: Sequence[ScoredPair]) -> None:
+        images = [image for pair in pairs for image in pair.images]
+        new = [image for image in dict.fromkeys(images) if image not in self._images and image not in self.errors]
+        if new:
+            self._encode_images(new)
+        texts = [text for pair in pairs for text in (*pair.texts, *pair.references)]
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if new:
+            features = self.encoder.encode_texts([self.prefix + text for text in new], self.batch_size).numpy()
+            self._texts |= zip(new, zip(features, self.calibration.remover.transform_text(features)))
+
+    def _encode_images(self, new: list[str]) -> None:
+        workers = self.workers if len(new) > 2 * self.batch_size else 0  # starting them takes longer than decoding
+        report = self.encoder.report
+        try:
+            features = self.encoder.encode_images(new, self.batch_size, workers, self.skip_unreadable).numpy()
+        except I0TError:
+            if not self.skip_unreadable or report.kept:
+                raise
+            features = None  # not one of them is readable
+        kept = [new[row] for row in report.kept]
+        if features is not None:
+            self._images |= zip(kept, zip(features, self.calibration.remover.transform_image(features)))
+        unreadable = (image for image in new if image not in self._images)
+        self.errors |= dict(zip(unreadable, report.unreadable))

@@ -1,0 +1,202 @@
+"""Relevance judgments (qrels) of a corpus of one's own: TREC, BEIR's table, JSON or Parquet.
+
+    TREC (any suffix)  four columns without a header: query, iteration (unused), document, grade
+    .tsv               BEIR's header `query-id corpus-id score`, tab separated
+    .json              {"query": {"document": grade}}, or a list of {"query_id", "doc_id", "relevance"}
+    .parquet           columns query_id, doc_id, relevance
+
+Grades of 0 and below mean not relevant and are dropped. Ids name items of the embeddings: an image by its
+image_id, a text by its entry of the metadata's list `text_ids`; or either by its row, `image:0`, `text:0`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from i0t.embeddings import Embeddings
+from i0t.errors import I0TError
+from i0t.files import read_json
+from i0t.search.layout import MixedLayout
+
+WHAT = "relevance judgments"
+COLUMNS = ("query_id", "doc_id", "relevance")
+Judgment = tuple[str, str, float]
+
+
+def read_qrels(path: str | Path) -> list[Judgment]:
+    r"""Read (query, document, grade) of all relevant documents, in the file's order.
+
+    Args:
+        path: a file of one of the forms above.
+
+    Raises:
+        I0TError: the file is missing, empty or malformed; the message names the line or entry.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".qrels") as file:
+        ...     _ = file.write("q1 0 beach.jpg 2\nq1 0 text:7 0\n")
+        ...     file.flush()
+        ...     read_qrels(file.name)
+        [('q1', 'beach.jpg', 2.0)]
+    """
+    path = Path(path)
+    reader = {".json": _from_json, ".parquet": _from_parquet, ".tsv": _from_table}.get(path.suffix, _from_trec)
+    judgments, seen = [], set()
+    for place, query, document, grade in reader(path):
+        try:
+            value = float(grade)
+        except (TypeError, ValueError):
+            raise I0TError(f"{path}: {place}: the grade {grade!r} is not a number.") from None
+        if (query, document) in seen:
+            raise I0TError(f"{path}: {place}: query {query} and document {document} are judged twice.")
+        seen.add((query, document))
+        if not np.isfinite(value):
+            raise I0TError(f"{path}: {place}: the grade {grade!r} is not a finite number.")
+        if value > 0:
+            judgments.append((query, document, value))
+    if not judgments:
+        raise I0TError(f"{path}: no relevant document (grade above 0) among {len(seen)} judgments.")
+    return judgments
+
+
+def layout_of_qrels(
+    judgments: list[Judgment], corpus: Embeddings, queries: Embeddings | None = None
+) -> tuple[MixedLayout, np.ndarray, np.ndarray]:
+    """The search task of judgments over embeddings.
+
+    Args:
+        judgments: from `read_qrels`.
+        corpus: images and texts of the index.
+        queries: images and texts that ask; None: the queries are items of `corpus`, and all items that ask
+            nothing make the index.
+
+    Returns:
+        The layout, and the image features and text features that its item numbers count through, those of the
+        corpus first.
+
+    Raises:
+        I0TError: an id that no item has, or a query that is also a document.
+
+    Example:
+        >>> eye = np.eye(2, dtype=np.float32)
+        >>> corpus = Embeddings(eye, eye, np.array([-1, -1]), ["a.jpg", "b.jpg"], ["", ""])
+        >>> layout, images, texts = layout_of_qrels([("text:0", "a.jpg", 1.0)], corpus)
+        >>> layout.queries.tolist(), layout.corpus.tolist()
+        ([2], [0, 1, 3])
+    """
+    asked = list(dict.fromkeys(query for query, _, _ in judgments))
+    images, texts = corpus.image_features, corpus.text_features
+    if queries is not None:
+        images, texts = np.concatenate([images, queries.image_features]), np.concatenate([texts, queries.text_features])
+    numbers = _numbers(corpus, 0, len(images))
+    asking = numbers
+    if queries is not None:
+        asking = _numbers(queries, len(corpus.image_features), len(images) + len(corpus.text_features))
+    query_items = np.array([_item(asking, name, "query") for name in asked])
+    items = np.fromiter(dict.fromkeys(numbers.values()), dtype=np.int64)
+    corpus_items = np.setdiff1d(items, query_items)
+    place_of = {int(item): place for place, item in enumerate(corpus_items)}
+    query_place = {name: place for place, name in enumerate(asked)}
+    judged = []
+    for query, document, _ in judgments:
+        item = _item(numbers, document, "document")
+        if item not in place_of:
+            raise I0TError(
+                f"qrels: document {document} of query {query} is itself a query, so it is not in the index. Give the "
+                "queries in a file of their own: --queries FILE."
+            )
+        judged.append((query_place[query], place_of[item]))
+    grades = np.array([grade for _, _, grade in judgments])
+    return MixedLayout(len(images), corpus_items, query_items, np.array(judged), grades), images, texts
+
+
+def _numbers(embeddings: Embeddings, first_image: int, first_text: int) -> dict[str, int]:
+    """Item number of every name: `image:row` and `text:row`, and the ids that the file itself gives."""
+    n_images, n_texts = len(embeddings.image_features), len(embeddings.text_features)
+    numbers = {f"image:{row}": first_image + row for row in range(n_images)}
+    numbers |= {f"text:{row}": first_text + row for row in range(n_texts)}
+    text_ids = embeddings.metadata.get("text_ids") or []
+    if text_ids and len(text_ids) != n_texts:
+        raise I0TError(f"text_ids of the metadata: {len(text_ids)} names for {n_texts} texts.")
+    given = [*zip(embeddings.image_ids, range(first_image, first_image + n_images))]
+    given += zip(map(str, text_ids), range(first_text, first_text + len(text_ids)))
+    for name, number in given:
+        if numbers.setdefault(name, number) != number:
+            raise I0TError(f"two items are called {name!r}, so the judgments cannot tell which they mean.")
+    return numbers
+
+
+def _item(numbers: dict[str, int], name: str, role: str) -> int:
+    if name not in numbers:
+        raise I0TError(
+            f"qrels: no item is called {name!r} ({role}). Use an image_id, an entry of the metadata's text_ids, or "
+            "image:ROW or text:ROW."
+        )
+    return numbers[name]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise I0TError(f"{path}: no such file ({WHAT}).") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise I0TError(f"{path}: cannot be read ({WHAT}): {error}") from None
+    return ((number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip())
+
+
+def _from_trec(path: Path) -> Iterator[tuple[str, str, str, Any]]:
+    for number, line in _lines(path):
+        columns = line.split()
+        if len(columns) != 4:
+            raise I0TError(
+                f"{path}: line {number}: {len(columns)} columns, expected query, iteration, document, grade."
+            )
+        yield f"line {number}", columns[0], columns[2], columns[3]
+
+
+def _from_table(path: Path) -> Iterator[tuple[str, str, str, Any]]:
+    lines = list(_lines(path))
+    rows = csv.reader((line for _, line in lines), delimiter="\t", quoting=csv.QUOTE_NONE)
+    for (number, _), columns in zip(lines, rows):
+        if columns[:3] == ["query-id", "corpus-id", "score"]:
+            continue
+        if len(columns) != 3:
+            raise I0TError(f"{path}: line {number}: {len(columns)} columns, expected query-id, corpus-id, score.")
+        yield f"line {number}", columns[0], columns[1], columns[2]
+
+
+def _from_json(path: Path) -> Iterator[tuple[str, str, str, Any]]:
+    content = read_json(path, WHAT)
+    try:
+        if isinstance(content, dict):
+            for query, documents in content.items():
+                for document, grade in documents.items():
+                    yield f"query {query}", str(query), str(document), grade
+        else:
+            for number, entry in enumerate(content):
+                yield (f"entry {number}", *(str(entry[name]) for name in COLUMNS[:2]), entry[COLUMNS[2]])
+    except (TypeError, KeyError, AttributeError) as error:
+        form = '{"query": {"document": grade}} or a list of {"query_id", "doc_id", "relevance"}'
+        raise I0TError(f"{path}: expected {form}: {error!r}.") from None
+
+
+def _from_parquet(path: Path) -> Iterator[tuple[str, str, str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        columns = parquet.read_table(path, columns=list(COLUMNS)).to_pydict()
+        rows = zip(*(columns[name] for name in COLUMNS), strict=True)
+    except FileNotFoundError:
+        raise I0TError(f"{path}: no such file ({WHAT}).") from None
+    except (pyarrow.ArrowException, OSError, KeyError) as error:
+        raise I0TError(f"{path}: not Parquet with columns {', '.join(COLUMNS)} ({error}).") from None
+    for number, (query, document, grade) in enumerate(rows):
+        yield f"row {number}", str(query), str(document), grade

@@ -1,0 +1,130 @@
+"""`i0t apply`: moved vectors, and matrix and bias that move a query as the remover itself does.
+
+Run: python -m pytest tests/test_apply_command.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from i0t.commands.apply import main
+from i0t.commands.vectors import METHODS
+from i0t.embeddings import Embeddings
+from i0t.errors import I0TError
+from i0t.search import VectorTransform
+from i0t.standardize import RunningStandardizer, Standardizer, Whitening, ZScore
+
+DIM = 24
+
+
+def cone(n: int, seed: int, shift: float) -> np.ndarray:
+    """Vectors around one direction, of any length, as an encoder gives them."""
+    rng = np.random.default_rng(seed)
+    spread = np.linspace(0.2, 2.0, DIM)  # some dimensions vary ten times as much as others
+    return (rng.normal(size=(n, DIM)) * spread + shift * np.eye(DIM)[1] * 5).astype("float32")
+
+
+@pytest.fixture
+def index_files(tmp_path: Path) -> list[str]:
+    """An index of 70 pictures and 90 texts that do not pair up."""
+    np.save(tmp_path / "images.npy", cone(70, 0, 1.0))
+    np.save(tmp_path / "texts.npy", cone(90, 1, -1.0))
+    return [str(tmp_path / "images.npy"), str(tmp_path / "texts.npy")]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_matrix_and_bias_move_queries_as_the_remover_does(index_files, tmp_path, method):
+    out = tmp_path / "out"
+    assert main([*index_files, "--fit-on", *index_files, "--method", method, "--output", str(out)]) == 0
+    images, texts = (np.load(path) for path in index_files)
+    remover = METHODS[method]().fit(images, texts)
+    np.testing.assert_allclose(np.load(out / "images.npy"), remover.transform_image(images), atol=1e-6)
+    np.testing.assert_allclose(np.load(out / "texts.npy"), remover.transform_text(texts), atol=1e-6)
+
+    # A query by hand, with the file's tensors and NumPy alone.
+    parts, query = load_file(out / "transform.safetensors"), cone(5, 7, -1.0).astype(np.float64)
+    unit = query / np.linalg.norm(query, axis=1, keepdims=True)
+    moved = unit @ parts["text_matrix"].T + parts["text_bias"]
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    np.testing.assert_allclose(moved, remover.transform_text(query), atol=1e-6)
+    by_columns = np.stack([parts["image_matrix"] @ row + parts["image_bias"] for row in unit])
+    by_columns /= np.linalg.norm(by_columns, axis=1, keepdims=True)
+    np.testing.assert_allclose(by_columns, remover.transform_image(query), atol=1e-6)
+
+
+def test_what_is_not_normalised_first_comes_out_wrong(index_files):
+    """Why the page insists: without the first normalisation the vectors are others."""
+    images, texts = (np.load(path) for path in index_files)
+    transform = VectorTransform.of(ZScore().fit(images, texts))
+    careless = images @ transform.image_matrix.T + transform.image_bias
+    careless /= np.linalg.norm(careless, axis=1, keepdims=True)
+    assert np.abs(careless - transform(images, "image")).max() > 0.05
+
+
+@pytest.mark.parametrize("remover", [Standardizer(), ZScore(), Whitening(0.5), RunningStandardizer()])
+def test_transform_round_trips_through_its_file(tmp_path, remover):
+    images, texts = cone(50, 0, 1.0), cone(60, 1, -1.0)
+    remover.fit(images, texts, {"model": "m"})
+    transform = VectorTransform.of(remover)
+    read = VectorTransform.load(transform.save(tmp_path / "t.safetensors"))
+    np.testing.assert_allclose(read(images, "image"), remover.transform_image(images), atol=1e-6)
+    assert read.description == transform.description
+    assert read.description["remover"] == remover.name
+    assert read.description["provenance"]["model"] == "m"
+
+
+def test_the_file_tells_its_formula(index_files, tmp_path):
+    assert main([*index_files, "--fit-on", *index_files, "--output", str(tmp_path / "out")]) == 0
+    with safe_open(tmp_path / "out" / "transform.safetensors", framework="numpy") as file:
+        header = file.metadata()
+    assert "normalise(matrix @ normalise(x) + bias)" in header["formula"]
+    assert json.loads(header["description"])["provenance"]["n_texts"] == 90
+
+
+def test_embeddings_keep_their_ids_and_say_what_moved_them(tmp_path):
+    names = [f"{row}.jpg" for row in range(40)]
+    given = Embeddings(cone(40, 0, 1.0), cone(40, 1, -1.0), np.arange(40), names, names, metadata={"model": "m"})
+    path = given.save(tmp_path / "index.safetensors")
+    assert main([str(path), "--fit-on", str(path), "--method", "i0t_post", "--output", str(tmp_path / "out")]) == 0
+    moved = Embeddings.load(tmp_path / "out" / "vectors.safetensors")
+    assert moved.image_ids == names and moved.texts == names
+    assert moved.metadata["gap_removed"]["remover"] == "i0t_post"
+    np.testing.assert_allclose(np.linalg.norm(moved.text_features, axis=1), 1, atol=1e-6)
+
+
+def test_a_fitted_file_serves_as_well_as_vectors(index_files, tmp_path):
+    images, texts = (np.load(path) for path in index_files)
+    fitted = ZScore().fit(images, texts).save(tmp_path / "fitted.safetensors")
+    assert main([*index_files, "--fit-on", str(fitted), "--output", str(tmp_path / "one")]) == 0
+    assert main([*index_files, "--fit-on", *index_files, "--output", str(tmp_path / "two")]) == 0
+    np.testing.assert_allclose(
+        np.load(tmp_path / "one" / "images.npy"), np.load(tmp_path / "two" / "images.npy"), atol=1e-6
+    )
+
+
+def test_bad_input_is_told_in_one_line_and_loses_nothing(index_files, tmp_path, capsys):
+    assert main([*index_files, "--fit-on", *index_files, "--output", str(tmp_path)]) == 2
+    assert "lies where the moved vectors would go" in capsys.readouterr().err
+    np.save(tmp_path / "narrow.npy", np.ones((2, 9, 5), dtype="float32"))
+    assert main([*index_files, "--fit-on", str(tmp_path / "narrow.npy"), "--output", str(tmp_path / "out")]) == 2
+    assert "dimensions" in capsys.readouterr().err
+    spoilt = np.load(index_files[0])
+    spoilt[3] = np.nan
+    np.save(tmp_path / "spoilt.npy", spoilt)
+    flags = [str(tmp_path / "spoilt.npy"), index_files[1], "--fit-on", *index_files, "--output", str(tmp_path / "out")]
+    assert main(flags) == 2
+    assert "row 3" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    images, texts = cone(50, 0, 1.0), cone(60, 1, -1.0)
+    path = ZScore().fit(images, texts).save(tmp_path / "fitted.safetensors")
+    with pytest.raises(I0TError, match="not a file of `i0t apply`"):
+        VectorTransform.load(path)

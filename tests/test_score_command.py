@@ -1,0 +1,351 @@
+"""`i0t score`: lists of pairs, calibration, scores by their formulas, going on after an interruption, the program.
+
+Run: python -m pytest tests/test_score_command.py
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import percentileofscore
+
+from i0t import load_encoder
+from i0t.commands import score as program
+from i0t.embeddings import Embeddings
+from i0t.encoders.encoder import EncodingReport
+from i0t.errors import I0TError
+from i0t.scoring import PairScorer, ScoredPair, calibrate, models, percentiles, read_pairs, resume
+from i0t.scoring.pairs import all_pairs
+from i0t.standardize import Standardizer
+
+DIM = 8
+
+
+# --- lists ----------------------------------------------------------------------------------
+
+LISTED = [
+    ScoredPair(("/p/a.jpg",), ("a dog",), ("one", "two")),
+    ScoredPair((), ("a dog", "a cat")),
+    ScoredPair(("/p/a.jpg", "/p/b.jpg"), ()),
+]
+
+
+def test_csv_and_json_lists_read_alike(tmp_path):
+    (tmp_path / "list.csv").write_text(
+        "image,caption,other_image,other_caption,references\n"
+        'a.jpg, a dog ,,,"[""one"", ""two""]"\n'
+        ",a dog,,a cat,\n"
+        "a.jpg,,b.jpg,,\n"
+    )
+    rows = [
+        {"image": "a.jpg", "caption": "a dog", "references": ["one", "two"]},
+        {"caption": "a dog", "other_caption": "a cat"},
+        {"image": "a.jpg", "other_image": "b.jpg"},
+    ]
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    assert read_pairs(tmp_path / "list.csv", "/p") == read_pairs(tmp_path / "list.json", "/p") == LISTED
+    assert [pair.kind for pair in LISTED] == ["image-text", "text-text", "image-image"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("picture,words\na.jpg,b\n", "its first line names none of the columns"),
+        ("image,caption\n", "no row to score"),
+        ("image,caption\na.jpg,b\nc.jpg,\n", "row 2: 1 pictures and 0 texts"),
+        ('image,caption,references\na.jpg,b,"[1, 2]"\n', "row 1: references is"),
+        ('image,caption,references\na.jpg,b,"[oops"\n', "row 1: references is not a JSON list"),
+    ],
+)
+def test_bad_lists_name_the_row(tmp_path, text, message):
+    path = tmp_path / "list.csv"
+    path.write_text(text)
+    with pytest.raises(I0TError, match=message):
+        read_pairs(path)
+
+
+def test_items_given_one_by_one_are_all_compared():
+    pairs = all_pairs(["a.jpg", "b.jpg"], ["x", "y"])
+    assert [pair.kind for pair in pairs] == ["image-text"] * 4 + ["text-text", "image-image"]
+
+
+# --- calibration ----------------------------------------------------------------------------
+
+
+def embeddings_of(n: int, agree: float, gap: float = 3.0, seed: int = 0, dim: int = DIM) -> Embeddings:
+    rng = np.random.default_rng(seed)
+    common, shift = rng.normal(size=(n, dim)), gap * np.eye(dim)[0]
+    own = rng.normal(size=(2, n, dim))
+    images, texts = (agree * common + (1 - agree) * side + sign * shift for side, sign in zip(own, (1, -1)))
+    names = [f"{row}.jpg" for row in range(n)]
+    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (images, texts)]
+    return Embeddings(*(side.astype("float32") for side in unit), np.arange(n), names, names, metadata={"model": "m"})
+
+
+def test_percentiles_agree_with_scipy_ties_included():
+    rng = np.random.default_rng(0)
+    reference = np.sort(rng.integers(0, 9, size=50).astype(float))
+    scores = np.array([-1.0, 0.0, 3.0, 4.5, 8.0, 99.0])
+    expected = [percentileofscore(reference, value, kind="mean") for value in scores]
+    np.testing.assert_allclose(percentiles(scores, reference), expected)
+
+
+def test_where_nothing_agrees_matched_pairs_stand_like_unmatched_ones():
+    calibration = calibrate(embeddings_of(600, agree=0.0))
+    middle = percentiles(calibration.matched, calibration.unmatched["image-text"])
+    assert abs(np.median(middle) - 50) < 6
+
+
+def test_reference_scores_are_of_pairs_that_were_not_fitted():
+    # Centred on their own mean n vectors have cosines that average -1 / (n - 1); centred on others' they do not.
+    embeddings = embeddings_of(16, agree=0.0, dim=256)
+    own = Standardizer().fit_embeddings(embeddings).transform_image(embeddings.image_features)
+    inside = (own @ own.T)[~np.eye(16, dtype=bool)].mean()
+    outside = np.mean([calibrate(embeddings, seed=seed).unmatched["image-image"].mean() for seed in range(20)])
+    assert inside == pytest.approx(-1 / 15, abs=0.01)
+    assert outside > 0
+
+
+def test_texts_of_one_image_never_count_as_unmatched_nor_straddle_the_halves():
+    images = np.eye(DIM, dtype="float32")
+    rng = np.random.default_rng(0)
+    texts = (np.repeat(images, 5, axis=0) + 0.01 * rng.normal(size=(5 * DIM, DIM))).astype("float32")
+    owner = np.repeat(np.arange(DIM), 5)
+    embeddings = Embeddings(images, texts, owner, [f"{row}" for row in range(DIM)], [""] * len(texts))
+    calibration = calibrate(embeddings)
+    assert calibration.n_pairs == 40
+    assert calibration.matched.min() > calibration.unmatched["text-text"].max()  # else a sibling got in
+
+
+def test_too_few_pairs_are_refused():
+    with pytest.raises(I0TError, match="3 images with a text are too few"):
+        calibrate(embeddings_of(3, agree=1.0))
+
+
+# --- scores ---------------------------------------------------------------------------------
+
+
+class StubEncoder:
+    """Features by name, counted; a picture whose name has "bad" cannot be read."""
+
+    name, fingerprint, embed_dim = "stub", "f00d", DIM
+
+    def __init__(self) -> None:
+        self.report, self.encoded = EncodingReport(), []
+
+    def _features(self, names: list[str], shift: float) -> torch.Tensor:
+        self.encoded += names
+        rows = [np.random.default_rng(sum(map(ord, Path(name).name))).normal(size=DIM) for name in names]
+        rows = np.array(rows) + shift * np.eye(DIM)[0]
+        return torch.tensor(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=torch.float32)
+
+    def encode_images(self, images, batch_size=1, workers=0, skip_unreadable=False, progress=False) -> torch.Tensor:
+        bad = [f"{image}: unreadable picture" for image in images if "bad" in image]
+        self.report.kept = [row for row, image in enumerate(images) if "bad" not in image]
+        self.report.unreadable = bad if skip_unreadable else []
+        if bad and not (skip_unreadable and self.report.kept):
+            raise I0TError(bad[0])
+        return self._features([images[row] for row in self.report.kept], 3.0)
+
+    def encode_texts(self, texts, batch_size=1, progress=False) -> torch.Tensor:
+        return self._features(texts, -3.0)
+
+
+@pytest.fixture
+def scorer() -> PairScorer:
+    return PairScorer(StubEncoder(), calibrate(embeddings_of(60, agree=0.8)), skip_unreadable=True)
+
+
+def test_scores_follow_their_formulas(scorer):
+    pair = ScoredPair(("a.jpg",), ("a dog",), ("one", "two"))
+    row = scorer.score([pair])[0]
+    encoder, remover = StubEncoder(), scorer.calibration.remover
+    image = encoder.encode_images(["a.jpg"]).numpy()
+    texts = encoder.encode_texts([f"A photo depicts {text}" for text in ("a dog", "one", "two")]).numpy()
+    raw, references = float(image[0] @ texts[0]), texts[1:] @ texts[0]
+    moved = remover.transform_text(texts)
+    cosine = float(remover.transform_image(image)[0] @ moved[0])
+    assert row["clip_s"] == pytest.approx(2.5 * max(raw, 0), abs=1e-6)
+    assert row["pac_s"] == pytest.approx(2.0 * max(raw, 0), abs=1e-6)
+    assert row["i0t_s"] == pytest.approx(cosine, abs=1e-6)
+    best, best_moved = float(references.max()), float((moved[1:] @ moved[0]).max())
+    harmonic = 2 * row["clip_s"] * best / (row["clip_s"] + best) if row["clip_s"] else 0.0
+    assert row["ref_clip_s"] == pytest.approx(harmonic, abs=1e-6)
+    one, other = max(cosine, 0), max(best_moved, 0)
+    assert row["ref_i0t_s"] == pytest.approx(2 * one * other / (one + other) if one and other else 0.0, abs=1e-6)
+    reference = scorer.calibration.matched
+    assert row["matched_percentile"] == pytest.approx(percentileofscore(reference, row["i0t_s"], kind="mean"))
+
+
+def test_one_scale_for_every_kind_of_pair(scorer):
+    """Of what is equally alike, raw cosines of two pictures are higher; standardised ones are not."""
+    calibration = scorer.calibration
+    medians = {kind: np.median(scores) for kind, scores in calibration.unmatched.items()}
+    assert max(medians.values()) - min(medians.values()) < 0.1
+    embeddings = embeddings_of(60, agree=0.8)
+    raw_pictures = np.median(embeddings.image_features @ embeddings.image_features.T)
+    raw_pairs = np.median(embeddings.image_features @ embeddings.text_features.T)
+    assert raw_pictures - raw_pairs > 0.5
+
+
+def test_every_item_is_encoded_once_and_equal_pairs_are_equal(scorer):
+    pairs = [ScoredPair(("a.jpg",), ("a dog",)), ScoredPair(("b.jpg",), ("a dog",)), ScoredPair(("a.jpg",), ("a dog",))]
+    rows = scorer.score(pairs) + scorer.score(pairs[:1])
+    assert rows[0] == rows[2] == rows[3] != rows[1]
+    assert sorted(scorer.encoder.encoded) == ["A photo depicts a dog", "a.jpg", "b.jpg"]
+
+
+def test_an_unreadable_picture_is_named_and_the_others_are_scored(scorer):
+    pairs = [ScoredPair((name,), ("x",)) for name in ("a.jpg", "bad.jpg", "c.jpg")]
+    rows = scorer.score(pairs)
+    assert [row["error"] for row in rows] == [None, "bad.jpg: unreadable picture", None]
+    assert "i0t_s" not in rows[1] and rows[2] == scorer.score(pairs[2:])[0]
+    assert scorer.score([ScoredPair(("worse bad.jpg",), ("x",))])[0]["error"] == "worse bad.jpg: unreadable picture"
+
+
+# --- going on after an interruption -----------------------------------------------------------
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "CHUNK", 2)
+    pairs, path = [ScoredPair((), (str(row), "x")) for row in (0, 1, 2, 3, 4, 0)], tmp_path / "out.csv.partial"
+    scored: list[str] = []
+
+    def scoring(fails_at: str | None):
+        def score(chunk):
+            for pair in chunk:
+                if pair.texts[0] == fails_at:
+                    raise I0TError("the picture cannot be read")
+                scored.append(pair.texts[0])
+            return [{"i0t_s": float(pair.texts[0])} for pair in chunk]
+
+        return score
+
+    with pytest.raises(I0TError):
+        list(resume.PartialScores(path, {"model": "m"}).score(pairs, scoring("4")))
+    with path.open("a") as stream:
+        stream.write('{"pair": "cut o')  # what a killed process leaves
+    scored.clear()
+    partial = resume.PartialScores(path, {"model": "m"})
+    rows = [row for chunk in partial.score(pairs, scoring(None)) for row in chunk]
+    assert scored == ["4"]
+    assert [row["i0t_s"] for row in rows] == [0, 1, 2, 3, 4, 0]
+    assert resume.PartialScores(path, {"model": "another"}).known == {}
+    partial.remove()
+    assert not path.exists()
+
+
+def test_what_follows_a_cut_line_is_read_by_the_next_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "CHUNK", 1)
+    path, pairs = tmp_path / "partial", [ScoredPair((), (str(row), "x")) for row in range(3)]
+
+    def score(chunk):
+        return [{"i0t_s": 1.0} for _ in chunk]
+
+    list(resume.PartialScores(path, {}).score(pairs[:1], score))
+    with path.open("a") as stream:
+        stream.write('{"pair": "cut o')
+    list(resume.PartialScores(path, {}).score(pairs[:2], score))
+    assert set(resume.PartialScores(path, {}).known) == {pair.key for pair in pairs[:2]}
+
+
+# --- the program ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(sample_roots) -> list[str]:
+    folder = sample_roots.sub / "PnP-VQA/lavis/flickr30k/images/flickr30k-images"
+    return [str(path) for path in sorted(folder.iterdir())[:3]]
+
+
+@pytest.fixture
+def run(configs, tmp_path, capsys):
+    """Run the program on the untrained tiny model; returns its status, output and errors."""
+
+    def call(*flags: str, model: str = "tiny") -> tuple[int, str, str]:
+        status = program.main(["--model", model, "--output", str(tmp_path / "kept"), "--workers", "0", *flags])
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return call
+
+
+def test_one_picture_and_one_caption(run, pictures, tmp_path):
+    flags = ["--image", pictures[0], "--caption", "a red circle", "--json", str(tmp_path / "s.json")]
+    status, printed, said = run(*flags)
+    assert status == 0
+    assert all(len(line) <= 100 for line in printed.splitlines())
+    assert "untrained: its scores are noise" in printed and "encoding 20 pairs of flickr" in said
+    content = json.loads((tmp_path / "s.json").read_text())
+    assert content["protocol"]["calibration_pairs"] == 20
+    row = content["rows"][0]
+    torch.manual_seed(0)
+    encoder = load_encoder("tiny")
+    cosine = float(encoder.encode_images([pictures[0]])[0] @ encoder.encode_texts(["A photo depicts a red circle"])[0])
+    assert row["clip_s"] == pytest.approx(2.5 * max(cosine, 0), abs=1e-5)
+    assert run(*flags)[2].count("encoding") == 0  # what was encoded for calibration is kept
+    assert json.loads((tmp_path / "s.json").read_text()) == content
+
+
+def test_a_list_keeps_its_order_and_names_what_cannot_be_read(run, pictures, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    lines = [f"{pictures[row % 3]},caption {row}" for row in range(30)]
+    lines[7] = f"{tmp_path / 'broken.jpg'},caption 7"
+    (tmp_path / "list.csv").write_text("image,caption\n" + "\n".join(lines) + "\n")
+    flags = ["--pairs", str(tmp_path / "list.csv"), "--csv", str(tmp_path / "scores.csv")]
+    status, _, said = run(*flags)
+    assert status == 2 and "broken.jpg" in said and "--skip-unreadable" in said
+    assert not (tmp_path / "scores.csv").exists()
+    status, printed, _ = run(*flags, "--skip-unreadable")
+    assert status == 0 and "broken.jpg: unreadable picture" in printed and "30 pairs in all" in printed
+    rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
+    assert [row["second"] for row in rows] == [f"caption {row}" for row in range(30)]
+    assert [row["second"] for row in rows if row["error"]] == ["caption 7"]
+    assert rows[7]["i0t_s"] == "" and float(rows[8]["i0t_s"]) <= 1
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_missing_picture_is_named_before_anything_is_encoded(run, pictures):
+    status, _, said = run("--image", pictures[0], "--image", "photo.jpg")
+    assert status == 2 and "photo.jpg: no such picture (1 of 2 are missing)" in said and "encoding" not in said
+    status, printed, _ = run("--image", pictures[0], "--image", "photo.jpg", "--caption", "x", "--skip-unreadable")
+    assert status == 0 and "not scored: photo.jpg: no such picture" in printed
+
+
+def test_calibration_vectors_must_be_of_this_model(run, pictures, tmp_path):
+    path = embeddings_of(20, agree=0.5, dim=128).save(tmp_path / "other.safetensors")
+    pair = ["--image", pictures[0], "--caption", "x", "--calibrate-on"]
+    status, _, said = run(*pair, str(path))
+    assert status == 2 and "other.safetensors" in said and "model" in said
+    np.save(tmp_path / "narrow.npy", np.ones((2, 8, 5), dtype="float32"))
+    assert run(*pair, str(tmp_path / "narrow.npy"))[0] == 2
+
+
+def test_sample_model_is_trained_once_and_says_so(run, pictures, tmp_path, monkeypatch, sample_roots, configs):
+    monkeypatch.setattr(models, "BRIEF", ("steps=2", "batch_size=8", "warmup_steps=1", "validate_every=0"))
+    monkeypatch.setattr("i0t.data.sample.make_sample", lambda _: sample_roots.main.parent)
+    pair = ["--image", pictures[0], "--caption", "x"]
+    status, printed, said = run(*pair, model="sample")
+    assert status == 0
+    assert "training the sample's small model once" in said
+    assert "trained for a minute on drawn shapes" in printed
+    assert not (configs / "ckpt_file_name.txt").exists()  # scoring notes nothing for other programs
+    status, again, said = run(*pair, model="sample")
+    assert (status, again) == (0, printed) and "training" not in said.replace("trained", "")
+    checkpoint = next((tmp_path / "kept").glob("*-last.safetensors"))
+    (configs / "ckpt_file_name.txt").write_text(f"{checkpoint}\n")
+    assert "the last checkpoint" in run(*pair, model="sample")[1]
+
+
+@pytest.mark.parametrize(
+    "flags", [[], ["--caption", "alone"], ["--pairs", "list.csv", "--image", "a.jpg"], ["--images", "folder"]]
+)
+def test_what_cannot_be_compared_is_a_usage_error(flags):
+    with pytest.raises(SystemExit) as stopped:
+        program.main(flags)
+    assert stopped.value.code == 2
