@@ -60,7 +60,7 @@ def separability_auc(image_features: Any, text_features: Any, pairs: Any = None,
     from threadpoolctl import threadpool_limits
 
     x, y = units(image_features, text_features)
-    group = _linked_groups(checked_pairs(pairs, len(x), len(y)), len(x), len(y))
+    group = linked_groups(checked_pairs(pairs, len(x), len(y)), len(x), len(y))
     n_groups = int(group.max()) + 1
     if n_groups < FOLDS:
         return NAN
@@ -79,7 +79,7 @@ def _labelled(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([x, y]), np.repeat([1.0, 0.0], [len(x), len(y)])
 
 
-def _linked_groups(pairs: np.ndarray, n_images: int, n_texts: int) -> np.ndarray:
+def linked_groups(pairs: np.ndarray, n_images: int, n_texts: int) -> np.ndarray:
     """(N + M,) number of the group of each image and text that pairs link, directly or not."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
