@@ -9,6 +9,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["i0t", "i0t.*"]),
+    package_data={"i0t.report": ["assets/*"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -33,5 +34,5 @@ setup(
         "matplotlib>=3.8",
         "umap-learn>=0.5.6",
     ],
-    extras_require={"test": ["pytest>=8", "ruff>=0.6,<1", "torchmetrics>=1.4"]},
+    extras_require={"test": ["pytest>=8", "ruff>=0.6,<1", "torchmetrics>=1.4", "selenium>=4.20"]},
 )

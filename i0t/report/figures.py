@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-UNMATCHED_COLOUR = "#6b7280"
+UNMATCHED_COLOUR, AFTER_COLOUR = "#6b7280", "#a03a78"
 KINDS = {
     "matched": ("matched", MATCHED_COLOUR),
     "unmatched": ("unmatched", UNMATCHED_COLOUR),
@@ -26,8 +26,8 @@ KINDS = {
 STAGES = {"before": "before", "after": "after (held-out means)"}
 VERSIONS = {
     "before": ("before", UNMATCHED_COLOUR, "s"),
-    "after": ("after, held-out means", IMAGE_COLOUR, "o"),
-    "leak": ("after, test means (leak)", TEXT_COLOUR, "^"),
+    "after": ("after, held-out means", AFTER_COLOUR, "o"),
+    "leak": ("after, test means (leak)", AFTER_COLOUR, "^"),
 }
 STYLE = {
     "font.family": "sans-serif",
@@ -189,9 +189,9 @@ def _calibration(measured: dict[str, Any]) -> Figure:
     raw = measured["measures"]["centroid_distance"]["before"]
     axes.axhline(raw, color="black", linewidth=0.9, linestyle=(0, (5, 3)), label=f"before: {raw:.3f}")
     law = curve["c"] * spread(fine, total - fine)
-    axes.plot(fine, law, color=TEXT_COLOUR, linewidth=1.2, label=rf"{curve['c']:.2f}$\,\sqrt{{1/n+1/m}}$")
-    axes.plot(np.repeat(n, distances.shape[1]), distances.ravel(), ".", color=IMAGE_COLOUR, alpha=0.35, markersize=4)
-    axes.plot(n, distances.mean(axis=1), "o", color=IMAGE_COLOUR, markersize=5, label="after, mean of draws")
+    axes.plot(fine, law, color="black", linewidth=1.0, label=rf"{curve['c']:.2f}$\,\sqrt{{1/n+1/m}}$")
+    axes.plot(np.repeat(n, distances.shape[1]), distances.ravel(), ".", color=AFTER_COLOUR, alpha=0.35, markersize=4)
+    axes.plot(n, distances.mean(axis=1), "o", color=AFTER_COLOUR, markersize=5, label="after, mean of draws")
     axes.set(xscale="log", yscale="log", xlabel=f"calibration {measured['unit']} n", ylabel="centroid distance")
     axes.set_xticks(n, [f"{count:,}" for count in n], minor=False)
     axes.set_xticks([], minor=True)
@@ -210,7 +210,10 @@ def _recall(measured: dict[str, Any]) -> Figure:
             value, low, high = measured["recall"][direction][version][:3]
             at = -row - 0.24 * (place - 1)
             axes.plot([low, high], [at, at], color=colour, linewidth=1.2)
-            axes.plot(value, at, marker, color=colour, markersize=6, label=None if row else label, linestyle="none")
+            hollow = {"markerfacecolor": "white"} if version == "leak" else {}
+            axes.plot(
+                value, at, marker, color=colour, **hollow, markersize=6, label=None if row else label, linestyle="none"
+            )
     axes.set_yticks([0, -1], ["image → text", "text → image"])
     axes.set(xlabel="R@1 in %, with 95 % interval", ylim=(-1.5, 0.5))
     axes.spines["left"].set_visible(False)

@@ -68,6 +68,8 @@ def measure(
     gaps = {"all": _gap(embeddings, seed), **{name: _gap(stage, seed) for name, stage in stages.items()}}
     say("retrieval")
     recall = recall_at_1(stages, Groups(tested).of_image, seed)
+    for direction, found in recall_at_1({"all": embeddings}, groups.of_image, seed).items():
+        recall[direction].update(found)
     say("calibration curve")
     curve = calibration_curve(groups, seed)
     shown = {name: stages[name] for name in ("before", "after")}

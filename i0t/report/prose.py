@@ -31,39 +31,26 @@ def title(metadata: dict[str, Any]) -> str:
 def headline(measured: dict[str, Any]) -> str:
     """What the gap is, how large it is here, and what removing it did."""
     distance, found = measured["measures"]["centroid_distance"], measured["severity"]
-    counts, unit = measured["counts"], measured["unit"]
-    first = (
-        "This model keeps images in one place and texts in another: the gap between the two is "
-        f"{_number(distance['before'], 3)} on a scale from 0 to 2 ({found['before']}). "
-    )
+    size = f"{distance['before']:.3f} apart on a scale from 0 to 2 ({found['before']})"
+    first = f"This model keeps images in one place and texts in another, {size}"
     if found["before"] == "low":
-        first = (
-            "There is little gap between where this model puts images and where it puts texts: "
-            f"{_number(distance['before'], 3)} on a scale from 0 to 2 (low). "
-        )
-    second = (
-        f"Subtracting each side's mean, taken from {counts['calibration']:,} other {unit}, leaves "
-        f"{_number(distance['after'], 3)} ({found['after']})"
-    )
-    return first + second + _neighbors(measured) + _retrieval(measured)
-
-
-def _neighbors(measured: dict[str, Any]) -> str:
-    share = measured["measures"]["cross_modal_neighbor_share"]
+        first = f"This model puts images and texts nearly in the same place, {size}"
     return (
-        f"; the nearest neighbour is then of the other modality for {100 * share['after']:.1f} % of the items instead "
-        f"of {100 * share['before']:.1f} %"
+        f"{first}; subtracting each side’s mean, measured on {measured['counts']['calibration']:,} other "
+        f"{measured['unit']}, leaves {distance['after']:.3f} ({found['after']}).{_retrieval(measured)}"
     )
 
 
 def _retrieval(measured: dict[str, Any]) -> str:
     if not measured["recall"]:
-        return "."
-    parts = []
-    for direction, words in (("i2t", "a picture finds its text first"), ("t2i", "a text its picture")):
-        before, after = (measured["recall"][direction][name][0] for name in ("before", "after"))
-        parts.append(f"{words} in {after:.1f} % of cases instead of {before:.1f} %")
-    return f", {parts[0]}, {parts[1]}."
+        return ""
+    i2t, t2i = (
+        [measured["recall"][direction][name][0] for name in ("after", "before")] for direction in ("i2t", "t2i")
+    )
+    return (
+        f" A picture then finds its own text first in {i2t[0]:.1f} % of cases instead of {i2t[1]:.1f} %, a text its "
+        f"own picture in {t2i[0]:.1f} % instead of {t2i[1]:.1f} %."
+    )
 
 
 def protocol(measured: dict[str, Any]) -> str:
@@ -88,14 +75,14 @@ def notes_on(measured: dict[str, Any]) -> list[str]:
 
 
 def columns(measured: dict[str, Any]) -> dict[str, list[str]]:
-    """Name and explanation of each column of the table."""
+    """Name and explanation of each column of the table, and the key of its definition if it has one."""
     counts, unit = measured["counts"], measured["unit"]
     tested = f"tested {counts['tested']:,} {unit}"
     return {
         "all": ["Whole file", "all items, as given"],
         "before": ["Before", tested],
-        "after": ["After", f"{tested}, held-out means"],
-        "leak": ["Test means", f"{tested}; leak"],
+        "after": ["After", f"{tested}, held-out means", "held_out"],
+        "leak": ["Test means", f"{tested}; leak", "test_means"],
     }
 
 
@@ -124,17 +111,15 @@ def _cosines(measured: dict[str, Any]) -> str:
     )
     if "matched" not in before:
         return "No pairs are known, so matched ones are missing. Heights are shares of the pairs on one scale."
-    others = [
-        "images" if before.get("images", -1) > before["matched"] else "",
-        "texts" if before.get("texts", -1) > before["matched"] else "",
-    ]
-    closer = " and two random ".join(kind for kind in others if kind)
-    first = f"Two random {closer} are on average closer than a picture and its own caption; " if closer else ""
+    closer = " and ".join(
+        f"two random {kind}" for kind in ("images", "texts") if before.get(kind, -1) > before["matched"]
+    )
+    first = f"{closer.capitalize()} are on average closer than a picture and its own caption; " if closer else ""
     rest = max(after.get(kind, -1) for kind in ("images", "texts", "unmatched"))
     order = "above" if after["matched"] > rest else "not above"
     return (
-        f"{first}after removal matched pairs lie {order} all others on average. Dashed: mean of the matched. "
-        "Heights are shares of the pairs, on one scale."
+        f"{first}{'a' if first else 'A'}fter removal matched pairs lie {order} all others on average. Dashed: mean of "
+        "the matched. Heights are shares of the pairs, on one scale."
     )
 
 
@@ -209,10 +194,6 @@ def method(
     if figures:
         lines.append(["Figures beside this page", ", ".join(path.name for path in figures)])
     return lines
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}"
 
 
 def _signed(value: float) -> str:

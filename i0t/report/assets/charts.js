@@ -39,13 +39,13 @@ function panels(width) {
 
 function drawCosines(width) {
   const { edges, before, after } = DATA.cosines, { own, place, total } = panels(width);
-  const left = 88, right = 52, rowHeight = 58, top = 40, height = top + rowHeight * KINDS.length + 46;
+  const left = 104, right = 60, rowHeight = 58, top = 40, height = top + rowHeight * KINDS.length + 46;
   const x = (cosine) => left + (cosine - edges[0]) / (edges.at(-1) - edges[0]) * (own - left - right);
   const most = Math.max(...[before, after].flatMap((stage) => Object.values(stage)).flatMap(({ shares }) => shares));
   const marks = STAGES.map(([key, title], index) => {
     const [dx, dy] = place(index, height), bottom = top + rowHeight * KINDS.length;
     const parts = [words(0, 16, title, { class: "title" }), words(own, 16, "mean", { anchor: "end", class: "tick" })];
-    for (const [value, text] of ticks(edges[0], edges.at(-1), 5)) {
+    for (const [value, text] of ticks(edges[0], edges.at(-1), own > 420 ? 8 : 5)) {
       parts.push(line(x(value), top - 8, x(value), bottom, { class: "grid" }), words(x(value), bottom + 18, text, { anchor: "middle", class: "tick" }));
     }
     parts.push(words((left + own - right) / 2, bottom + 38, "cosine", { anchor: "middle", class: "quiet" }));
@@ -68,7 +68,7 @@ function drawCosines(width) {
 
 function drawActivations(width) {
   const { before, after, peaks } = DATA.activations, { own, place, total } = panels(width);
-  const left = 46, top = 62, plot = 200, height = top + plot + 62;
+  const left = 46, top = 62, plot = 200, height = top + plot + 70;
   const values = [before, after].flatMap((stage) => [...stage.image, ...stage.text]);
   const low = Math.min(0, ...values), high = Math.max(0, ...values), count = before.image.length;
   const x = (dimension) => left + (dimension + .5) / count * (own - left);
@@ -87,9 +87,9 @@ function drawActivations(width) {
     const labels = sides.flatMap(([side, colour, sign]) => peaks[side].map((dimension) => ({ dimension, colour, sign, value: DATA.activations[key][side][dimension] })));
     parts.push(...peakLabels(labels, x, y, left, own));
     for (const [value, text] of ticks(0, count, own > 420 ? 6 : 4)) {
-      if (value < count) parts.push(words(x(value), top + plot + 34, text, { anchor: "middle", class: "tick" }));
+      if (value < count) parts.push(words(x(value), top + plot + 42, text, { anchor: "middle", class: "tick" }));
     }
-    parts.push(words((left + own) / 2, top + plot + 54, "dimension", { anchor: "middle", class: "quiet" }), words(0, 38, "mean activation", { class: "tick" }));
+    parts.push(words((left + own) / 2, top + plot + 62, "dimension", { anchor: "middle", class: "quiet" }), words(0, 38, "mean activation", { class: "tick" }));
     return svg("g", { transform: `translate(${dx} ${dy})` }, parts);
   });
   return { height: total(height), marks };
@@ -143,21 +143,21 @@ function drawCalibration(width) {
     const at = n[0] * (n.at(-1) / n[0]) ** (step / 60);
     curve.push(`${x(at).toFixed(1)} ${y(c * Math.sqrt(1 / at + 1 / (total - at))).toFixed(1)}`);
   }
-  parts.push(svg("path", { class: "mark", d: "M" + curve.join("L"), fill: "none", stroke: "var(--text)", "stroke-width": 2 }));
+  parts.push(svg("path", { class: "mark", d: "M" + curve.join("L"), fill: "none", stroke: "var(--ink)", "stroke-width": 1.75 }));
   n.forEach((count, row) => {
     const mean = distances[row].reduce((sum, value) => sum + value) / distances[row].length;
     const tip = `n = ${count}: ${number(mean)} on average of ${distances[row].length} draws, ${number(Math.min(...distances[row]))} to ${number(Math.max(...distances[row]))}; the law says ${number(c * Math.sqrt(1 / count + 1 / m[row]))}`;
-    parts.push(...distances[row].map((value) => svg("circle", { cx: x(count), cy: y(value), r: 2.5, fill: "var(--image)", "fill-opacity": .35 })),
-      svg("circle", { class: "mark", cx: x(count), cy: y(mean), r: 5, fill: "var(--image)", stroke: "var(--paper)", "stroke-width": 1.5 }, svg("title", {}, tip)),
+    parts.push(...distances[row].map((value) => svg("circle", { cx: x(count), cy: y(value), r: 2.5, fill: "var(--after)", "fill-opacity": .35 })),
+      svg("circle", { class: "mark", cx: x(count), cy: y(mean), r: 5, fill: "var(--after)", stroke: "var(--paper)", "stroke-width": 1.5 }, svg("title", {}, tip)),
       words(x(count), top + plot + 20, whole(count), { anchor: "middle", class: "tick" }));
   });
   const middle = Math.sqrt(n[0] * n.at(-1)), there = y(c * Math.sqrt(1 / middle + 1 / (total - middle)));
-  parts.push(words(x(middle) + 12, there - 14, `${number(c, 2)} \u00b7 \u221a(1/n + 1/m)`, { class: "strong halo", style: "fill:var(--text)" }),
+  parts.push(words(Math.min(x(middle) + 12, width - 140), there - 14, `${number(c, 2)} \u00b7 \u221a(1/n + 1/m)`, { class: "strong halo" }),
     words((left + width - right) / 2, top + plot + 42, `calibration ${DATA.unit}, n`, { anchor: "middle", class: "quiet" }));
   return { height, marks: parts };
 }
 
-const VERSIONS = [["before", "before", "var(--unmatched)"], ["after", "after, held-out means", "var(--image)"], ["leak", "after, test means (leak)", "var(--text)"]];
+const VERSIONS = [["before", "before", "var(--unmatched)"], ["after", "after, held-out means", "var(--after)"], ["leak", "after, test means (leak)", "var(--after)"]];
 
 function drawRecall(width) {
   const directions = [["i2t", "Image \u2192 text"], ["t2i", "Text \u2192 image"]].filter(([key]) => DATA.recall[key]);
@@ -175,7 +175,8 @@ function drawRecall(width) {
       const [value, from, to] = DATA.recall[key][version], y = start + 44 + place * row;
       const shape = [svg("rect", { x: x(value) - 5, y: y - 5, width: 10, height: 10 }), svg("circle", { cx: x(value), cy: y, r: 6 }), svg("path", { d: triangle(x(value), y, 7) })][place];
       shape.setAttribute("class", "mark");
-      shape.setAttribute("style", `fill:${colour};stroke:var(--paper);stroke-width:1.5`);
+      const hollow = version === "leak";
+      shape.setAttribute("style", `fill:${hollow ? "var(--paper)" : colour};stroke:${hollow ? colour : "var(--paper)"};stroke-width:1.5`);
       parts.push(words(0, y + 4, name), line(x(from), y, x(to), y, { stroke: colour, "stroke-width": 2 }), shape,
         words(width, y + 4, number(value, 1, "%"), { anchor: "end", class: "strong" }));
     });

@@ -27,7 +27,7 @@ function number(value, digits = 3, unit = "", sign = false) {
 
 function grouped(digits) {
   const [whole, rest] = digits.split(".");
-  return whole.replace(/\B(?=(\d{3})+$)/g, "\u202f") + (rest ? "." + rest : "");
+  return whole.replace(/\B(?=(\d{3})+$)/g, ",") + (rest ? "." + rest : "");
 }
 
 const whole = (value) => number(value, 0);
@@ -122,7 +122,7 @@ function setUpTiles() {
 
 function setUpTable() {
   const columns = DATA.columns;
-  for (const [column, [name, what]] of Object.entries(columns)) byId("col-" + column).append(name, html("span", { class: "quiet" }, what));
+  for (const [column, [name, what, key]] of Object.entries(columns)) byId("col-" + column).append(key ? definable(key, name) : name, html("span", { class: "quiet" }, what));
   const row = (key, cells) => html("tr", { "data-measure": key }, html("th", { scope: "row" }, definable(key)),
     Object.keys(columns).map((column) => html("td", { class: column, "data-column": columns[column][0] }, ...cells(column))));
   for (const [key, values] of Object.entries(DATA.measures)) {
