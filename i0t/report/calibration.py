@@ -42,7 +42,9 @@ class Curve:
 
     @property
     def worst_misfit(self) -> float:
-        """Largest |mean distance / law - 1| over the K points."""
+        """Largest |mean distance / law - 1| over the K points; 0 where nothing is left at all."""
+        if not self.c:
+            return 0.0
         return float(np.abs(self.distances.mean(axis=1) / self.law - 1).max())
 
 

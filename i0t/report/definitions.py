@@ -169,7 +169,7 @@ OTHERS = {
     "mean_activation": Definition(
         "Mean activation",
         "Mean of one dimension over all unit vectors of a modality. Content averages out; what stays is the same for "
-        "every image or every text. Dimensions that stick out are marked.",
+        "every image or every text. Dimensions that stick out, with 5 times the median or more, are marked.",
         "paper Fig. 3",
     ),
     "gap_share": Definition(

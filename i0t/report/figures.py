@@ -192,7 +192,8 @@ def _calibration(measured: dict[str, Any]) -> Figure:
     axes.plot(fine, law, color="black", linewidth=1.0, label=rf"{curve['c']:.2f}$\,\sqrt{{1/n+1/m}}$")
     axes.plot(np.repeat(n, distances.shape[1]), distances.ravel(), ".", color=AFTER_COLOUR, alpha=0.35, markersize=4)
     axes.plot(n, distances.mean(axis=1), "o", color=AFTER_COLOUR, markersize=5, label="after, mean of draws")
-    axes.set(xscale="log", yscale="log", xlabel=f"calibration {measured['unit']} n", ylabel="centroid distance")
+    scale = "log" if distances.min() > 0 else "linear"
+    axes.set(xscale="log", yscale=scale, xlabel=f"calibration {measured['unit']} n", ylabel="centroid distance")
     axes.set_xticks(n, [f"{count:,}" for count in n], minor=False)
     axes.set_xticks([], minor=True)
     axes.yaxis.set_major_formatter("{x:g}")

@@ -38,9 +38,7 @@ class Groups:
 
     def __init__(self, embeddings: Embeddings) -> None:
         self.embeddings = embeddings
-        n_images, n_texts = len(embeddings.image_features), len(embeddings.text_features)
-        group = linked_groups(embeddings.pairs, n_images, n_texts)
-        self.of_image, self.of_text = group[:n_images], group[n_images:]
+        self.of_image, self.of_text = groups_of(embeddings)
         self.counted = np.unique(self.of_image)
         self.text_only = np.setdiff1d(self.of_text, self.of_image)
         if len(self.counted) < FEWEST_GROUPS or len(np.unique(self.of_text)) < FEWEST_GROUPS:
@@ -78,6 +76,13 @@ class Groups:
             raise I0TError(f"{count} of {len(self.counted)} {self.unit} leave a side without an image or a text.")
         calibration, tested = (take(self.embeddings, images, texts) for images, texts in sides)
         return calibration, tested
+
+
+def groups_of(embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) and (M,) number of the linked group of each image and each text."""
+    n_images = len(embeddings.image_features)
+    group = linked_groups(embeddings.pairs, n_images, len(embeddings.text_features))
+    return group[:n_images], group[n_images:]
 
 
 def take(embeddings: Embeddings, images: np.ndarray, texts: np.ndarray) -> Embeddings:

@@ -19,15 +19,16 @@ from i0t.gap import modality_gap
 from i0t.gap.items import unit
 from i0t.report.calibration import calibration_curve
 from i0t.report.definitions import MEASURES
-from i0t.report.halves import Groups, take
+from i0t.report.halves import Groups, groups_of, take
 from i0t.report.recall import recall_at_1
 from i0t.report.sphere import facing, project
 from i0t.standardize import Standardizer
 
-MOST_POINTS = 1000  # of each modality on the sphere: more hide one another, and UMAP takes its time
+MOST_POINTS = 800  # of each modality on the sphere: more hide one another, and UMAP takes its time
 MOST_COSINES = 20_000  # of each kind: the histogram's bins are then right to a tenth of a percent or so
-BINS = 80
-PEAKS = 3  # dimensions marked for each modality
+FEWEST_BINS, MOST_BINS = 16, 80
+PEAKS = 3  # dimensions marked for each modality, at most
+PEAK_FACTOR = 5  # and whose |mean| is this many times the median |mean|
 CARRIERS = 5  # dimensions whose share of CD² is told
 
 Stages = dict[str, Embeddings]
@@ -67,7 +68,7 @@ def measure(
     say("measures")
     gaps = {"all": _gap(embeddings, seed), **{name: _gap(stage, seed) for name, stage in stages.items()}}
     say("retrieval")
-    recall = recall_at_1(stages, Groups(tested).of_image, seed)
+    recall = recall_at_1(stages, groups_of(tested)[0], seed)
     for direction, found in recall_at_1({"all": embeddings}, groups.of_image, seed).items():
         recall[direction].update(found)
     say("calibration curve")
@@ -122,7 +123,9 @@ def cosine_histograms(stages: Stages, seed: int = 0) -> dict[str, Any]:
     found = {name: _cosines(stage, np.random.default_rng(seed)) for name, stage in stages.items()}
     everything = np.concatenate([values for kinds in found.values() for values in kinds.values()])
     low, high = float(everything.min()), float(everything.max())
-    edges = np.linspace(low, high if high > low else low + 1e-3, BINS + 1)
+    fewest = min(len(values) for kinds in found.values() for values in kinds.values() if len(values))
+    bins = int(np.clip(4 * np.sqrt(fewest), FEWEST_BINS, MOST_BINS))
+    edges = np.linspace(low, high if high > low else low + 1e-3, bins + 1)
     histograms: dict[str, Any] = {"edges": edges.tolist()}
     for name, kinds in found.items():
         histograms[name] = {
@@ -157,6 +160,9 @@ def _cosines(stage: Embeddings, rng: np.random.Generator) -> dict[str, np.ndarra
 
 
 def _random_pairs(n: int, m: int, rng: np.random.Generator) -> np.ndarray:
+    """(K, 2) rows: all combinations where they are few, else a random choice."""
+    if n * m <= MOST_COSINES:
+        return np.stack(np.divmod(np.arange(n * m), m), axis=1)
     return np.stack([rng.integers(n, size=MOST_COSINES), rng.integers(m, size=MOST_COSINES)], axis=1)
 
 
@@ -165,7 +171,7 @@ def activations(stages: Stages) -> dict[str, Any]:
 
     Returns:
         For each stage "image" and "text", (D,) means of unit vectors; "peaks", the dimensions of
-        the largest |mean| of each modality before; "carriers", those of the largest
+        each modality that stick out before; "carriers", those of the largest
         (image mean - text mean)^2 before, with their joint "carried" share of CD^2.
     """
     means = {
@@ -177,13 +183,15 @@ def activations(stages: Stages) -> dict[str, Any]:
     carriers = np.argsort(-squared, kind="stable")[:CARRIERS]
     return {
         **{name: {"image": x.tolist(), "text": y.tolist()} for name, (x, y) in means.items()},
-        "peaks": {
-            side: np.argsort(-np.abs(mean), kind="stable")[:PEAKS].tolist()
-            for side, mean in zip(("image", "text"), before)
-        },
+        "peaks": {side: _peaks(mean) for side, mean in zip(("image", "text"), before)},
         "carriers": carriers.tolist(),
         "carried": float(squared[carriers].sum() / squared.sum()) if squared.sum() else float("nan"),
     }
+
+
+def _peaks(mean: np.ndarray) -> list[int]:
+    order = np.argsort(-np.abs(mean), kind="stable")[:PEAKS]
+    return [int(dimension) for dimension in order if abs(mean[dimension]) >= PEAK_FACTOR * np.median(np.abs(mean))]
 
 
 def sphere(stages: Stages, projection: str, seed: int, neighbors: int) -> dict[str, Any]:

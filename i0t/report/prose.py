@@ -11,21 +11,26 @@ import numpy as np
 
 from i0t.gap import severity
 from i0t.report.calibration import DRAWS
+from i0t.report.measurements import PEAK_FACTOR, PEAKS
 from i0t.report.recall import RESAMPLES
 
 FEW = 100  # tested items below which every number is a rough one
+FILES = (".safetensors", ".pt", ".pth", ".npy")
 LOW = 0.19  # centroid distance from which a gap counts as moderate (paper section 3.1)
 
 
 def title(metadata: dict[str, Any]) -> str:
-    """Model and data set, each once.
+    """Model and data set, each once; of a file its name alone.
 
     Example:
-        >>> title({"model": "clip", "dataset": "coco"}), title({"model": "a", "dataset": "a"}), title({})
-        ('clip · coco', 'a', 'Embeddings')
+        >>> title({"model": "clip", "dataset": "coco"}), title({"model": "ViT-B-32/openai"}), title({})
+        ('clip · coco', 'ViT-B-32/openai', 'Embeddings')
     """
     names = [str(metadata[key]) for key in ("model", "dataset") if metadata.get(key)]
-    return " · ".join(dict.fromkeys(Path(name).name or name for name in names)) or "Embeddings"
+    return (
+        " · ".join(dict.fromkeys(Path(name).stem if Path(name).suffix in FILES else name for name in names))
+        or "Embeddings"
+    )
 
 
 def headline(measured: dict[str, Any]) -> str:
@@ -44,13 +49,11 @@ def headline(measured: dict[str, Any]) -> str:
 def _retrieval(measured: dict[str, Any]) -> str:
     if not measured["recall"]:
         return ""
-    i2t, t2i = (
-        [measured["recall"][direction][name][0] for name in ("after", "before")] for direction in ("i2t", "t2i")
-    )
-    return (
-        f" A picture then finds its own text first in {i2t[0]:.1f} % of cases instead of {i2t[1]:.1f} %, a text its "
-        f"own picture in {t2i[0]:.1f} % instead of {t2i[1]:.1f} %."
-    )
+    found = {}
+    for direction in ("i2t", "t2i"):
+        before, after = (f"{measured['recall'][direction][name][0]:.1f} %" for name in ("before", "after"))
+        found[direction] = f"in {after} of cases" + (", as before" if after == before else f" instead of {before}")
+    return f" A picture then finds its own text first {found['i2t']}, a text its own picture {found['t2i']}."
 
 
 def protocol(measured: dict[str, Any]) -> str:
@@ -100,9 +103,9 @@ def captions(measured: dict[str, Any]) -> dict[str, str]:
 def _sphere(measured: dict[str, Any]) -> str:
     shown, counts = measured["sphere"], measured["counts"]
     images, texts = len(shown["image_ids"]), len(shown["texts"])
-    part = "" if images == counts["tested_images"] else f", drawn at random from {counts['tested_images']:,} tested"
+    part = "" if images == counts["tested_images"] else f" (drawn from {counts['tested_images']:,} tested images)"
     how = "UMAP with haversine output" if shown["projection"] == "umap" else "the first three principal components"
-    return f"{images:,} images{part} and {texts:,} texts, laid out by {how}; each sphere has its own layout."
+    return f"{images:,} images and {texts:,} texts{part}, laid out by {how}; each sphere has its own layout."
 
 
 def _cosines(measured: dict[str, Any]) -> str:
@@ -129,8 +132,8 @@ def _activations(measured: dict[str, Any]) -> str:
     share = found["carried"]
     carried = "" if math.isnan(share) else f" Dimensions {named} alone carry {100 * share:.0f} % of the squared gap."
     return (
-        f"Means over unit vectors; the {len(found['peaks']['image'])} largest of each modality before are marked in "
-        f"both panels.{carried}"
+        f"Means over unit vectors; dimensions that stick out before ({PEAK_FACTOR} times the median or more, at most "
+        f"{PEAKS} of each modality) are marked in both panels.{carried}"
     )
 
 
@@ -198,4 +201,4 @@ def method(
 
 def _signed(value: float) -> str:
     text = f"{abs(value):.1f}"
-    return ("−" if value < 0 and float(text) else "+") + text
+    return ("" if not float(text) else "−" if value < 0 else "+") + text

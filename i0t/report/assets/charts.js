@@ -126,14 +126,22 @@ function peakLabels(labels, x, y, left, right) {
 
 const triangle = (x, y, size) => `M${x} ${y - size}L${x + size} ${y + size * .8}L${x - size} ${y + size * .8}Z`;
 
+// 1, 2, 5 in each decade, or every digit where those would be fewer than three.
+function logTicks(low, high) {
+  const inside = (digits) => [.0001, .001, .01, .1, 1].flatMap((decade) => digits.map((digit) => Number((digit * decade).toPrecision(1))))
+    .filter((at) => at >= low && at <= high);
+  const found = inside([1, 2, 5]);
+  return found.length >= 3 ? found : inside([1, 2, 3, 4, 5, 6, 8]);
+}
+
 function drawCalibration(width) {
   const { n, m, distances, c } = DATA.calibration, raw = DATA.measures.centroid_distance.before;
   const left = 46, right = 16, top = 34, plot = 270, height = top + plot + 50, all = distances.flat();
-  const low = Math.min(...all) * .8, high = Math.max(raw, ...all) * 1.25;
+  const low = Math.max(1e-4, Math.min(...all) * .8), high = Math.max(2 * low, raw * 1.25, Math.max(...all) * 1.25);
   const x = (value) => left + 10 + Math.log(value / n[0]) / (Math.log(n.at(-1) / n[0]) || 1) * (width - left - right - 20);
-  const y = (value) => top + Math.log(high / value) / Math.log(high / low) * plot;
+  const y = (value) => top + Math.log(high / Math.max(low, value)) / Math.log(high / low) * plot;
   const parts = [words(0, 16, "centroid distance", { class: "tick" })];
-  for (const value of [.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2].filter((at) => at >= low && at <= high)) {
+  for (const value of logTicks(low, high)) {
     parts.push(line(left, y(value), width - right, y(value), { class: "grid" }), words(left - 8, y(value) + 4, String(value), { anchor: "end", class: "tick" }));
   }
   parts.push(line(left, y(raw), width - right, y(raw), { stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": "6 4" }),
@@ -162,9 +170,9 @@ const VERSIONS = [["before", "before", "var(--unmatched)"], ["after", "after, he
 function drawRecall(width) {
   const directions = [["i2t", "Image \u2192 text"], ["t2i", "Text \u2192 image"]].filter(([key]) => DATA.recall[key]);
   if (!directions.length) return { height: 60, marks: [words(0, 30, "These embeddings name no pairs, so there is no right answer to find.", { class: "quiet" })] };
-  const left = 158, right = 62, row = 36, top = 8, block = 34 + row * VERSIONS.length + 10;
+  const left = 158, right = 74, row = 36, top = 8, block = 34 + row * VERSIONS.length + 10;
   const bounds = directions.flatMap(([key]) => VERSIONS.flatMap(([version]) => DATA.recall[key][version].slice(1, 3)));
-  const low = Math.max(0, Math.min(...bounds) - 2), high = Math.min(100, Math.max(...bounds) + 2), bottom = top + block * directions.length;
+  const high = Math.min(100, Math.max(...bounds) + 2), low = Math.max(0, Math.min(high - 10, ...bounds.map((bound) => bound - 2))), bottom = top + block * directions.length;
   const x = (value) => left + (value - low) / (high - low || 1) * (width - left - right);
   const parts = [];
   for (const [value, text] of ticks(low, high, width > 420 ? 5 : 3)) parts.push(line(x(value), top + 24, x(value), bottom, { class: "grid" }), words(x(value), bottom + 18, text, { anchor: "middle", class: "tick" }));

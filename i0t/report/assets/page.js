@@ -22,7 +22,7 @@ function number(value, digits = 3, unit = "", sign = false) {
   if (value === null || value === undefined) return DASH;
   const shown = Math.abs(value).toFixed(digits);
   const negative = value < 0 && Number(shown) !== 0;
-  return (negative ? MINUS : sign ? "+" : "") + grouped(shown) + (unit ? "\u202f" + unit : "");
+  return (negative ? MINUS : sign && Number(shown) !== 0 ? "+" : "") + grouped(shown) + (unit ? "\u202f" + unit : "");
 }
 
 function grouped(digits) {
