@@ -167,11 +167,13 @@ def _activations(measured: dict[str, Any]) -> Figure:
 def _name_peaks(axes: Axes, peaks: list[int], mean: np.ndarray, colour: str) -> None:
     for dimension in peaks:
         up = mean[dimension] >= 0
+        crowded = any(0 < other - dimension < 0.12 * len(mean) and (mean[other] >= 0) == up for other in peaks)
         axes.annotate(
             str(dimension),
             (dimension, mean[dimension]),
-            xytext=(5, 0),
+            xytext=(-5 if crowded else 5, 0),
             textcoords="offset points",
+            ha="right" if crowded else "left",
             va="bottom" if up else "top",
             color=colour,
             fontsize=8,
@@ -180,6 +182,7 @@ def _name_peaks(axes: Axes, peaks: list[int], mean: np.ndarray, colour: str) -> 
 
 def _calibration(measured: dict[str, Any]) -> Figure:
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure, axes = pyplot.subplots(figsize=(4.2, 3.0), layout="constrained")
     curve = measured["calibration"]
@@ -196,8 +199,10 @@ def _calibration(measured: dict[str, Any]) -> Figure:
     axes.set(xscale="log", yscale=scale, xlabel=f"calibration {measured['unit']} n", ylabel="centroid distance")
     axes.set_xticks(n, [f"{count:,}" for count in n], minor=False)
     axes.set_xticks([], minor=True)
+    if scale == "log":
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
     axes.legend()
     return figure
 

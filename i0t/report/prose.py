@@ -60,9 +60,8 @@ def protocol(measured: dict[str, Any]) -> str:
     """Which items gave the means and which were tested."""
     counts, unit = measured["counts"], measured["unit"]
     return (
-        f"“After” uses held-out means: {counts['calibration']:,} {unit} drawn at random from this file give the means, "
-        f"the other {counts['tested']:,} are tested, before and after. Means of the tested {unit} themselves, the "
-        "paper's protocol, leak; they are shown only where they are named."
+        f"{counts['calibration']:,} {unit} drawn at random from this file give the means, the other "
+        f"{counts['tested']:,} are tested, before and after."
     )
 
 

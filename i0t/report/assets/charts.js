@@ -169,7 +169,7 @@ const VERSIONS = [["before", "before", "var(--unmatched)"], ["after", "after, he
 
 function drawRecall(width) {
   const directions = [["i2t", "Image \u2192 text"], ["t2i", "Text \u2192 image"]].filter(([key]) => DATA.recall[key]);
-  if (!directions.length) return { height: 60, marks: [words(0, 30, "These embeddings name no pairs, so there is no right answer to find.", { class: "quiet" })] };
+  if (!directions.length) return { height: 60, marks: [words(0, 30, "Not defined: no pairs are known.", { class: "quiet" })] };
   const left = 158, right = 74, row = 36, top = 8, block = 34 + row * VERSIONS.length + 10;
   const bounds = directions.flatMap(([key]) => VERSIONS.flatMap(([version]) => DATA.recall[key][version].slice(1, 3)));
   const high = Math.min(100, Math.max(...bounds) + 2), low = Math.max(0, Math.min(high - 10, ...bounds.map((bound) => bound - 2))), bottom = top + block * directions.length;
