@@ -10,6 +10,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["i0t", "i0t.*"]),
     entry_points={"console_scripts": ["i0t = i0t.__main__:main"]},
+    package_data={"i0t.report": ["assets/*"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
@@ -36,5 +37,5 @@ setup(
         "umap-learn>=0.5.6",
         "torchmetrics>=1.4",
     ],
-    extras_require={"test": ["pytest>=8", "ruff>=0.6,<1"]},
+    extras_require={"test": ["pytest>=8", "ruff>=0.6,<1", "selenium>=4.20"]},
 )

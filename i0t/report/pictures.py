@@ -6,7 +6,6 @@ histograms of matched and unmatched image-text cosines.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +14,12 @@ import numpy as np
 from i0t.embeddings import Embeddings
 from i0t.features import to_numpy
 from i0t.files import atomic_path
+from i0t.report.sphere import sphere_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+__all__ = ["gap_picture", "matched_and_unmatched", "sphere_points"]
 
 # Okabe-Ito: told apart with every common colour blindness, and in grey.
 IMAGE_COLOUR, TEXT_COLOUR = "#0072B2", "#D55E00"
@@ -54,51 +56,6 @@ def gap_picture(stages: dict[str, Embeddings], path: str | Path, seed: int = 0) 
         figure.savefig(temporary, dpi=120)
     pyplot.close(figure)
     return Path(path)
-
-
-def sphere_points(features: np.ndarray, seed: int = 0) -> np.ndarray:
-    """UMAP of unit features to the 3-D unit sphere (output metric haversine), started from their PCA.
-
-    Args:
-        features: (n, D), all items that share the sphere.
-        seed: of UMAP.
-
-    Returns:
-        (n, 3) points of length 1.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="n_jobs value")  # a seed costs the parallelism, as wanted
-        from umap import UMAP
-
-        polar, azimuth = (
-            UMAP(
-                n_neighbors=min(15, len(features) - 1),
-                metric="cosine",
-                output_metric="haversine",
-                init=_pca_angles(features),
-                random_state=seed,
-            )
-            .fit_transform(features)
-            .T
-        )
-    return np.stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], axis=1)
-
-
-def _pca_angles(features: np.ndarray) -> np.ndarray:
-    """(n, 2) polar and azimuth angles of the first three principal components, for UMAP to start from.
-
-    Two modalities that share no neighbour are two graphs without an edge between them, and only the
-    start says where each goes: UMAP's own start scatters both over the whole sphere, which hides the gap.
-    """
-    from sklearn.decomposition import PCA
-
-    x, y, z = PCA(3, random_state=0).fit_transform(features).T
-    angles = np.stack([np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)], axis=1)
-    angles -= angles.min(axis=0)
-    # UMAP stretches each column of a start to 0..10, three half turns. One point at 10 makes that the
-    # identity for all the others; its neighbours pull it back.
-    angles[0] = 10.0
-    return angles.astype(np.float32)
 
 
 def matched_and_unmatched(embeddings: Embeddings, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

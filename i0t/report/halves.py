@@ -1,0 +1,113 @@
+"""Drawing calibration and test items that share no pair: the honest protocol of the report.
+
+Items that pairs link, directly or not (a picture and its five captions, a class and its pictures),
+form a group, and a group never stands on both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from i0t.embeddings import Embeddings
+from i0t.errors import I0TError
+from i0t.gap.separability import linked_groups
+
+FEWEST_GROUPS = 4  # two halves of two: a mean and a spread on both sides
+
+
+class Groups:
+    """The linked groups of an embeddings file, and draws from them.
+
+    Attributes:
+        of_image, of_text: (N,) and (M,) number of each item's group.
+        counted: (G,) the groups that hold an image: what n and m count. Texts of no image follow in
+            proportion, as do images where no pair is known.
+
+    Raises:
+        I0TError: too few groups for two halves.
+
+    Example:
+        >>> eye = np.eye(6, dtype=np.float32)
+        >>> groups = Groups(Embeddings(eye, eye, np.arange(6), list("abcdef"), list("abcdef")))
+        >>> calibration, tested = groups.draw(2, np.random.default_rng(0))
+        >>> len(calibration.texts), len(tested.texts), set(calibration.texts) & set(tested.texts)
+        (2, 4, set())
+    """
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        self.embeddings = embeddings
+        self.of_image, self.of_text = groups_of(embeddings)
+        self.counted = np.unique(self.of_image)
+        self.text_only = np.setdiff1d(self.of_text, self.of_image)
+        if len(self.counted) < FEWEST_GROUPS or len(np.unique(self.of_text)) < FEWEST_GROUPS:
+            raise I0TError(
+                f"{len(self.counted)} linked groups of images and {len(np.unique(self.of_text))} of texts: a report "
+                f"needs {FEWEST_GROUPS} or more of each, to take means from one half and test on the other."
+            )
+
+    @property
+    def unit(self) -> str:
+        """What n and m count, in the plural."""
+        pairs = self.embeddings.pairs
+        if not len(pairs):
+            return "images"
+        if len(pairs) == len(self.of_image) == len(self.of_text) == len(self.counted):
+            return "pairs"
+        return "images" if len(self.counted) == len(self.of_image) else "linked groups"
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Embeddings, Embeddings]:
+        """`count` groups for calibration, and all others for testing, at random.
+
+        Raises:
+            I0TError: a side would lack a modality.
+        """
+        share = count / len(self.counted)
+        n_texts = round(share * len(self.text_only))
+        if not len(self.embeddings.pairs):  # no text comes with an image: both sides need one of their own
+            n_texts = min(max(n_texts, 1), len(self.text_only) - 1)
+        calibrating = np.concatenate([rng.permutation(self.counted)[:count], rng.permutation(self.text_only)[:n_texts]])
+        sides = [
+            (np.isin(self.of_image, calibrating, invert=other), np.isin(self.of_text, calibrating, invert=other))
+            for other in (False, True)
+        ]
+        if not all(images.any() and texts.any() for images, texts in sides):
+            raise I0TError(f"{count} of {len(self.counted)} {self.unit} leave a side without an image or a text.")
+        calibration, tested = (take(self.embeddings, images, texts) for images, texts in sides)
+        return calibration, tested
+
+
+def groups_of(embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) and (M,) number of the linked group of each image and each text."""
+    n_images = len(embeddings.image_features)
+    group = linked_groups(embeddings.pairs, n_images, len(embeddings.text_features))
+    return group[:n_images], group[n_images:]
+
+
+def take(embeddings: Embeddings, images: np.ndarray, texts: np.ndarray) -> Embeddings:
+    """The chosen images and texts; no chosen text may belong to an image left out.
+
+    Args:
+        embeddings: of N images and M texts.
+        images: (N,) bool.
+        texts: (M,) bool.
+
+    Example:
+        >>> eye = np.eye(3, dtype=np.float32)
+        >>> whole, kept = Embeddings(eye, eye, np.arange(3), list("abc"), list("xyz")), eye[1] == 0
+        >>> part = take(whole, kept, kept)
+        >>> part.texts, part.image_of_text
+        (['x', 'z'], array([0, 1]))
+    """
+    new_image, new_text = (np.where(kept, np.cumsum(kept) - 1, -1) for kept in (images, texts))
+    owner = embeddings.image_of_text[texts]
+    return replace(
+        embeddings,
+        image_features=embeddings.image_features[images],
+        text_features=embeddings.text_features[texts],
+        image_of_text=np.where(owner >= 0, new_image[owner], -1),
+        image_ids=[name for name, kept in zip(embeddings.image_ids, images) if kept],
+        texts=[text for text, kept in zip(embeddings.texts, texts) if kept],
+        labels=None if embeddings.labels is None else new_text[embeddings.labels[images]],
+    )

@@ -1,0 +1,244 @@
+"""Everything the report shows, as plain numbers: one dictionary for the page and for the figures.
+
+Protocol: half of the linked groups give the means, the other half is tested, raw and after I0T_post
+with these means ("after"). The paper's protocol, means of the tested items themselves, is measured
+beside it as "leak" and never called plain "after".
+
+Shapes: D dimensions, P pairs shown on the sphere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from i0t.embeddings import Embeddings
+from i0t.features import to_numpy
+from i0t.gap import modality_gap
+from i0t.gap.items import unit
+from i0t.report.calibration import calibration_curve
+from i0t.report.definitions import MEASURES
+from i0t.report.halves import Groups, groups_of, take
+from i0t.report.recall import recall_at_1
+from i0t.report.sphere import facing, project
+from i0t.standardize import Standardizer
+
+MOST_POINTS = 800  # of each modality on the sphere: more hide one another, and UMAP takes its time
+MOST_COSINES = 20_000  # of each kind: the histogram's bins are then right to a tenth of a percent or so
+FEWEST_BINS, MOST_BINS = 16, 80
+PEAKS = 3  # dimensions marked for each modality, at most
+PEAK_FACTOR = 5  # and whose |mean| is this many times the median |mean|
+CARRIERS = 5  # dimensions whose share of CD² is told
+
+Stages = dict[str, Embeddings]
+
+
+def measure(
+    embeddings: Embeddings,
+    *,
+    projection: str = "umap",
+    seed: int = 0,
+    neighbors: int = 15,
+    say: Any = lambda step: None,
+) -> dict[str, Any]:
+    """All numbers of the report.
+
+    Args:
+        embeddings: of any producer.
+        projection: "umap" or "pca".
+        seed: of the halves, the draws, UMAP and every other random choice.
+        neighbors: UMAP's.
+        say: called with the name of each step when it starts.
+
+    Returns:
+        Plain lists, floats (NaN where undefined) and strings, ready for JSON but for NaN.
+
+    Raises:
+        I0TError: too few items, or what `modality_gap` refuses.
+    """
+    groups = Groups(embeddings)
+    rng = np.random.default_rng(seed)
+    calibration, tested = groups.draw(len(groups.counted) // 2, rng)
+    stages = {
+        "before": tested,
+        "after": centred(tested, calibration),
+        "leak": centred(tested, tested),
+    }
+    say("measures")
+    gaps = {"all": _gap(embeddings, seed), **{name: _gap(stage, seed) for name, stage in stages.items()}}
+    say("retrieval")
+    recall = recall_at_1(stages, groups_of(tested)[0], seed)
+    for direction, found in recall_at_1({"all": embeddings}, groups.of_image, seed).items():
+        recall[direction].update(found)
+    say("calibration curve")
+    curve = calibration_curve(groups, seed)
+    shown = {name: stages[name] for name in ("before", "after")}
+    say("cosines")
+    cosines = cosine_histograms(shown, seed)
+    say(f"sphere ({projection})")
+    return {
+        "unit": groups.unit,
+        "counts": {
+            "images": len(embeddings.image_features),
+            "texts": len(embeddings.text_features),
+            "pairs": len(embeddings.pairs),
+            "dimensions": int(embeddings.text_features.shape[1]),
+            "calibration": len(groups.counted) // 2,
+            "tested": len(groups.counted) - len(groups.counted) // 2,
+            "tested_images": len(tested.image_features),
+            "tested_texts": len(tested.text_features),
+        },
+        "severity": {name: gap["severity"] for name, gap in gaps.items()},
+        "measures": {key: {name: gap[key] for name, gap in gaps.items()} for key in MEASURES},
+        "recall": recall,
+        "cosines": cosines,
+        "activations": activations(shown),
+        "calibration": {
+            "n": curve.n.tolist(),
+            "m": curve.m.tolist(),
+            "distances": curve.distances.tolist(),
+            "c": curve.c,
+            "worst_misfit": curve.worst_misfit,
+        },
+        "sphere": sphere(shown, projection, seed, neighbors),
+    }
+
+
+def centred(embeddings: Embeddings, fitted_on: Embeddings) -> Embeddings:
+    """I0T_post with the means of `fitted_on`."""
+    standardizer = Standardizer().fit(fitted_on.image_features, fitted_on.text_features)
+    return embeddings.with_features(
+        standardizer.transform_image(embeddings.image_features), standardizer.transform_text(embeddings.text_features)
+    )
+
+
+def cosine_histograms(stages: Stages, seed: int = 0) -> dict[str, Any]:
+    """Cosines of matched, unmatched, image-image and text-text pairs (paper Fig. 5).
+
+    Returns:
+        "edges" of the bins, shared by all, and for each stage and kind the share of cosines in each
+        bin ("shares"), their "mean" and how many there were ("count"; no entry where there are none).
+    """
+    found = {name: _cosines(stage, np.random.default_rng(seed)) for name, stage in stages.items()}
+    everything = np.concatenate([values for kinds in found.values() for values in kinds.values()])
+    low, high = float(everything.min()), float(everything.max())
+    fewest = min(len(values) for kinds in found.values() for values in kinds.values() if len(values))
+    bins = int(np.clip(4 * np.sqrt(fewest), FEWEST_BINS, MOST_BINS))
+    edges = np.linspace(low, high if high > low else low + 1e-3, bins + 1)
+    histograms: dict[str, Any] = {"edges": edges.tolist()}
+    for name, kinds in found.items():
+        histograms[name] = {
+            kind: {
+                "shares": (np.histogram(values, edges)[0] / len(values)).tolist(),
+                "mean": float(values.mean()),
+                "count": len(values),
+            }
+            for kind, values in kinds.items()
+            if len(values)
+        }
+    return histograms
+
+
+def _cosines(stage: Embeddings, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    x, y = unit(stage.image_features, "image_features"), unit(stage.text_features, "text_features")
+    pairs = stage.pairs
+    matched = set(map(tuple, pairs.tolist()))
+    some = rng.choice(len(pairs), min(MOST_COSINES, len(pairs)), replace=False) if len(pairs) else []
+    kinds = {
+        "matched": (x, y, pairs[some]),
+        "unmatched": (x, y, _random_pairs(len(x), len(y), rng)),
+        "images": (x, x, _random_pairs(len(x), len(x), rng)),
+        "texts": (y, y, _random_pairs(len(y), len(y), rng)),
+    }
+    kept = [tuple(pair) not in matched for pair in kinds["unmatched"][2].tolist()]
+    kinds["unmatched"] = (x, y, kinds["unmatched"][2][kept])
+    for kind, rows in (("images", kinds["images"][2]), ("texts", kinds["texts"][2])):
+        side = kinds[kind][0]
+        kinds[kind] = (side, side, rows[rows[:, 0] != rows[:, 1]])
+    return {kind: np.einsum("pd,pd->p", a[rows[:, 0]], b[rows[:, 1]]) for kind, (a, b, rows) in kinds.items()}
+
+
+def _random_pairs(n: int, m: int, rng: np.random.Generator) -> np.ndarray:
+    """(K, 2) rows: all combinations where they are few, else a random choice."""
+    if n * m <= MOST_COSINES:
+        return np.stack(np.divmod(np.arange(n * m), m), axis=1)
+    return np.stack([rng.integers(n, size=MOST_COSINES), rng.integers(m, size=MOST_COSINES)], axis=1)
+
+
+def activations(stages: Stages) -> dict[str, Any]:
+    """Mean activation per dimension of both modalities, and the dimensions that stick out (paper Fig. 3).
+
+    Returns:
+        For each stage "image" and "text", (D,) means of unit vectors; "peaks", the dimensions of
+        each modality that stick out before; "carriers", those of the largest
+        (image mean - text mean)^2 before, with their joint "carried" share of CD^2.
+    """
+    means = {
+        name: [unit(side, "features").mean(axis=0) for side in (stage.image_features, stage.text_features)]
+        for name, stage in stages.items()
+    }
+    before = means["before"]
+    squared = (before[0] - before[1]) ** 2
+    carriers = np.argsort(-squared, kind="stable")[:CARRIERS]
+    return {
+        **{name: {"image": x.tolist(), "text": y.tolist()} for name, (x, y) in means.items()},
+        "peaks": {side: _peaks(mean) for side, mean in zip(("image", "text"), before)},
+        "carriers": carriers.tolist(),
+        "carried": float(squared[carriers].sum() / squared.sum()) if squared.sum() else float("nan"),
+    }
+
+
+def _peaks(mean: np.ndarray) -> list[int]:
+    order = np.argsort(-np.abs(mean), kind="stable")[:PEAKS]
+    return [int(dimension) for dimension in order if abs(mean[dimension]) >= PEAK_FACTOR * np.median(np.abs(mean))]
+
+
+def sphere(stages: Stages, projection: str, seed: int, neighbors: int) -> dict[str, Any]:
+    """Points of at most `MOST_POINTS` items of each modality, the same at all stages, with what they are.
+
+    Returns:
+        For each stage "image" and "text", flat x, y, z rounded to 3 decimals; "partner", for each text
+        shown the row of its image shown or -1; "image_ids" and "texts".
+    """
+    first = next(iter(stages.values()))
+    rng = np.random.default_rng(seed)
+    images, texts = _shown(first, rng)
+    part = take(first, images, texts)
+    owner = np.full(len(part.texts), -1)
+    owner[part.pairs[:, 1]] = part.pairs[:, 0]
+    is_image = np.arange(len(part.image_ids) + len(part.texts)) < len(part.image_ids)
+    found: dict[str, Any] = {
+        "projection": projection,
+        "partner": owner.tolist(),
+        "image_ids": [str(name)[:120] for name in part.image_ids],
+        "texts": [text[:200] for text in part.texts],
+    }
+    for name, stage in stages.items():
+        shown = take(stage, images, texts)
+        both = np.concatenate(
+            [unit(shown.image_features, "image_features"), unit(shown.text_features, "text_features")]
+        )
+        points = project(both.astype(np.float32), projection, seed=seed, neighbors=neighbors)
+        rounded = np.round(facing(points, is_image), 3) + 0.0
+        found[name] = {"image": rounded[is_image].ravel().tolist(), "text": rounded[~is_image].ravel().tolist()}
+    return found
+
+
+def _shown(embeddings: Embeddings, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Which images and texts the sphere shows: one text an image where they pair up, else any."""
+    n_images, n_texts = len(embeddings.image_features), len(embeddings.text_features)
+    images, texts = np.zeros(n_images, dtype=bool), np.zeros(n_texts, dtype=bool)
+    if len(embeddings.pairs):
+        image, text = embeddings.pairs.T
+        _, first = np.unique(image, return_index=True)
+        rows = rng.permutation(first)[:MOST_POINTS]
+        images[image[rows]] = texts[text[rows]] = True
+    else:
+        images[rng.permutation(n_images)[:MOST_POINTS]] = True
+        texts[rng.permutation(n_texts)[:MOST_POINTS]] = True
+    return images, texts
+
+
+def _gap(embeddings: Embeddings, seed: int) -> dict[str, Any]:
+    return modality_gap(to_numpy(embeddings.image_features), embeddings.text_features, embeddings.pairs, seed)

@@ -1,0 +1,203 @@
+"""The sentences of the report: what the numbers say, in plain words, and how they were made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from i0t.gap import severity
+from i0t.report.calibration import DRAWS
+from i0t.report.measurements import PEAK_FACTOR, PEAKS
+from i0t.report.recall import RESAMPLES
+
+FEW = 100  # tested items below which every number is a rough one
+FILES = (".safetensors", ".pt", ".pth", ".npy")
+LOW = 0.19  # centroid distance from which a gap counts as moderate (paper section 3.1)
+
+
+def title(metadata: dict[str, Any]) -> str:
+    """Model and data set, each once; of a file its name alone.
+
+    Example:
+        >>> title({"model": "clip", "dataset": "coco"}), title({"model": "ViT-B-32/openai"}), title({})
+        ('clip · coco', 'ViT-B-32/openai', 'Embeddings')
+    """
+    names = [str(metadata[key]) for key in ("model", "dataset") if metadata.get(key)]
+    return (
+        " · ".join(dict.fromkeys(Path(name).stem if Path(name).suffix in FILES else name for name in names))
+        or "Embeddings"
+    )
+
+
+def headline(measured: dict[str, Any]) -> str:
+    """What the gap is, how large it is here, and what removing it did."""
+    distance, found = measured["measures"]["centroid_distance"], measured["severity"]
+    size = f"{distance['before']:.3f} apart on a scale from 0 to 2 ({found['before']})"
+    first = f"This model keeps images in one place and texts in another, {size}"
+    if found["before"] == "low":
+        first = f"This model puts images and texts nearly in the same place, {size}"
+    return (
+        f"{first}; subtracting each side’s mean, measured on {measured['counts']['calibration']:,} other "
+        f"{measured['unit']}, leaves {distance['after']:.3f} ({found['after']}).{_retrieval(measured)}"
+    )
+
+
+def _retrieval(measured: dict[str, Any]) -> str:
+    if not measured["recall"]:
+        return ""
+    found = {}
+    for direction in ("i2t", "t2i"):
+        before, after = (f"{measured['recall'][direction][name][0]:.1f} %" for name in ("before", "after"))
+        found[direction] = f"in {after} of cases" + (", as before" if after == before else f" instead of {before}")
+    return f" A picture then finds its own text first {found['i2t']}, a text its own picture {found['t2i']}."
+
+
+def protocol(measured: dict[str, Any]) -> str:
+    """Which items gave the means and which were tested."""
+    counts, unit = measured["counts"], measured["unit"]
+    return (
+        f"{counts['calibration']:,} {unit} drawn at random from this file give the means, the other "
+        f"{counts['tested']:,} are tested, before and after."
+    )
+
+
+def notes_on(measured: dict[str, Any]) -> list[str]:
+    """What the reader must know before trusting the numbers."""
+    notes = []
+    tested, unit = measured["counts"]["tested"], measured["unit"]
+    if tested < FEW:
+        notes.append(f"Only {tested} {unit} are tested: every number on this page is a rough one.")
+    if not measured["recall"]:
+        notes.append("These embeddings name no pairs: retrieval and the measures of matched pairs are left out.")
+    return notes
+
+
+def columns(measured: dict[str, Any]) -> dict[str, list[str]]:
+    """Name and explanation of each column of the table, and the key of its definition if it has one."""
+    counts, unit = measured["counts"], measured["unit"]
+    tested = f"tested {counts['tested']:,} {unit}"
+    return {
+        "all": ["Whole file", "all items, as given"],
+        "before": ["Before", tested],
+        "after": ["After", f"{tested}, held-out means", "held_out"],
+        "leak": ["Test means", f"{tested}; leak", "test_means"],
+    }
+
+
+def captions(measured: dict[str, Any]) -> dict[str, str]:
+    """The sentence under each figure's title."""
+    return {
+        "sphere": _sphere(measured),
+        "cosines": _cosines(measured),
+        "activations": _activations(measured),
+        "calibration": _calibration(measured),
+        "recall": _recall(measured),
+    }
+
+
+def _sphere(measured: dict[str, Any]) -> str:
+    shown, counts = measured["sphere"], measured["counts"]
+    images, texts = len(shown["image_ids"]), len(shown["texts"])
+    part = "" if images == counts["tested_images"] else f" (drawn from {counts['tested_images']:,} tested images)"
+    how = "UMAP with haversine output" if shown["projection"] == "umap" else "the first three principal components"
+    return f"{images:,} images and {texts:,} texts{part}, laid out by {how}; each sphere has its own layout."
+
+
+def _cosines(measured: dict[str, Any]) -> str:
+    before, after = (
+        {kind: found["mean"] for kind, found in measured["cosines"][stage].items()} for stage in ("before", "after")
+    )
+    if "matched" not in before:
+        return "No pairs are known, so matched ones are missing. Heights are shares of the pairs on one scale."
+    closer = " and ".join(
+        f"two random {kind}" for kind in ("images", "texts") if before.get(kind, -1) > before["matched"]
+    )
+    first = f"{closer.capitalize()} are on average closer than a picture and its own caption; " if closer else ""
+    rest = max(after.get(kind, -1) for kind in ("images", "texts", "unmatched"))
+    order = "above" if after["matched"] > rest else "not above"
+    return (
+        f"{first}{'a' if first else 'A'}fter removal matched pairs lie {order} all others on average. Dashed: mean of "
+        "the matched. Heights are shares of the pairs, on one scale."
+    )
+
+
+def _activations(measured: dict[str, Any]) -> str:
+    found = measured["activations"]
+    named = ", ".join(str(dimension) for dimension in found["carriers"])
+    share = found["carried"]
+    carried = "" if math.isnan(share) else f" Dimensions {named} alone carry {100 * share:.0f} % of the squared gap."
+    return (
+        f"Means over unit vectors; dimensions that stick out before ({PEAK_FACTOR} times the median or more, at most "
+        f"{PEAKS} of each modality) are marked in both panels.{carried}"
+    )
+
+
+def _calibration(measured: dict[str, Any]) -> str:
+    curve = measured["calibration"]
+    needed = math.ceil((curve["c"] / LOW) ** 2) if curve["c"] else 0
+    unit = measured["unit"]
+    last = float(np.mean(curve["distances"][-1]))
+    return (
+        f"Means of n {unit}, tested on all others; {DRAWS} random draws each (pale) and their mean. With n = "
+        f"{curve['n'][-1]:,} on average {last:.3f} is left ({severity(last)}). The law with c = {curve['c']:.2f} lies "
+        f"within {100 * curve['worst_misfit']:.0f} % of the means; by it, {needed:,} {unit} bring an endless stream "
+        f"below {LOW} (low)."
+    )
+
+
+def _recall(measured: dict[str, Any]) -> str:
+    if not measured["recall"]:
+        return "Not defined without pairs."
+    changes = []
+    for direction, name in (("i2t", "image to text"), ("t2i", "text to image")):
+        _, _, _, change, low, high = measured["recall"][direction]["after"]
+        verdict = "more than chance" if low > 0 or high < 0 else "within chance"
+        changes.append(f"{name} {_signed(change)} points ({_signed(low)} to {_signed(high)}: {verdict})")
+    counts = measured["counts"]
+    return (
+        f"{counts['tested_images']:,} images and {counts['tested_texts']:,} texts. Change with held-out means: "
+        f"{', '.join(changes)}."
+    )
+
+
+def method(
+    measured: dict[str, Any], metadata: dict[str, Any], seed: int, version: str, figures: Sequence[Path]
+) -> list[list[str]]:
+    """Name and text of each line of "How this was measured"."""
+    counts, unit = measured["counts"], measured["unit"]
+    source = metadata.get("source") or ", ".join(map(str, metadata.get("files", []))) or "not recorded"
+    known = {"model": "Model", "dataset": "Data set", "split": "Split", "fingerprint": "Fingerprint of the weights"}
+    lines = [[name, str(metadata[key])] for key, name in known.items() if metadata.get(key)]
+    lines += [
+        ["Source", str(source)],
+        [
+            "Items",
+            f"{counts['images']:,} images, {counts['texts']:,} texts, {counts['pairs']:,} pairs, "
+            f"{counts['dimensions']:,} dimensions",
+        ],
+        [
+            "After",
+            f"I0T_post: subtract each modality's mean, scale to length 1. Means of {counts['calibration']:,} {unit} of "
+            f"the same file, drawn at random with seed {seed}; tested on the other {counts['tested']:,}. Items that "
+            "pairs link never stand on both sides.",
+        ],
+        ["Test means", "The paper's protocol: means of the tested items themselves. They leak."],
+        [
+            "Intervals",
+            f"95 %, bootstrap over queries ({RESAMPLES:,} resamples, linked queries together), for R@1 only. The "
+            "points of the calibration curve show the luck of one draw.",
+        ],
+        ["Made with", f"i0t {version}, seed {seed}"],
+    ]
+    if figures:
+        lines.append(["Figures beside this page", ", ".join(path.name for path in figures)])
+    return lines
+
+
+def _signed(value: float) -> str:
+    text = f"{abs(value):.1f}"
+    return ("" if not float(text) else "−" if value < 0 else "+") + text

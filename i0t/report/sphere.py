@@ -1,0 +1,138 @@
+"""Both modalities on the 3-D unit sphere, as in the paper's Figs. 1 and 4 (App. D).
+
+Shapes: n items of both modalities together, D dimensions.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from i0t.errors import I0TError
+
+PROJECTIONS = ("umap", "pca")
+FEWEST_FOR_UMAP = 8  # below, a graph of neighbours says nothing that PCA does not
+
+
+def project(
+    features: np.ndarray, projection: str = "umap", *, seed: int = 0, neighbors: int = 15, epochs: int = 200
+) -> np.ndarray:
+    """Unit features as points of the 3-D unit sphere.
+
+    Args:
+        features: (n, D), all items that share the sphere.
+        projection: "umap" (the paper's, output metric haversine) or "pca" (the direction from the
+            common mean along the first three components: quick, linear, repeatable).
+        seed: of UMAP.
+        neighbors: of each point in UMAP's graph.
+        epochs: of UMAP's layout.
+
+    Returns:
+        (n, 3) points of length 1.
+
+    Raises:
+        I0TError: another projection.
+
+    Example:
+        >>> points = project(np.eye(4), "pca")
+        >>> points.shape, bool(np.allclose(np.linalg.norm(points, axis=1), 1))
+        ((4, 3), True)
+    """
+    if projection not in PROJECTIONS:
+        raise I0TError(f"projection {projection!r}: choose {' or '.join(PROJECTIONS)}.")
+    if projection == "pca" or len(features) < FEWEST_FOR_UMAP:
+        return _unit_or_pole(principal_components(features))
+    return sphere_points(features, seed, neighbors=neighbors, epochs=epochs)
+
+
+def sphere_points(features: np.ndarray, seed: int = 0, *, neighbors: int = 15, epochs: int | None = None) -> np.ndarray:
+    """UMAP of unit features to the 3-D unit sphere (output metric haversine), started from their PCA.
+
+    Args:
+        features: (n, D), all items that share the sphere.
+        seed: of UMAP.
+        neighbors: of each point in the graph; at most n - 1.
+        epochs: of the layout; None is UMAP's own choice, 500 up to 10 000 points.
+
+    Returns:
+        (n, 3) points of length 1.
+    """
+    from sklearn.metrics.pairwise import cosine_distances
+
+    # UMAP would compute the same matrix, but one pair after another from Python: 8 s for 2 000 items.
+    exact = len(features) < 4096
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="n_jobs value")  # a seed costs the parallelism, as wanted
+        warnings.filterwarnings("ignore", message="using precomputed metric")  # no inverse is wanted
+        from umap import UMAP
+
+        polar, azimuth = (
+            UMAP(
+                n_neighbors=min(neighbors, len(features) - 1),
+                n_epochs=epochs,
+                metric="precomputed" if exact else "cosine",
+                output_metric="haversine",
+                init=_pca_angles(features),
+                random_state=seed,
+            )
+            .fit_transform(cosine_distances(features) if exact else features)
+            .T
+        )
+    return np.stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], axis=1)
+
+
+def principal_components(features: np.ndarray) -> np.ndarray:
+    """(n, 3) first three principal components; zeros where there are fewer."""
+    from sklearn.decomposition import PCA
+
+    found = PCA(min(3, *features.shape), random_state=0).fit_transform(features)
+    return np.pad(found, [(0, 0), (0, 3 - found.shape[1])])
+
+
+def facing(points: np.ndarray, is_image: np.ndarray) -> np.ndarray:
+    """Turn the sphere so that images are left and texts right of the viewer, who looks along -z.
+
+    Args:
+        points: (n, 3) of length 1.
+        is_image: (n,) bool.
+
+    Returns:
+        (n, 3) the same points, rotated: neither modality hides the other, whatever UMAP's axes were.
+
+    Example:
+        >>> facing(np.array([[0.0, 0, 1], [0, 0, -1]]), np.array([True, False])).round(3) + 0.0
+        array([[-1.,  0.,  0.],
+               [ 1.,  0.,  0.]])
+    """
+    images, texts = points[is_image].mean(axis=0), points[~is_image].mean(axis=0)
+    right = _unit_or_pole((texts - images)[None])[0]
+    # What is left of the common mean faces the viewer: the crowded side is in front.
+    common = (images + texts) / 2
+    toward = common - (common @ right) * right
+    if np.linalg.norm(toward) < 1e-6:
+        toward = np.eye(3)[np.abs(right).argmin()]
+        toward = toward - (toward @ right) * right
+    toward = toward / np.linalg.norm(toward)
+    return points @ np.stack([right, np.cross(toward, right), toward], axis=1)
+
+
+def _unit_or_pole(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length 1; one without direction becomes the pole."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.where(lengths > 1e-12, vectors / np.maximum(lengths, 1e-12), [0.0, 0.0, 1.0])
+
+
+def _pca_angles(features: np.ndarray) -> np.ndarray:
+    """(n, 2) polar and azimuth angles of the first three principal components, for UMAP to start from.
+
+    Two modalities that share no neighbour are two graphs without an edge between them, and only the
+    start says where each goes: UMAP's own start scatters both over the whole sphere, which hides the gap.
+    """
+    x, y, z = principal_components(features).T
+    angles = np.stack([np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)], axis=1)
+    angles -= angles.min(axis=0)
+    # UMAP stretches each column of a start to 0..10, three half turns. One point at 10 makes that the
+    # identity for all the others; its neighbours pull it back.
+    angles[0] = 10.0
+    return angles.astype(np.float32)

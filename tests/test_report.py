@@ -1,0 +1,291 @@
+"""The report: its numbers are the library's, its page is safe and whole, odd inputs are handled or refused.
+
+Run: python -m pytest tests/test_report.py
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_cases import cones, page_data
+
+from i0t.embeddings import Embeddings
+from i0t.errors import I0TError
+from i0t.gap import modality_gap
+from i0t.metrics.retrieval import retrieval_metrics
+from i0t.report.__main__ import main
+from i0t.report.calibration import calibration_curve, fit_law, sizes, spread
+from i0t.report.definitions import GLOSSARY, MEASURES
+from i0t.report.halves import Groups
+from i0t.report.measurements import cosine_histograms, measure
+from i0t.report.page import render, write_report
+from i0t.report.prose import headline
+from i0t.report.recall import recall_at_1
+from i0t.report.sphere import facing, project
+from i0t.standardize import Standardizer
+
+SEED = 3
+quick = partial(measure, projection="pca", seed=SEED)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A written report of 60 images with two captions each."""
+    folder = tmp_path_factory.mktemp("report")
+    write_report(cones(captions=2), folder, projection="pca", seed=SEED, notes=["Mind </script> this."])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return page_data(folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def halves():
+    """What the report must have tested: raw, after held-out means, after its own means."""
+    calibration, tested = Groups(cones(captions=2)).draw(30, np.random.default_rng(SEED))
+
+    def moved(fitted_on: Embeddings) -> Embeddings:
+        standardizer = Standardizer().fit(fitted_on.image_features, fitted_on.text_features)
+        return tested.with_features(
+            standardizer.transform_image(tested.image_features), standardizer.transform_text(tested.text_features)
+        )
+
+    return {"all": cones(captions=2), "before": tested, "after": moved(calibration), "leak": moved(tested)}
+
+
+def test_every_measure_on_the_page_is_the_librarys(data, halves):
+    for column, stage in halves.items():
+        expected = modality_gap(stage.image_features, stage.text_features, stage.pairs, SEED)
+        for key in MEASURES:
+            assert data["measures"][key][column] == pytest.approx(expected[key], rel=1e-6), (key, column)
+        assert data["severity"][column] == expected["severity"]
+    assert data["measures"]["centroid_distance"]["before"] > 1
+    assert data["measures"]["centroid_distance"]["after"] < 0.5
+
+
+def test_recall_on_the_page_is_the_librarys(data, halves):
+    for column, stage in halves.items():
+        expected = retrieval_metrics(stage.image_features, stage.text_features, stage.image_of_text, ks=(1,))
+        for direction in ("i2t", "t2i"):
+            value, low, high, change, *_ = data["recall"][direction][column]
+            assert value == pytest.approx(expected[f"{direction}_r1"], rel=1e-6)
+            assert low <= value <= high
+            if column in ("after", "leak"):
+                assert change == pytest.approx(value - data["recall"][direction]["before"][0], abs=1e-4)
+
+
+def test_headline_tells_the_numbers_of_the_page(folder, data):
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    sentence = re.search(r'<p class="headline">(.*?)</p>', page)[1]
+    distance = data["measures"]["centroid_distance"]
+    assert f"{distance['before']:.3f} apart" in sentence and f"leaves {distance['after']:.3f}" in sentence
+    assert "measured on 30 other images" in sentence
+    assert f"{data['recall']['i2t']['after'][0]:.1f} % of cases" in sentence
+
+
+def test_headline_of_a_low_gap_does_not_claim_one():
+    measured = {
+        "measures": {"centroid_distance": {"before": 0.05, "after": 0.04}},
+        "severity": {"before": "low", "after": "low"},
+        "counts": {"calibration": 2500},
+        "unit": "pairs",
+        "recall": {},
+    }
+    assert headline(measured).startswith("This model puts images and texts nearly in the same place, 0.050 apart")
+    assert "2,500 other pairs" in headline(measured)
+
+
+def test_linked_items_never_stand_on_both_sides():
+    rng = np.random.default_rng(0)
+    for embeddings in (cones(captions=5), cones(image_of_text=np.r_[np.arange(50), [-1] * 10])):
+        groups = Groups(embeddings)
+        for count in (2, 20, 30):
+            calibration, tested = groups.draw(count, rng)
+            assert len(calibration.image_ids) == count
+            assert not set(calibration.image_ids) & set(tested.image_ids)
+            assert sorted(calibration.texts + tested.texts) == sorted(embeddings.texts)
+            for side in (calibration, tested):  # each text still belongs to the image it came with
+                for image, text in side.pairs:
+                    assert (
+                        int(side.image_ids[image][:-4])
+                        == embeddings.image_of_text[embeddings.texts.index(side.texts[text])]
+                    )
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "unit"),
+    [
+        (cones(), "pairs"),
+        (cones(captions=3), "images"),
+        (cones(image_of_text=np.full(60, -1)), "images"),
+        (cones(labels=np.arange(60) // 5, image_of_text=np.full(60, -1)), "linked groups"),
+    ],
+)
+def test_what_n_counts(embeddings, unit):
+    assert Groups(embeddings).unit == unit
+
+
+def test_cosines_are_exact_where_all_pairs_fit():
+    stage = cones(12)
+    found = cosine_histograms({"before": stage})["before"]
+    cosines = stage.image_features.astype(float) @ stage.text_features.T.astype(float)
+    own, other = np.eye(12, dtype=bool), ~np.eye(12, dtype=bool)
+    assert found["matched"]["mean"] == pytest.approx(cosines[own].mean(), abs=1e-6)
+    assert found["unmatched"]["mean"] == pytest.approx(cosines[other].mean(), abs=1e-6)
+    among_images = stage.image_features.astype(float) @ stage.image_features.T.astype(float)
+    assert found["images"]["mean"] == pytest.approx(among_images[other].mean(), abs=1e-6)
+    assert all(sum(kind["shares"]) == pytest.approx(1) for kind in found.values())
+
+
+def test_activations_mark_the_dimensions_that_peak(data, halves):
+    found = data["activations"]
+    assert found["peaks"] == {"image": [3], "text": [7]} and set(found["carriers"][:2]) == {3, 7}
+    means = [
+        side.astype(float).mean(axis=0) for side in (halves["before"].image_features, halves["before"].text_features)
+    ]
+    np.testing.assert_allclose(found["before"]["image"], means[0], atol=1e-6)
+    squared = (means[0] - means[1]) ** 2
+    assert found["carried"] == pytest.approx(np.sort(squared)[-5:].sum() / squared.sum(), rel=1e-5)
+
+
+def test_law_of_a_closed_case():
+    """Uniform on the sphere, images and texts independent: tr Cov = 1 each, so E[CD^2] = 2 (1/n + 1/m)."""
+    rng = np.random.default_rng(0)
+    images, texts = rng.normal(size=(2, 400, 128))
+    names = [str(row) for row in range(400)]
+    unit = [(side / np.linalg.norm(side, axis=1, keepdims=True)) for side in (images, texts)]
+    curve = calibration_curve(Groups(Embeddings(*unit, np.arange(400), names, names)), draws=6)
+    # To first order in 1/n and 1/D; normalising again after a mean of few items takes a few percent off.
+    wide = curve.n >= 64
+    assert fit_law(curve.n[wide], curve.m[wide], curve.distances[wide]) == pytest.approx(np.sqrt(2), rel=0.04)
+    assert curve.n.tolist() == [8, 16, 32, 64, 128, 200] and (curve.n + curve.m == 400).all()
+
+
+def test_law_is_the_root_mean_square_of_the_ratios():
+    n, m = np.array([10, 40]), np.array([90, 60])
+    distances = np.array([[1.0, 3.0], [2.0, 2.0]]) * spread(n, m)[:, None]
+    assert fit_law(n, m, distances) == pytest.approx(np.sqrt((1 + 9 + 4 + 4) / 4))
+
+
+def test_curve_ends_at_the_halves_that_the_page_tests():
+    assert [sizes(total)[-1] for total in (4, 5, 20, 501)] == [2, 2, 10, 250]
+    assert all((np.diff(sizes(total)) > 0).all() for total in range(4, 300))
+
+
+def test_differences_are_of_paired_queries():
+    stage = cones()
+    found = recall_at_1({"a": stage, "b": stage}, np.arange(60))
+    value, low, high, *difference = found["i2t"]["b"]
+    assert difference == [0, 0, 0] and low < value < high
+    # For single captions the bootstrap is a binomial of 60 queries.
+    half = 196 * np.sqrt(value / 100 * (1 - value / 100) / 60)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.15)
+
+
+def test_turning_the_sphere_keeps_it_and_puts_images_left():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(50, 3)) + np.where(np.arange(50) < 20, 2, -2)[:, None]
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    turned = facing(points, np.arange(50) < 20)
+    np.testing.assert_allclose(turned @ turned.T, points @ points.T, atol=1e-12)
+    assert turned[:20, 0].mean() < turned[20:, 0].mean()
+    triple = [np.linalg.det(side[[0, 20, 40]]) for side in (points, turned)]
+    assert triple[0] == pytest.approx(triple[1])  # a rotation, not a mirror
+    with pytest.raises(I0TError, match="choose umap or pca"):
+        project(points, "tsne")
+
+
+def test_names_cannot_break_out_of_the_page():
+    nasty = "</script><img src=x onerror=alert(1)>&{{data}} <!--"
+    embeddings = cones(
+        8, texts=[nasty] * 8, image_ids=[nasty] * 8, metadata={"model": nasty, "files": [f"/tmp/{nasty}"]}
+    )
+    page = render(quick(embeddings), embeddings.metadata, notes=[nasty])
+    assert page.count("</script>") == 2 and "<img" not in page
+    assert "<h1>&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;&amp;{{data}} &lt;!--</h1>" in page
+    assert page_data(page)["sphere"]["texts"] == [nasty] * 4 and nasty in page_data(page)["notes"]
+
+
+def test_page_loads_nothing(folder):
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"https?://[^\"' ]*", page) == ["http://www.w3.org/2000/svg"]
+    assert "default-src 'none'" in page
+    assert "{{" not in page
+
+
+def test_figures_for_papers_lie_beside_the_page(folder):
+    names = ("sphere", "cosines", "activations", "calibration", "recall")
+    expected = {f"{name}{suffix}" for name in names for suffix in (".png", ".pdf")} | {"report.html"}
+    assert {path.name for path in folder.iterdir()} == expected
+    for name in names:
+        with Image.open(folder / f"{name}.png") as picture:
+            assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_every_number_has_a_definition(folder, data):
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert set(re.findall(r'data-def="(\w+)"', page)) <= set(GLOSSARY) == set(data["glossary"])
+    assert set(data["measures"]) <= set(GLOSSARY)
+    assert all(definition.text.endswith(".") for definition in GLOSSARY.values())
+
+
+def test_without_pairs_what_needs_them_is_left_out():
+    whole = cones()
+    unpaired = Embeddings(
+        whole.image_features, whole.text_features[:40], np.full(40, -1), whole.image_ids, whole.texts[:40]
+    )
+    measured = quick(unpaired)
+    data = page_data(render(measured, {}))
+    assert data["recall"] == {} and data["measures"]["alignment"]["before"] is None
+    assert "matched" not in data["cosines"]["before"]
+    assert any("name no pairs" in note for note in data["notes"])
+    assert measured["measures"]["centroid_distance"]["after"] < 0.5
+    assert measured["counts"]["tested_texts"] == 20
+
+
+def test_several_vectors_an_image_and_class_labels():
+    many = cones(20)
+    three = np.stack([many.image_features, np.roll(many.image_features, 1, axis=1)], axis=1)
+    found = quick(replace(many, image_features=three))
+    assert found["recall"]["i2t"]["before"][0] >= 0 and len(found["activations"]["before"]["image"]) == 24
+    labelled = cones(40, labels=np.arange(40) % 10, image_of_text=np.full(40, -1))
+    found = quick(labelled)
+    assert found["unit"] == "linked groups" and found["counts"]["tested"] == 5
+
+
+def test_equal_modalities_leave_nothing():
+    same = cones(16)
+    measured = quick(replace(same, text_features=same.image_features))
+    assert measured["calibration"]["c"] == 0 and measured["calibration"]["worst_misfit"] == 0
+    assert "nearly in the same place" in render(measured, {})
+
+
+def test_too_few_items_are_refused():
+    with pytest.raises(I0TError, match="3 linked groups of images and 3 of texts: a report needs 4 or more"):
+        quick(cones(3))
+    assert quick(cones(4))["counts"]["tested"] == 2
+
+
+def test_program_reads_files_and_says_what_is_wrong(tmp_path, capsys):
+    embeddings = cones(10)
+    stacked = np.stack([embeddings.image_features, embeddings.text_features])
+    np.save(tmp_path / "pairs.npy", stacked)
+    given = embeddings.save(tmp_path / "given.safetensors")
+    for number, source in enumerate((tmp_path / "pairs.npy", given)):
+        output = tmp_path / f"out{number}"
+        assert main([str(source), "--output", str(output), "--projection", "pca"]) == 0
+        assert capsys.readouterr().out.strip() == str(output / "report.html")
+    first, second = (page_data(tmp_path / f"out{number}" / "report.html")["measures"] for number in range(2))
+    assert first == second
+    assert main([str(given), str(tmp_path / "pairs.npy")]) == 2
+    assert "give one .safetensors, two .npy" in capsys.readouterr().err
+    assert main([str(given), "--neighbors", "1"]) == 2
