@@ -15,9 +15,11 @@ from pathlib import Path
 from lavis_models import EVA, MODELS, VOCABULARY, LocalFiles, load_lavis
 
 from evaluation.classification import Classification
+from evaluation.completeness import add_partial_flag, completeness
 from evaluation.correlation import Correlation
 from evaluation.retrieval import Retrieval
-from evaluation.task import Task
+from evaluation.run import embed_dataset
+from evaluation.task import Task, add_encoding_flags
 from i0t.cli import add_common_flags, device_of, program, roots_of, workers_of
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
@@ -42,6 +44,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     group.add_argument("--vocabulary", type=Path, metavar="FILE", help="vocab.txt of bert-base-uncased")
     for task in TASKS:
         task.add_flags(parser)
+    add_partial_flag(parser)
+    add_encoding_flags(parser)
     add_common_flags(parser)
     parser.set_defaults(output=str(TENSORS), batch_size=32, seed=0)
     return parser.parse_args(argv)
@@ -68,18 +72,9 @@ def local_files(options: argparse.Namespace, roots: Roots) -> LocalFiles | None:
 def produce(task: Task, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Path:
     """Embed one data set as its evaluation does; returns the path of the file written."""
     say(f"{task.name}: {dataset} with {encoder.name}")
-    embeddings = task.embed(encoder, dataset, roots, options)
-    embeddings.metadata.update(
-        task=task.name,
-        dataset=dataset,
-        split="test",
-        model=encoder.name,
-        fingerprint=encoder.fingerprint,
-        dtype="float32",
-        truncated_texts=encoder.report.truncated,
-        unreadable=encoder.report.unreadable,
-        producer=f"salesforce-lavis {version('salesforce-lavis')}",
-    )
+    complete = completeness(dataset, roots, options)
+    embeddings = embed_dataset(task, encoder, dataset, roots, options)
+    embeddings.metadata.update(complete, producer=f"salesforce-lavis {version('salesforce-lavis')}")
     items = list_sha256([encoder.fingerprint, *embeddings.image_ids, *embeddings.texts])
     name = f"{task.name}-{dataset}-{encoder.name}-{items[:8]}.embeddings.safetensors"
     return embeddings.save(Path(options.output) / name)

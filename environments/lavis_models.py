@@ -69,8 +69,13 @@ class LavisEncoder(Encoder):
         return features if hasattr(self.model, "query_tokens") else features[:, 0]
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 32, progress: bool = False) -> torch.Tensor:
-        """Unit features of [CLS], (M, D) on the CPU; each distinct text once, `report.truncated` counts those cut."""
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 32, progress: bool = False, **not_for_lavis: Any
+    ) -> torch.Tensor:
+        """Unit features of [CLS], (M, D) on the CPU; each distinct text once, `report.truncated` counts those cut.
+
+        Precision is LAVIS' own choice, and nothing is cached or shared among processes here.
+        """
         distinct = sorted(set(texts), key=lambda text: (len(text), text))  # texts of like length share a batch
         uncut = type(self.clean)(max_words=sys.maxsize)
         self.report.truncated = sum(uncut(text) != self.clean(text) for text in distinct)

@@ -100,7 +100,7 @@ def _of_model(task: Task, options: argparse.Namespace) -> Iterator[Result]:
         if processes.is_main():
             yield evaluate(task, encoder, dataset, roots, options, gap_removal)
         else:
-            gap_removal.remover(_embed(task, encoder, dataset, roots, options), task.prefix(options))
+            gap_removal.remover(embed_dataset(task, encoder, dataset, roots, options), task.prefix(options))
 
 
 def _of_embeddings(task: Task, options: argparse.Namespace) -> Iterator[Result]:
@@ -142,7 +142,7 @@ def evaluate(
     complete = completeness(dataset, roots, options, embeddings)
     if embeddings is None:
         assert encoder is not None
-        embeddings = _embed(task, encoder, dataset, roots, options)
+        embeddings = embed_dataset(task, encoder, dataset, roots, options)
         embeddings.metadata.update(complete)
     remover = gap_removal.remover(embeddings, task.prefix(options))
     moved = apply_remover(remover, embeddings)
@@ -212,7 +212,8 @@ def _model(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def _embed(task: Task, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
+def embed_dataset(task: Task, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
+    """A data set as encoded, with what a record will want to know of that."""
     embeddings = task.embed(encoder, dataset, roots, options)
     precision = resolve_precision(encoder.device, options.precision)
     embeddings.metadata.update(_metadata(task, encoder, dataset), part=task.splits[dataset], precision=precision)

@@ -151,7 +151,7 @@ def test_without_lavis_the_error_names_the_setup(producer, configs, tmp_path, ca
 
 def test_the_evaluations_can_be_imported_in_lavis_environment():
     """It lacks these packages, and has a transformers that ours do not import."""
-    lacking = ["open_clip", "umap", "tensorboard", "torchmetrics", "transformers"]
+    lacking = ["open_clip", "umap", "tensorboard", "torchmetrics", "transformers", "accelerate", "webdataset", "faiss"]
     code = f"import sys; sys.modules.update(dict.fromkeys({lacking})); import lavis_embeddings"
     paths = os.pathsep.join([str(REPO), str(REPO / "environments")])
     run = [sys.executable, "-c", code]

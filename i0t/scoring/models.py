@@ -70,10 +70,10 @@ def _briefly_trained(options: argparse.Namespace, folder: Path) -> Path:
     flags = ["--recipe", "lcco", "--base", "tiny", "--output", str(folder), *BRIEF]
     flags += ["--workers", str(options.workers)] + (["--device", options.device] if options.device else [])
     trainer = build_trainer(parse(flags), Roots(data_dir(root), data_dir_sub(root), is_sample=True))
-    if not trainer.last_path.is_file():
+    if trainer.keeper.finished_summary is None:
         say("no checkpoint yet: training the sample's small model once, a minute or two on two CPU cores")
         trainer.run()
-    return trainer.last_path
+    return trainer.keeper.last_path
 
 
 def default_dataset(roots: Roots) -> str:
