@@ -6,4 +6,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$REPO"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
-exec "$PYTHON" -m pytest "$@"
+# One process a core, each with one thread; the tests of a file stay together, as they share what they make.
+OMP_NUM_THREADS=1 exec "$PYTHON" -m pytest -n auto --dist loadfile "$@"
