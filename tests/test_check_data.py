@@ -20,7 +20,7 @@ from i0t.data.check import main as check
 from i0t.data.class_sets import BIRDSNAP, bird_names, read_class_names
 from i0t.data.expected import OFFICIAL, Count, expected_of, sample_size
 from i0t.data.prepare.registry import PREPARATIONS, command_for
-from i0t.data.record_stream import scan_records
+from i0t.data.record_scan import scan_records
 from i0t.data.sample import SampleSize
 from i0t.data.sharegpt4v import FILE, IMAGES
 from i0t.paths import Roots
@@ -251,7 +251,7 @@ def test_damaged_files_are_a_row_not_an_end(run, copy):
     assert status == 1
     assert out.count("broken") == 2
     assert "expected a list of" in out
-    assert "not valid JSON after record 78: " in out
+    assert "(the ShareGPT4V captions) at record 79: " in out
 
 
 # --- evaluations ------------------------------------------------------------------------------

@@ -375,16 +375,19 @@ def test_sharegpt4v_takes_folders_as_their_archives_unpack(tmp_path, roots, run)
 
 
 def test_sharegpt4v_is_streamed_and_its_errors_name_the_record(tmp_path, roots, run, monkeypatch):
-    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("the file was loaded whole"))
     source = sharegpt4v_folder(tmp_path / "share")
     path = source / Path(FILE).name
-    text = path.read_text()
+    text, parse = path.read_text(), json.loads
+    whole = len(text)
+    monkeypatch.setattr(
+        json, "loads", lambda part, **how: parse(part, **how) if len(part) < whole else pytest.fail("loaded whole")
+    )
     assert run("sharegpt4v", "--from", source)[0] == 1
     for content, message in (
-        (text[: text.index("llava") + 40], "not valid JSON after record 1"),
+        (text[: text.index("llava") + 40], "(the ShareGPT4V captions) at record 2"),
         ('{"images": []}', "a list of records"),
         ("[]", "a list of records"),
-        (text.replace('"conversations"', '"talk"'), "record 0 is not of ShareGPT4V's form"),
+        (text.replace('"conversations"', '"talk"'), "record 0 is not in ShareGPT4V's form"),
     ):
         path.write_text(content)
         status, _, err = run("sharegpt4v", "--from", source)

@@ -106,7 +106,7 @@ def test_malformed_record_is_named_by_number(tmp_path):
         open_index(source)
     assert not index_path(source).exists()
     source.write_text(whole[:-500])
-    with pytest.raises(I0TError, match=r"not valid JSON .* after record \d"):
+    with pytest.raises(I0TError, match=r"not valid JSON .* at record \d"):
         open_index(source)
 
 

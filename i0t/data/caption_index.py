@@ -141,6 +141,16 @@ def _write_index(source: Path, path: Path, state: dict[str, Any]) -> None:
                 bar.update(stream.tell() - bar.n)
 
 
+def stream_pairs(source: Path) -> Iterator[tuple[str, str]]:
+    """(picture name, caption) of one record after another, in bounded memory.
+
+    Raises:
+        I0TError: the file is not in ShareGPT4V's form; the message names the record.
+    """
+    with open(source, "rb") as stream:
+        yield from _pairs(stream, source)
+
+
 def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
     """(picture name, caption) of every record."""
     if stream.read(64).lstrip()[:1] != b"[":
@@ -153,11 +163,14 @@ def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
             yield record["image"] + "", caption  # the sum refuses anything but a string
             number += 1
     except ijson.JSONError as error:
+        reason = str(error).splitlines()[0].strip()  # the other lines draw an arrow
         raise I0TError(
-            f"{source}: not valid JSON (the ShareGPT4V captions) after record {number}: {error}. Download it again."
+            f"{source}: not valid JSON (the ShareGPT4V captions) at record {number}: {reason}. Download it again."
         ) from None
     except (TypeError, KeyError, IndexError, AttributeError) as error:
         raise I0TError(f"{source}: record {number} is not in ShareGPT4V's form ({error!r}).") from None
+    if not number:
+        raise I0TError(f"{source}: not in ShareGPT4V's form (a list of records): it is empty.")
 
 
 def _batches(rows: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

@@ -11,7 +11,7 @@ from i0t.data.captions import LAYOUTS, CaptionSet, caption_file, load_captions
 from i0t.data.class_sets import BIRDSNAP, CIFAR_ROOT, CLASS_SETS, class_set_present, load_class_set
 from i0t.data.expected import OFFICIAL, Expected, expected_of
 from i0t.data.judgments import FILES, Judgments, judgment_file, load_judgments
-from i0t.data.record_stream import scan_records
+from i0t.data.record_scan import scan_records
 from i0t.data.sharegpt4v import FILE
 from i0t.errors import I0TError
 from i0t.paths import Roots
@@ -152,7 +152,7 @@ def _count_classes(dataset: str, roots: Roots, expected: Expected) -> Found:
 
 
 def _count_records(dataset: str, roots: Roots, expected: Expected) -> Found:
-    scan = scan_records(roots.data_dir, progress=True)
+    scan = scan_records(roots.data_dir)
     if not scan.n_missing or scan.first_missing is None:
         return Found(len(scan.pictures), scan.records, scan.pictures)
     problem = _missing(scan.n_missing, scan.first_missing, len(scan.pictures), roots.data_dir / FILE)

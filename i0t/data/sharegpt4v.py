@@ -98,7 +98,7 @@ def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco", skip_mis
             rows = rows[np.asarray(pc.starts_with(index.images, f"{subset}/"))[held_out:]]
     if not len(rows):
         raise I0TError(f"{source}: no {split} record in the subset {subset!r}.")
-    there = _present(index, rows, data_dir / IMAGES)
+    there = pictures_there(index, rows, data_dir / IMAGES)
     missing = [index.images[int(row)].as_py() for row in rows[~there]]
     needed = [name for name in missing if subset == "all" or name.startswith(f"{subset}/")]
     if (needed and not skip_missing) or not there.any():
@@ -115,8 +115,19 @@ def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco", skip_mis
     )
 
 
-def _present(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.ndarray:
-    """(N,) whether each picture is there; every folder is listed once, which is quicker than to ask for each file."""
+def pictures_there(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.ndarray:
+    """Whether the pictures of some records are there.
+
+    Every folder is listed once, which is quicker than to ask for each file.
+
+    Args:
+        index: of the JSON.
+        rows: (N,) numbers of records.
+        folder: what the picture names are relative to.
+
+    Returns:
+        (N,) bool.
+    """
     listed: dict[str, set[str]] = {}
     there = np.empty(len(rows), dtype=bool)
     for place, name in enumerate(index.images.take(rows).to_pylist()):
