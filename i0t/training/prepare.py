@@ -26,13 +26,13 @@ def prepare_encoder(encoder: Encoder, recipe: Recipe) -> None:
         set_context_length(encoder, recipe.context_length)
         freeze_first_positions(encoder.model)
     set_attention_dropout(encoder, recipe.attention_dropout)
+    if encoder.heads is not None:
+        stage1 = encoder.training_summary.get("recipe", {}).get("base")
+        raise I0TError(
+            f"{encoder.name}: already has {encoder.heads.kind} heads. Start recipe {recipe.name} from a stage-1 "
+            f"checkpoint: --base CHECKPOINT{f', for example --base {stage1}' if stage1 else ''}."
+        )
     if recipe.heads:
-        if encoder.heads is not None:
-            stage1 = encoder.training_summary.get("recipe", {}).get("base")
-            raise I0TError(
-                f"{encoder.name}: already has {encoder.heads.kind} heads. Start recipe {recipe.name} from a stage-1 "
-                f"checkpoint: --base CHECKPOINT{f', for example --base {stage1}' if stage1 else ''}."
-            )
         encoder.heads = NormHeads(recipe.heads, encoder.embed_dim)
     if recipe.logit_scale is not None:
         with torch.no_grad():
