@@ -13,7 +13,7 @@ from i0t.errors import I0TError
 from i0t.features import SMALLEST_NORM, l2_normalize, to_numpy
 from i0t.parallel import in_threads, row_slices
 
-CACHE_FLOATS = 2**15  # of a block: 256 KiB of float64
+CACHE_FLOATS = 2**18  # of a block: fewer would be quicker in cache, but threads then wait for each other in Python
 
 
 def unit_sum(features: Any, name: str, block_rows: int) -> np.ndarray:
