@@ -7,7 +7,7 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 output="${OUTPUT:-$here/../tensors/ladder}"
 seed="${SEED:-7}"
 recipes=("$@")
-[ $# -gt 0 ] || recipes=(lc lco cloob unif_align lcco lccom ln ln_async bn bn_async bn_async_no_mcsie)
+[ $# -gt 0 ] || recipes=(lc lco lcco cloob unif_align lccom ln ln_async bn bn_async bn_async_no_mcsie)
 
 trained() { ls -t "$output/checkpoints/$1-seed$seed-"*-last.safetensors | head -n 1; }
 for recipe in "${recipes[@]}"; do
