@@ -20,7 +20,8 @@ from evaluation.correlation import Correlation
 from evaluation.retrieval import Retrieval
 from evaluation.run import embed_dataset
 from evaluation.task import Task, add_encoding_flags
-from i0t.cli import add_common_flags, device_of, program, roots_of, workers_of
+from i0t.cli import add_common_flags, device_of, program, workers_of
+from i0t.data.roots import roots_of
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, list_sha256

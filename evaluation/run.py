@@ -16,7 +16,8 @@ from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, des
 from evaluation.given import add_source_flags, dataset_of, model_of, read_given
 from evaluation.task import Task, add_encoding_flags
 from i0t import processes
-from i0t.cli import add_common_flags, device_of, roots_of, workers_of
+from i0t.cli import add_common_flags, device_of, workers_of
+from i0t.data.roots import roots_of
 from i0t.embeddings import Embeddings
 from i0t.encoders import load_encoder
 from i0t.encoders.encoder import Encoder

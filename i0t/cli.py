@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 
 from i0t.errors import I0TError
-from i0t.paths import Roots, resolve_roots
 from i0t.processes import count_here, rank
 
 
@@ -52,11 +51,6 @@ def add_root_flags(parser: argparse._ActionsContainer) -> None:
     """`--data-dir` and `--data-dir-sub`, for a parser or a group of its flags."""
     parser.add_argument("--data-dir", metavar="DIR", help="instead of configs/root.txt")
     parser.add_argument("--data-dir-sub", metavar="DIR", help="instead of configs/subroot.txt")
-
-
-def roots_of(arguments: argparse.Namespace) -> Roots:
-    """Data roots from the flags or path files."""
-    return resolve_roots(arguments.data_dir, arguments.data_dir_sub)
 
 
 def device_of(arguments: argparse.Namespace) -> str:

@@ -83,20 +83,6 @@ class Roots:
         return folder
 
 
-def resolve_roots(data_dir: str | None = None, data_dir_sub: str | None = None) -> Roots:
-    """The data roots from flags, else from the path files, else the built-in sample.
-
-    Args:
-        data_dir: overrides `configs/root.txt`.
-        data_dir_sub: overrides `configs/subroot.txt`.
-
-    Raises:
-        I0TError: a path does not exist.
-    """
-    roots = configured_roots(data_dir, data_dir_sub)
-    return roots if roots.main or roots.sub else _sample_roots()
-
-
 def configured_roots(data_dir: str | None = None, data_dir_sub: str | None = None) -> Roots:
     """The data roots that flags, else path files name; either may be None, and the sample is not made.
 
@@ -126,18 +112,6 @@ def _existing(value: str | None, place: str) -> Path | None:
     if not folder.is_dir():
         raise I0TError(f"{place}: no such folder: {folder}. Correct the path, or empty the file to use the sample.")
     return folder
-
-
-def _sample_roots() -> Roots:
-    from i0t.data.sample import data_dir, data_dir_sub, make_sample
-
-    configs = configs_folder()
-    say(
-        f"Data: the built-in sample (for real data write <data_dir> into {configs / 'root.txt'} "
-        f"and <data_dir_sub> into {configs / 'subroot.txt'})."
-    )
-    root = make_sample(TENSORS / "sample")
-    return Roots(data_dir(root), data_dir_sub(root), is_sample=True)
 
 
 def write_last_checkpoint(path: Path, roots: Roots) -> None:

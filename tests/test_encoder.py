@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 from i0t import Encoder, I0TError, load_encoder
 from i0t.data.images import open_image
-from i0t.encoders.encoder import END_OF_TEXT, token_lengths
 from i0t.encoders.heads import NormHeads
 from i0t.encoders.openclip import build_encoder, set_attention_dropout, set_context_length
 from i0t.encoders.positions import stretch_positions, stretch_text_tower
+from i0t.encoders.towers import END_OF_TEXT, token_lengths
 from i0t.training.prepare import build_optimizer, freeze, prepare_encoder
 from i0t.training.recipe import Recipe
 

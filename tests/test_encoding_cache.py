@@ -98,7 +98,11 @@ def test_a_run_that_stops_keeps_nothing(pictures, cache):
 
 def keys_of(encoder: Encoder, images: list, texts: list[str], precision: str = "fp32") -> tuple[str, str]:
     tokens = encoder.tokenize(texts)
-    return image_key(encoder, images, precision), text_key(encoder, texts, tokens, precision, normalize=True)
+    return key_of_images(encoder, images, precision), text_key(encoder.computed_with(precision), texts, tokens)
+
+
+def key_of_images(encoder: Encoder, images: list, precision: str = "fp32") -> str:
+    return image_key(encoder.computed_with(precision), encoder.preprocess, images)
 
 
 def test_key_changes_with_whatever_changes_the_numbers(pictures):
@@ -130,29 +134,28 @@ def test_key_changes_with_whatever_changes_the_numbers(pictures):
         assert keys_of(encoder, pictures, others)[0] == image
         assert keys_of(encoder, pictures, others)[1] != text
     tokens = encoder.tokenize(TEXTS)
-    assert text_key(encoder, TEXTS, tokens, "fp32", normalize=False) != text
-    assert text_key(encoder, TEXTS, tokens.flip(1), "fp32", normalize=True) != text  # another tokenizer
+    assert text_key(encoder.computed_with("fp32"), TEXTS, tokens.flip(1)) != text  # another tokenizer
 
 
 def test_a_picture_written_anew_is_encoded_anew(pictures):
     encoder, stat = small(), pictures[0].stat()
-    key = image_key(encoder, pictures, "fp32")
+    key = key_of_images(encoder, pictures)
     os.utime(pictures[0], ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))  # same size, a nanosecond later
-    later = image_key(encoder, pictures, "fp32")
+    later = key_of_images(encoder, pictures)
     pictures[0].write_bytes(pictures[0].read_bytes() + b"\0")
     os.utime(pictures[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same time, a byte longer
-    longer = image_key(encoder, pictures, "fp32")
+    longer = key_of_images(encoder, pictures)
     pictures[0].unlink()
-    assert len({key, later, longer, image_key(encoder, pictures, "fp32")}) == 4
+    assert len({key, later, longer, key_of_images(encoder, pictures)}) == 4
 
 
 def test_pictures_in_memory_count_by_their_pixels(pictures):
     encoder, picture = small(), Image.open(pictures[0])
-    key = image_key(encoder, [picture], "fp32")
-    assert image_key(encoder, [picture.copy()], "fp32") == key
+    key = key_of_images(encoder, [picture])
+    assert key_of_images(encoder, [picture.copy()]) == key
     dotted = picture.copy()
     dotted.putpixel((0, 0), (1, 2, 3))
-    assert image_key(encoder, [dotted], "fp32") != key
+    assert key_of_images(encoder, [dotted]) != key
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"x" * 500])

@@ -23,6 +23,9 @@ import pytest
 import i0t.data.sample
 from evaluation.gap_removal import describe
 from i0t import I0TError, Standardizer, paths
+from i0t.data import roots as data_roots
+from i0t.data.roots import resolve_roots
+from i0t.data.sample import SampleSize, make_sample
 from i0t.files import (
     atomic_path,
     ensure_folder,
@@ -32,7 +35,7 @@ from i0t.files import (
     read_json,
     write_json,
 )
-from i0t.paths import REPO, Roots, last_checkpoint, read_path_file, resolve_roots, write_last_checkpoint
+from i0t.paths import REPO, Roots, last_checkpoint, read_path_file, write_last_checkpoint
 from i0t.records import Record, environment
 
 # --- files -----------------------------------------------------------------------------------
@@ -136,7 +139,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "configs"
     folder.mkdir()
     monkeypatch.setenv("I0T_CONFIGS", str(folder))
-    monkeypatch.setattr(paths, "TENSORS", tmp_path / "tensors")
+    for module in (paths, data_roots):
+        monkeypatch.setattr(module, "TENSORS", tmp_path / "tensors")
     return folder
 
 
@@ -179,7 +183,7 @@ def test_missing_folder_is_an_error_that_names_file_line_and_path(folder, tmp_pa
     with pytest.raises(I0TError, match=r"subroot\.txt:1: no such folder: " + re.escape(str(REPO / "no/such/folder"))):
         resolve_roots()
     with pytest.raises(I0TError, match="--data-dir-sub: no such folder"):
-        resolve_roots(data_dir_sub=str(tmp_path / "gone"))
+        resolve_roots(sub=str(tmp_path / "gone"))
 
 
 def test_flags_come_before_path_files(folder, tmp_path):
@@ -187,7 +191,7 @@ def test_flags_come_before_path_files(folder, tmp_path):
         (tmp_path / name).mkdir()
     (folder / "root.txt").write_text(f"{tmp_path / 'a'}\n")
     (folder / "subroot.txt").write_text(f"{tmp_path / 'b'}\n")
-    assert resolve_roots(data_dir=str(tmp_path / "c")) == Roots(tmp_path / "c", tmp_path / "b")
+    assert resolve_roots(main=str(tmp_path / "c")) == Roots(tmp_path / "c", tmp_path / "b")
     assert resolve_roots(None, str(tmp_path / "c")) == Roots(tmp_path / "a", tmp_path / "c")
 
 
@@ -204,8 +208,8 @@ def test_one_empty_path_file_is_told_when_its_data_are_needed(folder, tmp_path):
 
 @pytest.mark.parametrize("content", [None, "", "\n \n# only a comment\n"])
 def test_empty_path_files_mean_the_sample(folder, tmp_path, monkeypatch, capsys, content):
-    small = i0t.data.sample.SampleSize(train=10, flickr=1, coco=0, nocaps=0, birdsnap_per_class=0, judged=0)
-    monkeypatch.setattr(i0t.data.sample, "make_sample", partial(i0t.data.sample.make_sample, size=small))
+    small = SampleSize(train=10, flickr=1, coco=0, nocaps=0, birdsnap_per_class=0, judged=0)
+    monkeypatch.setattr(i0t.data.sample, "make_sample", partial(make_sample, size=small))
     if content is not None:
         (folder / "root.txt").write_text(content)
         (folder / "subroot.txt").write_text(content)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from i0t.cli import add_common_flags, program, roots_of, workers_of
+from i0t.cli import add_common_flags, program, workers_of
 from i0t.commands.vectors import METHODS, read_vectors
+from i0t.data.roots import roots_of
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, write_json

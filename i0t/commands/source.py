@@ -53,8 +53,9 @@ def encode_source(arguments: argparse.Namespace) -> Embeddings:
     Raises:
         I0TError: no such model or data, or an unreadable picture.
     """
-    from i0t.cli import device_of, roots_of, workers_of
+    from i0t.cli import device_of, workers_of
     from i0t.data.captions import load_captions
+    from i0t.data.roots import roots_of
     from i0t.encoders import load_encoder
 
     roots = roots_of(arguments)

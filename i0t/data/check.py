@@ -14,10 +14,11 @@ from typing import Any
 from tabulate import tabulate
 from tqdm import tqdm
 
-from i0t.cli import add_root_flags, not_negative, program, roots_of, workers_of
+from i0t.cli import add_root_flags, not_negative, program, workers_of
 from i0t.data.census import USABLE, Census, take_census
 from i0t.data.expected import OFFICIAL
 from i0t.data.prepare.registry import command_for, preparation_of
+from i0t.data.roots import roots_of
 from i0t.paths import Roots
 
 DESCRIPTION = """\

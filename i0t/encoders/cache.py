@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from i0t.data.images import ImageSource
-    from i0t.encoders.encoder import Encoder
+    from i0t.data.images import ImageSource, Preprocess
 
 FORMAT = "i0t-encoded-1"  # raise it when the way of encoding changes the numbers
 VARIABLE = "I0T_CACHE"
@@ -104,31 +103,18 @@ class EncodingCache:
         return self.folder / f"{key[:40]}.safetensors"
 
 
-def image_key(encoder: Encoder, images: Sequence[ImageSource], precision: str) -> str:
-    """The key of a list of pictures."""
+def image_key(settings: Sequence[str], preprocess: Preprocess, images: Sequence[ImageSource]) -> str:
+    """The key of a list of pictures; `settings` are those of the encoder and of its device."""
     import PIL
 
-    probe = encoder.preprocess(_probe_picture()).contiguous().numpy().tobytes()
-    settings = [*_of_encoder(encoder, precision), PIL.__version__, hashlib.sha256(probe).hexdigest()]
-    return _digest("images", settings, (_of_picture(image) for image in images))
+    probe = preprocess(_probe_picture()).contiguous().numpy().tobytes()
+    return _digest("images", [*settings, PIL.__version__, hashlib.sha256(probe).hexdigest()], map(_of_picture, images))
 
 
-def text_key(encoder: Encoder, texts: Sequence[str], tokens: torch.Tensor, precision: str, normalize: bool) -> str:
+def text_key(settings: Sequence[str], texts: Sequence[str], tokens: torch.Tensor) -> str:
     """The key of a list of texts and their token ids (M, L)."""
     ids = hashlib.sha256(tokens.contiguous().numpy().tobytes()).hexdigest()
-    settings = [*_of_encoder(encoder, precision), ids, str(tuple(tokens.shape)), f"normalize={normalize}"]
-    return _digest("texts", settings, texts)
-
-
-def _of_encoder(encoder: Encoder, precision: str) -> list[str]:
-    import torch
-
-    from i0t.encoders.precision import resolve_precision
-
-    device = encoder.device
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    dtype = str(next(encoder.model.parameters()).dtype)
-    return [encoder.fingerprint, resolve_precision(device, precision), device.type, card, dtype, torch.__version__]
+    return _digest("texts", [*settings, ids, str(tuple(tokens.shape))], texts)
 
 
 def _of_picture(image: ImageSource) -> str:

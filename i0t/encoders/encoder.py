@@ -21,11 +21,9 @@ from i0t.data.images import ImageSource, Preprocess
 from i0t.encoders import loops
 from i0t.encoders.cache import EncodingCache, image_key, text_key
 from i0t.encoders.heads import NormHeads
-from i0t.encoders.loops import stack_padded, token_lengths
-from i0t.encoders.precision import AUTO
+from i0t.encoders.precision import AUTO, resolve_precision
+from i0t.encoders.towers import encode_cut_text, stack_padded, unit_image_features, unit_text_features
 from i0t.errors import I0TError
-
-END_OF_TEXT = 49407  # of CLIP's byte-pair vocabulary: the largest id
 
 
 @dataclass
@@ -175,8 +173,11 @@ class Encoder(nn.Module):
             I0TError: a picture cannot be read, or none is left.
         """
         self.eval()
-        encode = partial(loops.encode_pictures, self, images, batch_size, workers, skip_unreadable, progress, precision)
-        key = partial(image_key, self, images, precision)
+        how = loops.Pass(self.device, precision, batch_size, progress, share)
+        encode = partial(
+            loops.encode_pictures, self.features_of_pixels, self.preprocess, images, how, workers, skip_unreadable
+        )
+        key = partial(image_key, self.computed_with(precision), self.preprocess, images)
         features, about = loops.remembered(cache, key, share, encode, f"{len(images)} images, {self.name}")
         if about["unreadable"] and not skip_unreadable:  # kept by a run that skipped them
             raise I0TError(about["unreadable"][0])
@@ -219,8 +220,10 @@ class Encoder(nn.Module):
         self.eval()
         distinct = list(dict.fromkeys(texts))
         tokens = stack_padded([self.tokenize(distinct[i : i + 4096]) for i in range(0, len(distinct), 4096)])
-        encode = partial(loops.encode_tokens, self, tokens, batch_size, progress, precision, normalize)
-        key = partial(text_key, self, distinct, tokens, precision, normalize)
+        how = loops.Pass(self.device, precision, batch_size, progress, share)
+        features_of = self.features_of_tokens if normalize else self.raw_features_of_tokens
+        encode = partial(loops.encode_tokens, features_of, tokens, how)
+        key = partial(text_key, [*self.computed_with(precision), f"normalize={normalize}"], distinct, tokens)
         features, about = loops.remembered(cache, key, share, encode, f"{len(distinct)} texts, {self.name}")
         self.report.truncated = self._count_truncated(distinct, tokens)
         self.report.texts_cached = about["cached"]
@@ -229,8 +232,15 @@ class Encoder(nn.Module):
 
     def raw_features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """As `features_of_tokens`, but before their last normalisation."""
-        features = _encode_cut_text(self.model, tokens).float()
+        features = encode_cut_text(self.model, tokens).float()
         return features if self.heads is None else self.heads.unnormalized(F.normalize(features, dim=-1), "text")
+
+    def computed_with(self, precision: str) -> list[str]:
+        """Everything but the items that encoded numbers depend on: a part of the cache's keys."""
+        device = self.device
+        card = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        dtype = str(next(self.model.parameters()).dtype)
+        return [self.fingerprint, resolve_precision(device, precision), device.type, card, dtype, torch.__version__]
 
     def _count_truncated(self, texts: list[str], tokens: torch.Tensor) -> int:
         is_cut = getattr(self.tokenize, "is_cut", None)
@@ -241,48 +251,3 @@ class Encoder(nn.Module):
         if encode is None:
             return len(full)
         return sum(len(encode(texts[row])) + 2 > tokens.shape[1] for row in full)
-
-
-def unit_image_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels (B, 3, H, W) to unit features (B, D) before any head; with gradients, for training."""
-    return F.normalize(model.encode_image(pixels).float(), dim=-1)
-
-
-def unit_text_features(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Token ids (B, L) to unit features (B, D) before any head, cut to the batch's longest; with gradients."""
-    return F.normalize(_encode_cut_text(model, tokens).float(), dim=-1)
-
-
-def _encode_cut_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """`model.encode_text` on tokens cut to the longest of the batch.
-
-    Equal to the uncut result, because the causal mask keeps padding out of all that comes before
-    it; at 248 tokens it is several times faster. `open_clip.CLIP` adds all its positions, so they
-    and the mask are exchanged for their first rows for this one call (gradients pass through).
-    """
-    if not _is_causal(model):
-        return model.encode_text(tokens)
-    length = int(token_lengths(tokens).max())
-    if length == model.context_length:
-        return model.encode_text(tokens)
-    cut = {
-        "positional_embedding": model.positional_embedding[:length],
-        "attn_mask": model.attn_mask[:length, :length],
-    }
-    return torch.func.functional_call(_TextTower(model), {f"model.{k}": v for k, v in cut.items()}, tokens[:, :length])
-
-
-def _is_causal(model: nn.Module) -> bool:
-    return getattr(model, "text_pool_type", "") == "argmax" and getattr(model, "attn_mask", None) is not None
-
-
-class _TextTower(nn.Module):
-    """`encode_text` as `forward`, which is what `functional_call` calls."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Unnormalised text features (B, D)."""
-        return self.model.encode_text(tokens)

@@ -1,31 +1,51 @@
 """The loops that encode many items: batches in order, shared among processes, remembered in the cache.
 
-Shapes: N pictures, M texts, B batch, L tokens, D embedding dimensions; Q vectors a picture of some models.
+Shapes: N pictures, M texts, L tokens, D embedding dimensions; Q vectors a picture of some models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from i0t import processes
-from i0t.data.images import ImageSource, image_loader
+from i0t.data.images import ImageSource, Preprocess, image_loader
 from i0t.encoders.precision import autocast
+from i0t.encoders.towers import token_lengths
 from i0t.errors import I0TError
 
 if TYPE_CHECKING:
     from i0t.encoders.cache import EncodingCache
-    from i0t.encoders.encoder import Encoder
 
 Encoded = tuple[torch.Tensor, dict[str, Any]]
+FeaturesOf = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over many items.
+
+    Attributes:
+        device: where the model is.
+        precision: see `i0t.encoders.precision`.
+        batch_size: items a forward pass.
+        progress: show a bar.
+        share: split the batches among all processes.
+    """
+
+    device: torch.device
+    precision: str
+    batch_size: int
+    progress: bool = False
+    share: bool = False
 
 
 def remembered(
-    cache: EncodingCache | None, key: Callable[[], str], share: bool, encode: Callable[[bool], Encoded], what: str
+    cache: EncodingCache | None, key: Callable[[], str], share: bool, encode: Callable[[], Encoded], what: str
 ) -> Encoded:
     """What the cache holds under a key, else what `encode` gives, which is then kept there.
 
@@ -34,7 +54,7 @@ def remembered(
         key: makes the key; called only where there is a cache.
         share: whether other processes take part. The main one alone looks and writes, so that all
             agree even where their machines have caches of their own.
-        encode: told whether to share; returns features and what is to be remembered of them.
+        encode: returns features and what is to be remembered of them.
         what: which features they are, for who looks into the cache.
 
     Returns:
@@ -47,93 +67,67 @@ def remembered(
         found = processes.from_main(found)
     if found is not None:
         return found[0], {**found[1], "cached": True}
-    features, about = encode(share)
+    features, about = encode()
     if looks:
         cache.save(name, features, {"what": what, **about})
     return features, {**about, "cached": False}
 
 
 def encode_pictures(
-    encoder: Encoder,
+    features_of: FeaturesOf,
+    preprocess: Preprocess,
     images: Sequence[ImageSource],
-    batch_size: int,
+    how: Pass,
     workers: int,
     skip_unreadable: bool,
-    progress: bool,
-    precision: str,
-    share: bool,
 ) -> Encoded:
     """Features of the readable pictures, with `kept` and `unreadable` of the report; see `Encoder.encode_images`."""
-    batches = [range(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
-    own = _own(batches, share)
-    device = encoder.device
-    pixels_only = image_loader(images, encoder.preprocess, own, workers, pin_memory=device.type == "cuda")
+    starts = range(0, len(images), how.batch_size)
+    own = _own([range(start, min(start + how.batch_size, len(images))) for start in starts], how)
+    pixels_only = image_loader(images, preprocess, own, workers, pin_memory=how.device.type == "cuda")
     done: list[tuple[int, torch.Tensor | None, list[str | None]]] = []
-    for rows, (pixels, errors) in zip(own, _bar(pixels_only, "images", len(own), progress), strict=True):
+    for rows, (pixels, errors) in zip(own, _bar(pixels_only, "images", len(own), how), strict=True):
         bad = next((error for error in errors if error is not None), None)
         if bad is not None and not skip_unreadable:
             raise I0TError(bad)
         features = None
         if pixels is not None:
-            with autocast(device, precision):
-                features = encoder.features_of_pixels(pixels.to(device, non_blocking=True)).float()
+            with autocast(how.device, how.precision):
+                features = features_of(pixels.to(how.device, non_blocking=True)).float()
         _fetch_last(done)  # only now: a graphics card has its next batch while it hands over the last
         done.append((rows[0], features, errors))
     _fetch_last(done)
-    return _joined(_in_order(done, share), len(images))
+    return _joined(_in_order(done, how), len(images))
 
 
-def encode_tokens(
-    encoder: Encoder,
-    tokens: torch.Tensor,
-    batch_size: int,
-    progress: bool,
-    precision: str,
-    normalize: bool,
-    share: bool,
-) -> Encoded:
+def encode_tokens(features_of: FeaturesOf, tokens: torch.Tensor, how: Pass) -> Encoded:
     """Features (M, D) of token ids (M, L); texts of like length share a batch, which is cut to its longest."""
     order = token_lengths(tokens).argsort(stable=True)
-    features_of = encoder.features_of_tokens if normalize else encoder.raw_features_of_tokens
     done: list[tuple[int, torch.Tensor | None, torch.Tensor]] = []
-    own = _own(list(enumerate(order.split(batch_size))), share)
-    for number, rows in _bar(own, "texts", len(own), progress):
+    own = _own(list(enumerate(order.split(how.batch_size))), how)
+    for number, rows in _bar(own, "texts", len(own), how):
         batch = tokens[rows]
-        if encoder.device.type == "cuda":
+        if how.device.type == "cuda":
             batch = batch.pin_memory()
-        with autocast(encoder.device, precision):
-            features = features_of(batch.to(encoder.device, non_blocking=True)).float()
+        with autocast(how.device, how.precision):
+            features = features_of(batch.to(how.device, non_blocking=True)).float()
         _fetch_last(done)
         done.append((number, features, rows))
     _fetch_last(done)
-    parts = _in_order(done, share)
-    features = torch.empty(len(tokens), encoder.embed_dim)
-    features[torch.cat([rows for _, _, rows in parts])] = torch.cat([part for _, part, _ in parts])
+    parts = _in_order(done, how)
+    by_length = torch.cat([part for _, part, _ in parts])
+    features = by_length.new_empty(len(tokens), by_length.shape[1])
+    features[torch.cat([rows for _, _, rows in parts])] = by_length
     return features, {}
 
 
-def token_lengths(tokens: torch.Tensor) -> torch.Tensor:
-    """(B,) number of ids without the padding, which is the zeros at the end of each row of (B, L).
-
-    A 0 within a text (CLIP's "!") does not end it.
-    """
-    filled = tokens != 0
-    return torch.where(filled.any(dim=1), tokens.shape[1] - filled.flip(1).int().argmax(dim=1), 0)
-
-
-def stack_padded(chunks: list[torch.Tensor]) -> torch.Tensor:
-    """One (M, L) array of token ids from chunks that may be padded to different lengths."""
-    length = max(chunk.shape[1] for chunk in chunks)
-    return torch.cat([F.pad(chunk, (0, length - chunk.shape[1])) for chunk in chunks])
-
-
-def _own(batches: Sequence[Any], share: bool) -> Sequence[Any]:
+def _own(batches: Sequence[Any], how: Pass) -> Sequence[Any]:
     """Every so manieth batch, whole: short and long texts are then spread evenly over the processes."""
-    return batches[processes.rank() :: processes.count()] if share else batches
+    return batches[processes.rank() :: processes.count()] if how.share else batches
 
 
-def _in_order(done: list[Any], share: bool) -> list[Any]:
-    return sorted(processes.gather(done), key=lambda part: part[0]) if share else done
+def _in_order(done: list[Any], how: Pass) -> list[Any]:
+    return sorted(processes.gather(done), key=lambda part: part[0]) if how.share else done
 
 
 def _fetch_last(done: list[Any]) -> None:
@@ -153,5 +147,5 @@ def _joined(parts: list[tuple[int, torch.Tensor | None, list[str | None]]], list
     }
 
 
-def _bar(batches: Any, what: str, total: int, progress: bool) -> Any:
-    return tqdm(batches, desc=what, unit="batch", total=total, disable=not (progress and processes.is_main()))
+def _bar(batches: Any, what: str, total: int, how: Pass) -> Any:
+    return tqdm(batches, desc=what, unit="batch", total=total, disable=not (how.progress and processes.is_main()))

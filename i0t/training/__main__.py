@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from i0t.cli import add_common_flags, device_of, program, roots_of, workers_of
+from i0t.cli import add_common_flags, device_of, program, workers_of
+from i0t.data.roots import roots_of
 from i0t.files import atomic_path
 from i0t.paths import Roots, last_checkpoint, say, write_last_checkpoint
 from i0t.training.recipe import LAST, Recipe, load_recipe
