@@ -201,10 +201,12 @@ class _Tiles:
                 for way, compare in enumerate((np.greater, np.equal)):
                     if extra is not None:
                         compare(scores, row_best[row_block.places, None], out=marks[:, : scores.shape[1]])
-                        of_rows[way, row_block.places] += _sum_rows(marks, extra)
+                        if marks.any():  # equal ones are rare
+                            of_rows[way, row_block.places] += _sum_rows(marks, extra)
                     if extra_rows is not None:
                         compare(scores, column_best[column_block.places], out=marks[:, : scores.shape[1]])
-                        of_columns[way, column_block.places] += _sum_columns(marks, extra_rows)[: scores.shape[1]]
+                        if marks.any():
+                            of_columns[way, column_block.places] += _sum_columns(marks, extra_rows)[: scores.shape[1]]
             with lock:
                 np.add(total, of_columns, out=total)
 
