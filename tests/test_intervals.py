@@ -17,9 +17,8 @@ from i0t.errors import I0TError
 from i0t.gap import centroid_distance_debiased
 from i0t.gap.centroids import chance_of_less, gap_dimensions, group_differences, squared_distance
 from i0t.gap.intervals import Interval, gap_intervals, severity_range
-from i0t.gap.refits import linear_separability_without, separability_auc_without
 from i0t.gap.resampling import bootstrap, ranks_without
-from i0t.gap.separability import folds, linked_groups
+from i0t.gap.separability import folds, linked_groups, random_split
 from i0t.gap.trust import means_leak, trust_lines
 
 IDENTITY = np.stack([np.arange(30)] * 2, axis=1)
@@ -99,51 +98,53 @@ def test_bootstrap_of_equal_weights_is_the_measure(monkeypatch):
     }
 
 
-def test_left_out_blocks_equal_fresh_measures():
-    """Ranks, ridge and least squares without each block, against fitting and ranking anew."""
-    from sklearn.linear_model import LinearRegression, Ridge
-    from sklearn.metrics import roc_auc_score
-
+def test_ranks_without_blocks_equal_fresh_ranks():
     from i0t.gap import first_cross_modal_rank
-    from i0t.gap.separability import random_split
 
     x, y, pairs = features(2, n=60)
-    group = linked_groups(pairs, 60, 60)
-    block = np.random.default_rng(0).integers(0, 4, 60)[group]
-    fold = folds(group, 0)
+    block = np.random.default_rng(0).integers(0, 4, 60)[linked_groups(pairs, 60, 60)]
     places, shares = ranks_without(x, y, block[:60], block[60:], 4)
-    linear = linear_separability_without(x, y, block, seed=0)
-    areas = separability_auc_without(x, y, block, fold, 4)
-    vectors, label = np.concatenate([x, y]), np.repeat([1.0, 0.0], 60)
-    train, test = random_split(120, 0)
     for k in range(4):
         keep_x, keep_y = block[:60] != k, block[60:] != k
         rank, share = first_cross_modal_rank(x[keep_x], y[keep_y])
         assert places[k] == pytest.approx((rank - 1) / (keep_x.sum() - 1)) and shares[k] == pytest.approx(share)
-        fit, tested = train[block[train] != k], test[block[test] != k]
-        predicted = LinearRegression().fit(vectors[fit], label[fit]).predict(vectors[tested])
-        assert linear[k] == pytest.approx(1 - np.mean((predicted - label[tested]) ** 2), abs=1e-9)
-        expected = []
-        for number in range(5):
-            fit, tested = (block != k) & (fold != number), (block != k) & (fold == number)
-            ridge = Ridge(alpha=1.0).fit(vectors[fit], label[fit])
-            expected.append(roc_auc_score(label[tested], ridge.predict(vectors[tested])))
-        assert areas[k] == pytest.approx(np.mean(expected))
 
 
-def test_more_dimensions_than_vectors():
-    """Least squares is then the shortest of many solutions, as in scikit-learn."""
-    from sklearn.linear_model import LinearRegression
+def naive_jackknife(values_without: list[float]) -> float:
+    """Variance after Tukey: (K - 1) / K times the sum of squares around the mean."""
+    mean = sum(values_without) / len(values_without)
+    return (len(values_without) - 1) / len(values_without) * sum((value - mean) ** 2 for value in values_without)
 
-    from i0t.gap.separability import random_split
 
-    x, y, _ = features(3, n=30, dim=60)
-    vectors, label, block = np.concatenate([x, y]), np.repeat([1.0, 0.0], 30), np.tile([0, 1, 2], 20)
-    train, test = random_split(60, 0)
-    fit, tested = train[block[train] != 1], test[block[test] != 1]
-    predicted = LinearRegression().fit(vectors[fit], label[fit]).predict(vectors[tested])
-    found = linear_separability_without(x, y, block, 0)[1]
-    assert found == pytest.approx(1 - np.mean((predicted - label[tested]) ** 2), abs=1e-6)
+def test_separability_intervals_leave_out_held_out_blocks():
+    """Against scikit-learn's classifiers, fitted once, and loops over the blocks."""
+    from sklearn.linear_model import LinearRegression, Ridge
+    from sklearn.metrics import roc_auc_score
+
+    x, y, pairs = features(2, n=60, captions=2)
+    group = linked_groups(pairs, 60, 120)
+    vectors, label = np.concatenate([x, y]), np.repeat([1.0, 0.0], [60, 120])
+    block = (np.random.default_rng(0).permutation(60) % 20)[group]
+    found, t19 = gap_intervals(x, y, pairs, seed=0, n_bootstrap=2), 2.0930240544
+
+    train, test = random_split(180, 0)
+    errors = (LinearRegression().fit(vectors[train], label[train]).predict(vectors[test]) - label[test]) ** 2
+    without = [1 - np.mean([e for e, row in zip(errors, test) if block[row] != k]) for k in range(20)]
+    margin = t19 * math.sqrt(naive_jackknife(without))
+    assert found["linear_separability"].low == pytest.approx(1 - errors.mean() - margin)
+    assert found["linear_separability"].high == pytest.approx(min(1, 1 - errors.mean() + margin))
+
+    fold, areas, all_areas = folds(group, 0), np.zeros((20, 5)), np.zeros(5)
+    for number in range(5):
+        fit, tested = fold != number, fold == number
+        scores = Ridge(alpha=1.0).fit(vectors[fit], label[fit]).predict(vectors)
+        all_areas[number] = roc_auc_score(label[tested], scores[tested])
+        for k in range(20):
+            areas[k, number] = roc_auc_score(label[tested & (block != k)], scores[tested & (block != k)])
+    area, variance = all_areas.mean(), naive_jackknife(areas.mean(axis=1).tolist())
+    worth = area * (1 - area) / variance  # Wilson's two ends solve (p - area)^2 = t^2 p (1 - p) / worth
+    for end in (found["separability_auc"].low, found["separability_auc"].high):
+        assert (end - area) ** 2 == pytest.approx(t19**2 * end * (1 - end) / worth)
 
 
 def test_squared_distance_is_the_debiased_one():

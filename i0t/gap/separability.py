@@ -29,16 +29,8 @@ def linear_separability(image_features: Any, text_features: Any, seed: int = 0) 
         >>> round(linear_separability(images, texts), 2)
         1.0
     """
-    from sklearn.linear_model import LinearRegression
-    from threadpoolctl import threadpool_limits
-
-    vectors, is_image = labelled(*units(image_features, text_features))
-    train, test = random_split(len(vectors), seed)
-    if not len(train) or not len(test):
-        return NAN
-    with threadpool_limits(1, "blas"):  # no slower, and 50 times faster where the cores are busy
-        predicted = LinearRegression().fit(vectors[train], is_image[train]).predict(vectors[test])
-    return 1.0 - float(np.mean((predicted - is_image[test]) ** 2))
+    _, errors = held_out_errors(*units(image_features, text_features), seed)
+    return 1.0 - float(errors.mean()) if len(errors) else NAN
 
 
 def separability_auc(image_features: Any, text_features: Any, pairs: Any = None, seed: int = 0) -> float:
@@ -54,22 +46,67 @@ def separability_auc(image_features: Any, text_features: Any, pairs: Any = None,
         >>> separability_auc(images, texts)
         1.0
     """
-    from sklearn.linear_model import Ridge
-    from sklearn.metrics import roc_auc_score
-    from threadpoolctl import threadpool_limits
-
     x, y = units(image_features, text_features)
     group = linked_groups(checked_pairs(pairs, len(x), len(y)), len(x), len(y))
+    return mean_area(held_out_scores(x, y, group, seed), np.arange(len(x) + len(y)) < len(x))
+
+
+def held_out_errors(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which vectors `linear_separability` holds out, (T,) rows of images and then texts, and their squared errors.
+
+    Example:
+        >>> rows, errors = held_out_errors(np.eye(6)[:3], np.eye(6)[3:], seed=0)
+        >>> len(rows), len(errors)
+        (2, 2)
+    """
+    from sklearn.linear_model import LinearRegression
+    from threadpoolctl import threadpool_limits
+
+    vectors, is_image = labelled(x, y)
+    train, test = random_split(len(vectors), seed)
+    if not len(train) or not len(test):
+        return test[:0], np.empty(0)
+    with threadpool_limits(1, "blas"):  # no slower, and 50 times faster where the cores are busy
+        predicted = LinearRegression().fit(vectors[train], is_image[train]).predict(vectors[test])
+    return test, (predicted - is_image[test]) ** 2
+
+
+def held_out_scores(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows and scores of each fold of `separability_auc`; `group` (N + M,) is each vector's; none with too few groups.
+
+    Example:
+        >>> scores = held_out_scores(np.eye(10)[:5], np.eye(10)[5:], np.tile(np.arange(5), 2), seed=0)
+        >>> sorted(int(row) for rows, _ in scores for row in rows)
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+    from sklearn.linear_model import Ridge
+    from threadpoolctl import threadpool_limits
+
     if group.max() + 1 < FOLDS:
-        return NAN
+        return []
     fold = folds(group, seed)
     vectors, is_image = labelled(x, y)
-    areas = []
-    for held_out in (fold == number for number in range(FOLDS)):
-        if len(np.unique(is_image[held_out])) == len(np.unique(is_image[~held_out])) == 2:
-            with threadpool_limits(1, "blas"):  # as in linear_separability
-                ridge = Ridge(alpha=RIDGE_PENALTY).fit(vectors[~held_out], is_image[~held_out])
-            areas.append(roc_auc_score(is_image[held_out], ridge.predict(vectors[held_out])))
+    found = []
+    for number in range(FOLDS):
+        train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        if len(np.unique(is_image[train])) == 2:
+            with threadpool_limits(1, "blas"):  # as in held_out_errors
+                found.append(
+                    (test, Ridge(alpha=RIDGE_PENALTY).fit(vectors[train], is_image[train]).predict(vectors[test]))
+                )
+    return found
+
+
+def mean_area(scored: list[tuple[np.ndarray, np.ndarray]], is_image: np.ndarray) -> float:
+    """Mean AUC of image against text over the folds that hold both; NaN if none does.
+
+    Example:
+        >>> mean_area([(np.array([0, 1, 2]), np.array([0.9, 0.2, 0.4]))], np.array([True, True, False]))
+        0.5
+    """
+    from sklearn.metrics import roc_auc_score
+
+    areas = [roc_auc_score(is_image[rows], scores) for rows, scores in scored if len(np.unique(is_image[rows])) == 2]
     return float(np.mean(areas)) if areas else NAN
 
 
