@@ -31,6 +31,11 @@ def from_openai(state: StateDict) -> StateDict:
 
     Raises:
         I0TError: a recorded size contradicts the shapes.
+
+    Example:
+        >>> state = {"positional_embedding": torch.zeros(3, 2), "token_embedding.weight": torch.zeros(5, 2)}
+        >>> list(from_openai({**state, "vocab_size": torch.tensor(5)}))
+        ['positional_embedding', 'token_embedding.weight']
     """
     implied = {
         "context_length": len(need(state, "positional_embedding")),
@@ -49,6 +54,12 @@ def from_longclip(state: StateDict) -> StateDict:
 
     Raises:
         I0TError: the trained table is missing or has another shape.
+
+    Example:
+        >>> state = {"positional_embedding": torch.zeros(22, 1), "positional_embedding_res": torch.ones(22, 1)}
+        >>> merged = from_longclip({**state, "token_embedding.weight": torch.zeros(5, 1)})["positional_embedding"]
+        >>> merged[19:21].tolist(), len(merged)
+        ([[0.0], [1.0]], 22)
     """
     state = from_openai(state)
     frozen, trained = state["positional_embedding"], need(state, "positional_embedding_res")  # (L, W) each
@@ -63,6 +74,11 @@ def from_cloob(state: StateDict) -> StateDict:
     """CLOOB: its text tower, `transformer`, itself holds a `transformer`; log(1 / tau) is the logit scale.
 
     The scale of the Hopfield retrieval acts on the loss alone and is dropped.
+
+    Example:
+        >>> names = ("transformer.transformer.resblocks.0.ln_1.bias", "logit_inv_tau", "logit_scale_hopfield")
+        >>> list(from_cloob(dict.fromkeys(names, torch.zeros(1))))
+        ['transformer.resblocks.0.ln_1.bias', 'logit_scale']
     """
     lifted = {key.removeprefix("transformer."): value for key, value in state.items()}
     lifted.pop("logit_scale_hopfield", None)
@@ -83,6 +99,11 @@ def split_heads(state: StateDict) -> tuple[StateDict, StateDict]:
 
     Returns:
         The rest, and the heads named as in `NormHeads` (empty if there are none).
+
+    Example:
+        >>> rest, heads = split_heads({"visual.proj": torch.zeros(1), "bn_final_image.weight": torch.ones(1)})
+        >>> rest, heads
+        ({'visual.proj': tensor([0.])}, {'image.weight': tensor([1.])})
     """
     prefixes = tuple(HEAD_NAMES.values())
     rest = {key: value for key, value in state.items() if not key.startswith(prefixes)}
@@ -99,5 +120,11 @@ def rounded_like_openai(state: StateDict) -> StateDict:
 
     Args:
         state: with OpenAI's names.
+
+    Example:
+        >>> fine = torch.tensor([1 + 2**-12])  # more digits than fp16 has
+        >>> rounded = rounded_like_openai({"visual.proj": fine, "ln_final.weight": fine})
+        >>> {key: value.item() for key, value in rounded.items()}
+        {'visual.proj': 1.0, 'ln_final.weight': 1.000244140625}
     """
     return {key: value.half().to(value.dtype) if _ROUNDED.search(key) else value for key, value in state.items()}

@@ -40,6 +40,11 @@ def info_loob(anchors: torch.Tensor, candidates: torch.Tensor, inv_tau: float) -
         anchors: (B, D), B >= 2.
         candidates: (B, D); row i is the positive of anchor i.
         inv_tau: 1 / tau.
+
+    Example:
+        >>> eye = torch.eye(2)
+        >>> info_loob(eye, eye, inv_tau=1.0).item(), info_loob(eye, eye.flip(0), inv_tau=1.0).item()
+        (-1.0, 1.0)
     """
     logits = inv_tau * anchors @ candidates.T  # (B, B)
     positive = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
@@ -56,6 +61,11 @@ class Cloob(nn.Module):
     Args:
         scaling: of the Hopfield retrieval; 14.3 in the paper.
         inv_tau: of InfoLOOB; 1 / 0.07 in the first public code.
+
+    Example:
+        >>> losses = Cloob()(torch.eye(2), torch.eye(2), torch.tensor(100.0))
+        >>> {name: round(float(loss), 3) for name, loss in losses.items()}
+        {'image_loob_loss': -1.0, 'text_loob_loss': -1.0}
     """
 
     def __init__(self, scaling: float = 14.3, inv_tau: float = 1 / 0.07) -> None:

@@ -25,7 +25,15 @@ StateDict = dict[str, Tensor]
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Put the file's name before the message of any `I0TError` raised inside."""
+    """Put the file's name before the message of any `I0TError` raised inside.
+
+    Example:
+        >>> with naming("clip.pt"):
+        ...     grid_side(torch.zeros(51, 1))
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: clip.pt: 51 image positions are not one more than a square.
+    """
     try:
         yield
     except I0TError as error:
@@ -45,6 +53,13 @@ def read_state_dict(path: str | Path, entry: str | None = None) -> StateDict:
 
     Raises:
         I0TError: missing, damaged, with more than plain data in it, or no state dict.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"epoch": 3, "state_dict": {"module.w": torch.ones(2)}}, f"{folder}/clip.pt")
+        ...     read_state_dict(f"{folder}/clip.pt", entry="state_dict")
+        {'w': tensor([1., 1.])}
     """
     content = _read(Path(path))
     state = content.get(entry, content) if isinstance(content, Mapping) else content
@@ -92,6 +107,16 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
     Raises:
         I0TError: keys that are missing, left over or of another shape, all listed.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> load_exactly(layer, {"weight": torch.full((1, 1), 2.0), "bias": torch.zeros(1)})
+        >>> layer.weight.item()
+        2.0
+        >>> load_exactly(layer, {"weight": torch.ones(1, 1), "extra": torch.ones(1)})
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: not the layout expected. Keys missing: bias; left over: extra
     """
     own = model.state_dict()
     problems = {
@@ -106,19 +131,38 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def need(state: Mapping[str, Tensor], key: str) -> Tensor:
-    """The tensor of a key; an error that names it where it is missing."""
+    """The tensor of a key; an error that names it where it is missing.
+
+    Example:
+        >>> need({"w": torch.ones(1)}, "w")
+        tensor([1.])
+        >>> need({"w": torch.ones(1)}, "b")
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: not the layout expected. Keys missing: b (there are: w)
+    """
     if key not in state:
         raise I0TError(f"not the layout expected. Keys missing: {key} (there are: {_listed(sorted(state), 5)})")
     return state[key]
 
 
 def below(state: Mapping[str, Tensor], prefix: str) -> StateDict:
-    """The entries whose keys start with a prefix, without it."""
+    """The entries whose keys start with a prefix, without it.
+
+    Example:
+        >>> below({"visual.w": torch.ones(1), "text.w": torch.zeros(1)}, "visual.")
+        {'w': tensor([1.])}
+    """
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def renamed(state: Mapping[str, Tensor], rules: Mapping[str, str]) -> StateDict:
-    """The same tensors; every rule (pattern to replacement) is applied to each key, in order."""
+    """The same tensors; every rule (pattern to replacement) is applied to each key, in order.
+
+    Example:
+        >>> renamed({"tower.w": torch.ones(1)}, {"^tower[.]": "visual.", "w$": "weight"})
+        {'visual.weight': tensor([1.])}
+    """
     result = {}
     for key, value in state.items():
         for pattern, replacement in rules.items():
@@ -128,7 +172,12 @@ def renamed(state: Mapping[str, Tensor], rules: Mapping[str, str]) -> StateDict:
 
 
 def count_indices(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many distinct values the first group of a pattern takes at the start of the keys."""
+    """How many distinct values the first group of a pattern takes at the start of the keys.
+
+    Example:
+        >>> count_indices(dict.fromkeys(["blocks.0.w", "blocks.0.b", "blocks.1.w"], torch.ones(1)), "blocks[.]([0-9]+)")
+        2
+    """
     return len({match[1] for key in state if (match := re.match(pattern, key))})
 
 
@@ -137,6 +186,10 @@ def grid_side(positions: Tensor) -> int:
 
     Raises:
         I0TError: the rows are not one more than a square.
+
+    Example:
+        >>> grid_side(torch.zeros(50, 768))
+        7
     """
     side = round((len(positions) - 1) ** 0.5)
     if side**2 + 1 != len(positions):
@@ -149,6 +202,10 @@ def head_count(width: int, head_width: int) -> int:
 
     Raises:
         I0TError: the width is not a multiple of the head width.
+
+    Example:
+        >>> head_count(768, 64)
+        12
     """
     if width % head_width:
         raise I0TError(f"width {width} is not a multiple of the head width {head_width}.")

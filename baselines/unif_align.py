@@ -36,6 +36,11 @@ class UnifAlign(nn.Module):
         label_smoothing: of L_CLIP; 0.1 as in LCO, on which the rival is trained.
         align_weight: of the alignment term.
         uniform_weight: of the two uniformity terms.
+
+    Example:
+        >>> losses = UnifAlign(label_smoothing=0)(torch.eye(2), torch.eye(2).flip(0), torch.tensor(1.0))
+        >>> {name: round(float(loss), 3) for name, loss in losses.items()}
+        {'contrastive_loss': 1.313, 'alignment_loss': 2.0, 'uniformity_loss': -8.0}
     """
 
     def __init__(self, label_smoothing: float = 0.1, align_weight: float = 1.0, uniform_weight: float = 1.0) -> None:

@@ -17,7 +17,14 @@ NOT_CHECKED = {"state": "not checked", "why": "embeddings of another program, me
 
 
 def add_partial_flag(parser: argparse.ArgumentParser) -> None:
-    """`--allow-partial`."""
+    """`--allow-partial`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_partial_flag(parser)
+        >>> parser.parse_args(["--allow-partial"]).allow_partial, parser.parse_args([]).allow_partial
+        (True, False)
+    """
     parser.add_argument(
         "--allow-partial",
         action="store_true",
@@ -31,6 +38,16 @@ def require_complete(datasets: Iterable[str], roots: Roots, options: argparse.Na
 
     Raises:
         I0TError: as `completeness`.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "zeroshot_datasets/birdsnap/test/wren").mkdir(parents=True)
+        ...     require_complete(["birdsnap"], Roots(Path(folder), None), argparse.Namespace(allow_partial=False))
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: ...: 1 class folders, but no picture in them.
     """
     for dataset in datasets:
         completeness(dataset, roots, options)
@@ -50,6 +67,11 @@ def completeness(
     Raises:
         I0TError: the counts are wrong or pictures are missing, and `--allow-partial` is not set; or the data set
             cannot be read at all.
+
+    Example:
+        >>> options = argparse.Namespace(allow_partial=False)
+        >>> completeness("mine", Roots(None, None), options)["completeness"]["state"]
+        'not checked'
     """
     if dataset not in OFFICIAL or (roots.main is None and roots.sub is None):
         return {"completeness": (given.metadata if given else {}).get("completeness", NOT_CHECKED)}
@@ -67,12 +89,25 @@ def completeness(
 
 
 def label(record: Record) -> str:
-    """The name of a record's data set in a table, with "(partial)" where it is that."""
+    """The name of a record's data set in a table, with "(partial)" where it is that.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> label(SimpleNamespace(dataset="coco", data={"completeness": {"state": "partial"}}))
+        'coco (partial)'
+    """
     return f"{record.dataset} (partial)" if _block(record).get("state") == "partial" else record.dataset
 
 
 def notes(records: Iterable[Record]) -> list[str]:
-    """Lines below a table: what the partial data sets lack, and which shortfalls are known."""
+    """Lines below a table: what the partial data sets lack, and which shortfalls are known.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> found = {"state": "known shortfall", "images": 1855, "why": "588 pictures are gone"}
+        >>> notes([SimpleNamespace(dataset="birdsnap", data={"completeness": found})])
+        ['birdsnap: known shortfall: 588 pictures are gone']
+    """
     blocks = [(record.dataset, _block(record)) for record in records]
     return [
         f"{dataset}: {block['state']}: {block['why']}"

@@ -71,6 +71,14 @@ class GapRemoval:
 
     Raises:
         I0TError: training pairs are asked for, but there is no encoder.
+
+    Example:
+        >>> eye, names = np.eye(2, dtype=np.float32), ["a", "b"]
+        >>> tested = Embeddings(eye, eye, np.arange(2), names, names, metadata={"model": "tiny", "fingerprint": "12"})
+        >>> options = argparse.Namespace(remove_gap="i0t_post", fit_on="test")
+        >>> remover = GapRemoval(None, Roots(None, None), options).remover(tested)
+        >>> remover.image_mean_.tolist(), remover.provenance["fit_on"]
+        ([0.5, 0.5], 'test')
     """
 
     def __init__(self, encoder: Encoder | None, roots: Roots, options: argparse.Namespace) -> None:
@@ -152,7 +160,14 @@ class GapRemoval:
 
 
 def apply_remover(remover: GapRemover | None, embeddings: Embeddings) -> Embeddings:
-    """The embeddings with the gap removed (the same object where nothing is removed)."""
+    """The embeddings with the gap removed (the same object where nothing is removed).
+
+    Example:
+        >>> from i0t.standardize import Standardizer
+        >>> tested = Embeddings(np.eye(2), np.eye(2), np.arange(2), ["a", "b"], ["a", "b"])
+        >>> apply_remover(Standardizer().fit(np.eye(2), np.eye(2)), tested).text_features.round(2).tolist()
+        [[0.71, -0.71], [-0.71, 0.71]]
+    """
     if remover is None:
         return embeddings
     return embeddings.with_features(
@@ -165,6 +180,12 @@ def describe(remover: GapRemover | None, evaluated: dict[str, Any]) -> dict[str,
 
     `means_leak` is whether that is the very set now evaluated, whose metadata `evaluated` are; None if
     the file of means does not say.
+
+    Example:
+        >>> from i0t.standardize import Standardizer
+        >>> remover = Standardizer().fit(np.eye(2), np.eye(2), {"dataset": "flickr8k_cf", "split": "test"})
+        >>> describe(remover, {"dataset": "flickr8k_expert", "split": "test"})["means_leak"], describe(None, {})
+        (True, {'remove_gap': 'none'})
     """
     if remover is None:
         return {"remove_gap": NONE}

@@ -72,6 +72,13 @@ def PACScore(
 
     Raises:
         I0TError: images and candidates do not match, are of wrong types or cannot be read or encoded.
+
+    Example:
+        >>> model = torch.nn.Module()
+        >>> model.encode_text = lambda tokens: torch.eye(2)[: len(tokens)]
+        >>> mean, scores, _, words = PACScore(model, None, np.eye(2)[[0, 0]], ["a dog", "a red bus"], "cpu")
+        >>> float(mean), scores.tolist(), words
+        (1.0, [2.0, 0.0], [2, 3])
     """
     standardizer = _standardizer(standardizer, "PAC-S is I0T-S here")
     texts = _strings(candidates, "candidates")
@@ -113,6 +120,13 @@ def RefPACScore(
 
     Raises:
         I0TError: references and candidates do not match, are of wrong types or cannot be encoded.
+
+    Example:
+        >>> model = torch.nn.Module()
+        >>> model.encode_text = lambda tokens: torch.eye(2)[[1, 0, 1]]
+        >>> mean, best = RefPACScore(model, [["a dog"], ["a bus", "a red bus"]], np.eye(2), "cpu")
+        >>> float(mean), [float(cosine) for cosine in best]
+        (0.5, [0.0, 1.0])
     """
     standardizer = _standardizer(standardizer, "RefPAC-S is of no use with I0T-S, see evaluation/pac_score.py")
     lists = [_strings(own, f"references of candidate {row}") for row, own in enumerate(references)]

@@ -47,6 +47,13 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
     Raises:
         I0TError: not one.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "a.json").write_text(json.dumps(dict.fromkeys(NEEDED, "")))
+        ...     Path(read_record(f"{folder}/a.json")["path"]).name
+        'a.json'
     """
     content = read_json(path, "the record of an evaluation")
     missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
@@ -56,7 +63,12 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
 
 def protocol_of(record: dict[str, Any]) -> dict[str, Any]:
-    """All that two records of a data set must share to be comparable; the contestant is not part of it."""
+    """All that two records of a data set must share to be comparable; the contestant is not part of it.
+
+    Example:
+        >>> protocol_of({"protocol": {"clip": True, "remove_gap": "none"}, "data": {"images": 8, "seconds": 3}})
+        {'clip': True, 'data images': 8}
+    """
     stated = {key: value for key, value in record["protocol"].items() if key not in ABSENT}
     measured = {f"data {key}": record["data"][key] for key in DATA if record["data"].get(key) is not None}
     state = record["data"].get("completeness", {}).get("state")  # "partial" where pictures are known to lack
@@ -77,7 +89,13 @@ def differing(records: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def contestant_of(record: dict[str, Any]) -> tuple[str, str, str]:
-    """(model, gap remover, where its means came from) as they are printed."""
+    """(model, gap remover, where its means came from) as they are printed.
+
+    Example:
+        >>> protocol = {"remove_gap": "i0t_post", "fit_on": "test", "n_fit_images": 8, "means_leak": True}
+        >>> contestant_of({"protocol": protocol, "config": {"model": {"name": "/runs/mine.safetensors"}}})
+        ('mine', 'i0t_post', 'test (8, leak)')
+    """
     protocol, model = record["protocol"], record["config"]["model"]
     name = str(model.get("name"))
     name = Path(name).stem if name.endswith(".safetensors") else name
@@ -101,6 +119,17 @@ def dataset_table(records: Sequence[dict[str, Any]], metrics: Sequence[str], sty
 
     Raises:
         I0TError: two records that nothing tells apart have different figures, or a metric is unknown.
+
+    Example:
+        >>> record = {"task": "retrieval", "dataset": "coco", "config": {"model": {"name": "tiny"}}, "path": "a.json"}
+        >>> record |= {"protocol": {"remove_gap": "none", "clip": True}, "data": {}}
+        >>> record |= {"gap": {"centroid_distance": 0.5}, "metrics": {"i2t_r1": 25.0}}
+        >>> print(dataset_table([record], ["i2t_r1"], "github"))
+        retrieval, coco
+        | model   |   CD |   i2t_r1 |
+        |---------|------|----------|
+        | tiny    | 0.50 |    25.00 |
+        All rows: clip: True.
     """
     fields = differing(records)
     labels, names = _labels(records), metrics or HEADLINE[records[0]["task"]]
@@ -137,6 +166,13 @@ def joined_table(records: Sequence[dict[str, Any]], metrics: Sequence[str], styl
 
     Raises:
         I0TError: a data set was measured by two protocols, or twice with different figures.
+
+    Example:
+        >>> record = {"task": "retrieval", "config": {"model": {"name": "tiny"}}, "path": "a.json", "data": {}}
+        >>> record |= {"protocol": {"remove_gap": "none"}, "gap": {"centroid_distance": 0.5}}
+        >>> record |= {"metrics": {"i2t_r1": 25.0}}
+        >>> joined_table([{**record, "dataset": name} for name in ("coco", "flickr")], ["i2t_r1"], "tsv").split()[-7:]
+        ['tiny', '-', '-', '0.50', '25.00', '0.50', '25.00']
     """
     groups = _by_dataset(records)
     columns: dict[tuple[str, str], None] = {}

@@ -27,6 +27,12 @@ class Task(ABC):
         headline: metrics of the printed table.
         needs_data: whether embeddings cannot be measured without the files of their data set.
         splits: which part of each data set it takes, for the protocol.
+
+    Example:
+        >>> from evaluation.retrieval import Retrieval
+        >>> task: Task = Retrieval()
+        >>> task.name, task.splits["nocaps"], task.prefix(argparse.Namespace())
+        ('retrieval', 'validation', '')
     """
 
     name: ClassVar[str]
@@ -91,6 +97,15 @@ def encode_images(encoder: Encoder, images: Any, options: argparse.Namespace) ->
     """(N', D) float32 array of the readable pictures; `encoder.report.kept` says which they are.
 
     Shared among the processes of `accelerate launch`, as `encode_texts` is: all must call it.
+
+    Example:
+        >>> from PIL import Image
+        >>> from i0t.encoders.openclip import build_encoder
+        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1, "vocab_size": 9}
+        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
+        >>> flags = {"batch_size": 2, "workers": 0, "skip_unreadable": True, "precision": "fp32", "no_cache": True}
+        >>> encode_images(encoder, [Image.new("RGB", (9, 9)), "none.jpg"], argparse.Namespace(**flags)).shape
+        (1, 8)
     """
     return encoder.encode_images(
         images,
@@ -105,7 +120,17 @@ def encode_images(encoder: Encoder, images: Any, options: argparse.Namespace) ->
 
 
 def encode_texts(encoder: Encoder, texts: list[str], options: argparse.Namespace, normalize: bool = True) -> Any:
-    """(M, D) float32 array; before its last normalisation if `normalize` is False."""
+    """(M, D) float32 array; before its last normalisation if `normalize` is False.
+
+    Example:
+        >>> from i0t.encoders.openclip import build_encoder
+        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1}
+        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
+        >>> options = argparse.Namespace(batch_size=2, precision="fp32", no_cache=True)
+        >>> features = encode_texts(encoder, ["a dog", "a cat", "a dog"], options)
+        >>> features.shape, bool((features[0] == features[2]).all())
+        ((3, 8), True)
+    """
     return encoder.encode_texts(
         texts,
         batch_size=options.batch_size,
@@ -122,6 +147,16 @@ def require_pictures(given: Embeddings, names: Collection[str], dataset: str) ->
 
     Raises:
         I0TError: how many are missing, and the first of them.
+
+    Example:
+        >>> import numpy as np
+        >>> files = {"unreadable": [], "files": ["mine.npy"]}
+        >>> given = Embeddings(np.eye(2)[:1], np.eye(2)[:1], np.arange(1), ["a.jpg"], ["a dog"], metadata=files)
+        >>> require_pictures(given, ["a.jpg"], "flickr")
+        >>> require_pictures(given, ["a.jpg", "b.jpg"], "flickr")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: mine.npy: 1 of the 2 pictures of flickr are missing, first b.jpg. ...
     """
     present = set(given.image_ids)
     missing = [name for name in names if name not in present]

@@ -38,6 +38,11 @@ class Embeddings:
 
     Raises:
         I0TError: on construction, when the shapes contradict one another.
+
+    Example:
+        >>> rows, names, texts = np.eye(3, dtype=np.float32), ["a.jpg", "b.jpg"], ["a dog", "a cat", "two cats"]
+        >>> Embeddings(rows[:2], rows, np.array([0, 1, 1]), names, texts).pairs.tolist()
+        [[0, 0], [1, 1], [1, 2]]
     """
 
     image_features: np.ndarray
@@ -130,6 +135,15 @@ def read_safetensors(
 
     Raises:
         I0TError: missing, truncated, not safetensors, of another format, or with parts left out.
+
+    Example:
+        >>> import tempfile
+        >>> eye, names = np.eye(2, dtype=np.float32), ["a", "b"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Embeddings(eye, eye, np.arange(2), names, names).save(f"{folder}/pairs.safetensors")
+        ...     tensors, header = read_safetensors(path, FORMAT, "an Embeddings file", TENSORS, HEADERS)
+        >>> tensors["image_of_text"].tolist(), header["texts"]
+        ([0, 1], '["a", "b"]')
     """
     from safetensors import SafetensorError, safe_open
 
@@ -155,7 +169,16 @@ def read_safetensors(
 
 
 def safetensors_format(path: str | Path) -> str | None:
-    """Which of our formats a safetensors file says it is; None for any other file."""
+    """Which of our formats a safetensors file says it is; None for any other file.
+
+    Example:
+        >>> import tempfile
+        >>> eye, names = np.eye(2, dtype=np.float32), ["a", "b"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Embeddings(eye, eye, np.arange(2), names, names).save(f"{folder}/pairs.safetensors")
+        ...     safetensors_format(path), safetensors_format(folder)
+        ('i0t-embeddings-1', None)
+    """
     from safetensors import SafetensorError, safe_open
 
     try:

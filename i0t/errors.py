@@ -6,4 +6,12 @@ class I0TError(Exception):
 
     The programs print it as one line and exit with status 2; library callers catch it like any
     other exception. Programming errors keep their own types and their tracebacks.
+
+    Example:
+        >>> import numpy as np
+        >>> from i0t import Standardizer
+        >>> Standardizer().transform_text(np.eye(2))
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: Standardizer has no text mean yet: call fit(image_features, text_features).
     """

@@ -22,12 +22,24 @@ SMALLEST_NORM = 1e-6
 
 
 def is_torch(features: Any) -> bool:
-    """Whether `features` is a torch tensor, without importing torch."""
+    """Whether `features` is a torch tensor, without importing torch.
+
+    Example:
+        >>> import torch
+        >>> is_torch(torch.ones(2)), is_torch(np.ones(2))
+        (True, False)
+    """
     return type(features).__module__.partition(".")[0] == "torch"
 
 
 def to_numpy(features: Any) -> np.ndarray:
-    """A NumPy view or copy of an array or tensor (bf16 and fp16 become float32)."""
+    """A NumPy view or copy of an array or tensor (bf16 and fp16 become float32).
+
+    Example:
+        >>> import torch
+        >>> to_numpy(torch.ones(2, dtype=torch.bfloat16))
+        array([1., 1.], dtype=float32)
+    """
     if is_torch(features):
         features = features.detach().cpu()
         return features.float().numpy() if features.element_size() < 4 else features.numpy()
@@ -45,6 +57,13 @@ def check_shape(features: Any, name: str, dim: int | None = None) -> None:
 
     Raises:
         I0TError: wrong type, shape or dtype, saying what was given.
+
+    Example:
+        >>> check_shape(np.eye(2), "images", dim=2)
+        >>> check_shape(np.eye(2), "images", dim=3)
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: images: 2 dimensions, expected 3. Do both come from the same model?
     """
     shape = tuple(getattr(features, "shape", ()))
     if len(shape) not in (2, 3):

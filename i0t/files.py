@@ -23,6 +23,12 @@ def read_json(path: str | Path, what: str) -> Any:
 
     Raises:
         I0TError: the file is missing, unreadable or not JSON.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "gap.json").write_text('{"distance": NaN}')
+        ...     read_json(f"{folder}/gap.json", "a gap")
+        {'distance': nan}
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -35,7 +41,14 @@ def read_json(path: str | Path, what: str) -> Any:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write indented JSON atomically."""
+    """Write indented JSON atomically.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(f"{folder}/gap.json", {"distance": 0.5})
+        ...     Path(folder, "gap.json").read_text().splitlines()
+        ['{', '  "distance": 0.5', '}']
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -46,6 +59,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises:
         I0TError: the folder cannot be written.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_path(f"{folder}/a.txt") as temporary:
+        ...         _ = temporary.write_text("whole")
+        ...         Path(folder, "a.txt").exists()
+        ...     [(path.name, path.read_text()) for path in Path(folder).iterdir()]
+        False
+        [('a.txt', 'whole')]
     """
     path = Path(path)
     ensure_folder(path.parent)
@@ -67,6 +89,11 @@ def ensure_folder(folder: str | Path) -> Path:
 
     Raises:
         I0TError: it cannot be made or written.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ensure_folder(f"{folder}/new/inside").is_dir()
+        True
     """
     folder = Path(folder)
     if not is_writable(folder):
@@ -81,7 +108,16 @@ def ensure_folder(folder: str | Path) -> Path:
 
 
 def is_writable(folder: str | Path) -> bool:
-    """Whether files may be made in `folder`, or in its nearest existing parent."""
+    """Whether files may be made in `folder`, or in its nearest existing parent.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     is_writable(f"{folder}/not/yet/there")
+        ...     Path(folder).chmod(0o500)
+        ...     is_writable(f"{folder}/not/yet/there")
+        True
+        False
+    """
     folder = Path(folder).absolute()
     while not folder.exists():
         folder = folder.parent
@@ -89,7 +125,15 @@ def is_writable(folder: str | Path) -> bool:
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex, a block at a time."""
+    """SHA-256 of a file's bytes, in hex, a block at a time.
+
+    Example:
+        >>> with tempfile.NamedTemporaryFile("w") as file:
+        ...     _ = file.write("abc")
+        ...     file.flush()
+        ...     file_sha256(file.name)[:16]
+        'ba7816bf8f01cfea'
+    """
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
@@ -98,7 +142,12 @@ def file_sha256(path: str | Path) -> str:
 
 
 def list_sha256(items: Iterable[str]) -> str:
-    """SHA-256 over a list of strings, in order: the fingerprint of a data list."""
+    """SHA-256 over a list of strings, in order: the fingerprint of a data list.
+
+    Example:
+        >>> list_sha256(["ab", "c"])[:8], list_sha256(["a", "bc"])[:8]
+        ('629c2f14', 'aa795aa4')
+    """
     digest = hashlib.sha256()
     for item in items:
         digest.update(item.encode())

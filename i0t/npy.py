@@ -26,6 +26,14 @@ def embeddings_from_npy(paths: Sequence[str | Path], paired: bool = True) -> Emb
 
     Raises:
         I0TError: missing or no `.npy` arrays of numbers, shapes that do not pair up, or a bad row.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/both.npy", [[[3.0, 4.0]], [[0.0, 2.0]]])
+        ...     both = embeddings_from_npy([f"{folder}/both.npy"])
+        >>> both.image_features, both.pairs.tolist(), both.metadata["model"]
+        (array([[0.6, 0.8]], dtype=float32), [[0, 0]], 'both')
     """
     arrays = [_read(Path(path)) for path in paths]
     if len(arrays) == 1 and (arrays[0].ndim != 3 or len(arrays[0]) != 2):
@@ -62,6 +70,10 @@ def unit_vectors(features: np.ndarray, name: str) -> np.ndarray:
 
     Raises:
         I0TError: a vector is NaN, infinite or zero; the message names its row.
+
+    Example:
+        >>> unit_vectors(np.array([[3.0, 4.0]]), "images")
+        array([[0.6, 0.8]], dtype=float32)
     """
     features = to_numpy(features).astype(np.float32, copy=False)
     lengths = np.linalg.norm(features, axis=-1)

@@ -46,6 +46,12 @@ class Record:
         config: the flags and the model.
         data: counts, sources and hashes.
         seconds: wall time from loading the data to the last metric.
+
+    Example:
+        >>> config = {"model": {"name": "tiny", "fingerprint": "0123"}}
+        >>> parts = {"protocol": {"remove_gap": "i0t_post"}, "config": config, "data": {"sha256": "4567"}}
+        >>> Record("retrieval", "coco", {"i2t_r1": 50.0}, gap={}, gap_before={}, seconds=1.0, **parts).stem
+        'retrieval-coco-tiny-i0t_post-90b1c962'
     """
 
     task: str
@@ -78,7 +84,12 @@ class Record:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, git commit, machine."""
+    """Versions, git commit, machine.
+
+    Example:
+        >>> sorted(environment())
+        ['command', 'device', 'git_commit', 'packages', 'platform', 'python']
+    """
     import torch
 
     versions = {}
@@ -98,7 +109,13 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout, with "+changes" where files differ from it; None outside a checkout."""
+    """Commit of the checkout, with "+changes" where files differ from it; None outside a checkout.
+
+    Example:
+        >>> commit = git_commit()
+        >>> commit is None or len(commit.removesuffix("+changes")) == 40
+        True
+    """
     try:
         commit = _git("rev-parse", "HEAD")
         return f"{commit}+changes" if _git("status", "--porcelain", "--untracked-files=no") else commit
@@ -107,7 +124,12 @@ def git_commit() -> str | None:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far, workers not counted."""
+    """Largest resident memory of this process so far, workers not counted.
+
+    Example:
+        >>> 10**7 < peak_memory_bytes() < 10**13  # in bytes, on Linux as on macOS
+        True
+    """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 

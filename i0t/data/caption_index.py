@@ -40,6 +40,17 @@ class CaptionIndex:
         images: (N,) Arrow column of picture names, as the JSON has them.
         captions: (N,) Arrow column of captions, line breaks turned into spaces.
         digest: SHA-256 of the JSON file.
+
+    Example:
+        >>> import tempfile
+        >>> record = {"image": "a.jpg", "conversations": [{}, {"value": "A dog."}]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     source = Path(folder, "captions.json")
+        ...     _ = source.write_text(json.dumps([record]))
+        ...     _ = open_index(source)
+        ...     index = CaptionIndex(index_path(source))
+        >>> len(index), index.images[0].as_py(), index.captions[0].as_py()
+        (1, 'a.jpg', 'A dog.')
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,6 +108,16 @@ def open_index(source: Path) -> CaptionIndex:
 
     Raises:
         I0TError: the file is missing, truncated or of another form; the message names the record.
+
+    Example:
+        >>> import tempfile
+        >>> record = {"image": "a.jpg", "conversations": [{}, {"value": "A dog."}]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     source = Path(folder, "captions.json")
+        ...     _ = source.write_text(json.dumps([record] * 3))
+        ...     index = open_index(source)
+        ...     len(index), index.path.name, index.digest == file_sha256(source)
+        (3, 'captions.json.index.arrow', True)
     """
     if not source.is_file():
         raise I0TError(f"{source}: no such file (the ShareGPT4V captions). See the README for the layout.")
@@ -115,7 +136,14 @@ def open_index(source: Path) -> CaptionIndex:
 
 
 def index_path(source: Path) -> Path:
-    """Where the index of a JSON file lies or will lie."""
+    """Where the index of a JSON file lies or will lie.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     index_path(Path(folder, "captions.json")).name
+        'captions.json.index.arrow'
+    """
     if is_writable(source.parent):
         return source.with_name(f"{source.name}.index.arrow")
     digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
@@ -146,6 +174,14 @@ def stream_pairs(source: Path) -> Iterator[tuple[str, str]]:
 
     Raises:
         I0TError: the file is not in ShareGPT4V's form; the message names the record.
+
+    Example:
+        >>> import tempfile
+        >>> record = {"image": "a.jpg", "conversations": [{}, {"value": "A dog."}]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "captions.json").write_text(json.dumps([record]))
+        ...     list(stream_pairs(Path(folder, "captions.json")))
+        [('a.jpg', 'A dog.')]
     """
     with open(source, "rb") as stream:
         yield from _pairs(stream, source)

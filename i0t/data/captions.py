@@ -28,6 +28,11 @@ class CaptionSet:
         captions: N lists of captions.
         source: the JSON file they came from.
         missing: pictures that it lists beyond these, and that are not there.
+
+    Example:
+        >>> pictures = [Path("a.jpg"), Path("b.jpg")]
+        >>> CaptionSet("mine", pictures, [["a dog", "a pet"], ["a cat"]], Path("mine.json")).texts(1)
+        (['a dog', 'a cat'], [0, 1])
     """
 
     name: str
@@ -69,6 +74,14 @@ def strings(value: Any) -> list[str]:
 
     Raises:
         TypeError: it is not; readers turn that into an error that names their file.
+
+    Example:
+        >>> strings(["a dog"])
+        ['a dog']
+        >>> strings("a dog")
+        Traceback (most recent call last):
+            ...
+        TypeError: not a list of strings: 'a dog'
     """
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise TypeError(f"not a list of strings: {value!r:.80}")
@@ -106,12 +119,22 @@ LAYOUTS = {
 
 
 def caption_file(name: str, data_dir_sub: Path) -> Path:
-    """Where the captions of a retrieval set lie."""
+    """Where the captions of a retrieval set lie.
+
+    Example:
+        >>> caption_file("coco", Path("/data")).as_posix()
+        '/data/Evaluation/COCO_Captions/NewCaptions/COCO_GOLD.json'
+    """
     return data_dir_sub / "Evaluation" / LAYOUTS[name].captions
 
 
 def picture_folder(name: str, data_dir_sub: Path) -> Path:
-    """Where the pictures of a retrieval set lie."""
+    """Where the pictures of a retrieval set lie.
+
+    Example:
+        >>> picture_folder("coco", Path("/data")).as_posix()
+        '/data/PnP-VQA/lavis/coco/images/val2014'
+    """
     return data_dir_sub / LAVIS / LAYOUTS[name].images
 
 
@@ -125,6 +148,17 @@ def load_captions(name: str, data_dir_sub: Path, missing_ok: bool = False) -> Ca
 
     Raises:
         I0TError: the file is missing or of another form, an image has no captions or is not there.
+
+    Example:
+        >>> import tempfile
+        >>> from i0t.files import write_json
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(caption_file("coco", Path(folder)), [{"image_id": "x/a.jpg", "captions": [" a  dog "]}])
+        ...     picture_folder("coco", Path(folder)).mkdir(parents=True)
+        ...     (picture_folder("coco", Path(folder)) / "a.jpg").touch()
+        ...     captions = load_captions("coco", Path(folder))
+        >>> captions.images[0].name, captions.captions
+        ('a.jpg', [['a dog']])
     """
     source = caption_file(name, data_dir_sub)
     folder = picture_folder(name, data_dir_sub)
@@ -148,6 +182,13 @@ def require_files(paths: list[Path], source: Path) -> None:
 
     Raises:
         I0TError: how many are missing of how many, and the first of them.
+
+    Example:
+        >>> require_files([Path(__file__)], Path("mine.json"))
+        >>> require_files([Path(__file__), Path("none.jpg")], Path("mine.json"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: mine.json: 1 of the 2 pictures it lists are missing, first none.jpg. ...
     """
     missing = [path for path in paths if not path.is_file()]
     if missing:

@@ -35,6 +35,10 @@ class Census:
         source: the file or folder that was counted.
         problem: what is wrong, in one line; empty if nothing is.
         pictures: paths of the pictures found, to decode some; empty where a checksum has covered them.
+
+    Example:
+        >>> Census("flickr", "partial", 144, 720, OFFICIAL["flickr"], False, Path("Flickr_GOLD.json")).summary()
+        '144 of 1000 images, 720 of 5000 captions'
     """
 
     dataset: str
@@ -66,7 +70,13 @@ class Census:
 
 
 class Found(NamedTuple):
-    """What a counter saw."""
+    """What a counter saw.
+
+    Example:
+        >>> found = Found(1000, 5000, [])
+        >>> found.images in OFFICIAL["flickr"].images, found.problem
+        (True, '')
+    """
 
     images: int
     texts: int
@@ -80,6 +90,11 @@ def take_census(dataset: str, roots: Roots) -> Census:
     Args:
         dataset: a key of `i0t.data.expected.OFFICIAL`.
         roots: the data roots.
+
+    Example:
+        >>> census = take_census("flickr", Roots(None, None))
+        >>> census.state, census.problem
+        ('absent', '<data_dir_sub> is not set')
     """
     expected, sample = expected_of(dataset, roots)
     source = source_of(dataset, roots)
@@ -96,7 +111,18 @@ def take_census(dataset: str, roots: Roots) -> Census:
 
 
 def is_present(dataset: str, roots: Roots) -> bool:
-    """Whether the list or folder that a data set is read from is there."""
+    """Whether the list or folder that a data set is read from is there.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     roots = Roots(Path(folder), None)
+        ...     is_present("birdsnap", roots), is_present("flickr", roots)
+        ...     Path(folder, BIRDSNAP).mkdir(parents=True)
+        ...     is_present("birdsnap", roots)
+        (False, False)
+        True
+    """
     source = source_of(dataset, roots)
     if dataset in CLASS_SETS:
         return class_set_present(dataset, roots)
@@ -104,7 +130,12 @@ def is_present(dataset: str, roots: Roots) -> bool:
 
 
 def source_of(dataset: str, roots: Roots) -> Path | None:
-    """The file or folder that a data set is read from; None if its root is not set."""
+    """The file or folder that a data set is read from; None if its root is not set.
+
+    Example:
+        >>> source_of("flickr", Roots(None, Path("/data"))).name, source_of("flickr", Roots(None, None))
+        ('Flickr_GOLD.json', None)
+    """
     root = roots.sub if OFFICIAL[dataset].root == "sub" else roots.main
     if dataset == "cifar100":
         return CIFAR_ROOT.expanduser() / "cifar-100-python"

@@ -29,6 +29,11 @@ class ClassSet:
         class_names: C names as they stand in a prompt.
         templates: K strings with {} for the class name.
         source: where the pictures lie.
+
+    Example:
+        >>> birds = ClassSet("birds", ["a.jpg"], ["a.jpg"], [1], ["robin", "wren"], ["a photo of a {}."], "/birds")
+        >>> birds.templates[0].format(birds.class_names[birds.labels[0]])
+        'a photo of a wren.'
     """
 
     name: str
@@ -41,7 +46,17 @@ class ClassSet:
 
 
 def class_set_present(name: str, roots: Roots) -> bool:
-    """Whether the files of a classification set are there."""
+    """Whether the files of a classification set are there.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     class_set_present("birdsnap", Roots(Path(folder), None))
+        ...     Path(folder, BIRDSNAP).mkdir(parents=True)
+        ...     class_set_present("birdsnap", Roots(Path(folder), None))
+        False
+        True
+    """
     if name == "cifar100":
         return (CIFAR_ROOT.expanduser() / "cifar-100-python" / "test").is_file()
     return roots.main is not None and (roots.main / BIRDSNAP).is_dir()
@@ -52,6 +67,16 @@ def load_class_set(name: str, roots: Roots) -> ClassSet:
 
     Raises:
         I0TError: the files are missing.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     picture = Path(folder, BIRDSNAP, "Scarlet_Tanager", "1.jpg")
+        ...     picture.parent.mkdir(parents=True)
+        ...     picture.touch()
+        ...     birds = load_class_set("birdsnap", Roots(Path(folder), None))
+        >>> birds.class_names, birds.image_ids, birds.labels
+        (['Scarlet Tanager'], ['Scarlet_Tanager/1.jpg'], [0])
     """
     return _load_cifar100() if name == "cifar100" else _load_birdsnap(roots.data_dir / BIRDSNAP)
 
@@ -117,7 +142,12 @@ def bird_names(folders: Sequence[str]) -> list[str]:
 
 
 def letters(name: str) -> str:
-    """A class name without case, blanks and signs, which differ from copy to copy."""
+    """A class name without case, blanks and signs, which differ from copy to copy.
+
+    Example:
+        >>> letters("Allen's_Hummingbird")
+        'allenshummingbird'
+    """
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -126,6 +156,11 @@ def read_class_names(name: str) -> list[str]:
 
     Raises:
         I0TError: the file is missing.
+
+    Example:
+        >>> names = read_class_names("birdsnap")
+        >>> len(names), names[0]
+        (500, 'Acadian Flycatcher')
     """
     path = configs_folder() / "classes" / f"{name}.txt"
     try:
@@ -140,6 +175,10 @@ def read_templates(path: Path) -> list[str]:
 
     Raises:
         I0TError: no template, or one without {}.
+
+    Example:
+        >>> read_templates(configs_folder() / "templates" / "birdsnap.txt")
+        ['a photo of a {}, a type of bird.']
     """
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     templates = [line for line in lines if line and not line.startswith("#")]

@@ -50,6 +50,11 @@ class Expected:
         note: what is not known of the counts.
         root: which data root it lies in: "main" (`<data_dir>`), "sub" (`<data_dir_sub>`), or "" for neither.
         optional: not one of the paper's eight, told only where it is.
+
+    Example:
+        >>> birds = OFFICIAL["birdsnap"]
+        >>> 1856 in birds.images, 1856 in birds.known_images, str(birds.texts), birds.unit
+        (False, True, '500', 'classes')
     """
 
     images: Count
@@ -101,6 +106,11 @@ def expected_of(dataset: str, roots: Roots) -> tuple[Expected, bool]:
 
     Raises:
         I0TError: the marker is damaged.
+
+    Example:
+        >>> expected, is_sample = expected_of("flickr", Roots(None, None))
+        >>> str(expected.images), str(expected.texts), is_sample
+        ('1000', '5000', False)
     """
     official = OFFICIAL[dataset]
     root = {"main": roots.main, "sub": roots.sub, "": None}[official.root]
@@ -114,6 +124,14 @@ def sample_size(root: Path) -> SampleSize | None:
 
     Raises:
         I0TError: its marker is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from i0t.files import write_json
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(Path(folder, MARKER), {"size": {"flickr": 7}, "judgments": {}})
+        ...     sample_size(Path(folder, "data_dir")).flickr
+        7
     """
     marker = root.parent / MARKER
     content = read_json(marker, "the built-in sample's marker") if marker.is_file() else None

@@ -24,6 +24,10 @@ def open_image(source: ImageSource) -> Image.Image:
 
     Raises:
         I0TError: the file is missing, truncated or not a picture.
+
+    Example:
+        >>> open_image(Image.new("L", (2, 1), color=255)).getpixel((0, 0))
+        (255, 255, 255)
     """
     if isinstance(source, Image.Image):
         return _to_rgb(source)
@@ -48,6 +52,11 @@ class ImageDataset(Dataset):
     """Preprocessed pictures by index; a picture that cannot be read comes back as its error message.
 
     Errors travel as values because an exception raised in a worker reaches the user as a traceback.
+
+    Example:
+        >>> dataset = ImageDataset([Image.new("RGB", (4, 2)), "none.jpg"], lambda image: torch.tensor(image.size))
+        >>> dataset[0], dataset[1][:25]
+        (tensor([4, 2]), 'none.jpg: no such picture')
     """
 
     def __init__(self, sources: Sequence[ImageSource], preprocess: Preprocess) -> None:
@@ -66,7 +75,13 @@ class ImageDataset(Dataset):
 
 
 def collate_images(items: list[torch.Tensor | str]) -> tuple[torch.Tensor | None, list[str | None]]:
-    """Stack what could be read: pixels (B', 3, H, W) or None, and one error or None per item."""
+    """Stack what could be read: pixels (B', 3, H, W) or None, and one error or None per item.
+
+    Example:
+        >>> collate_images([torch.ones(1), "a.jpg: unreadable", torch.zeros(1)])
+        (tensor([[1.],
+                [0.]]), [None, 'a.jpg: unreadable', None])
+    """
     pixels = [item for item in items if not isinstance(item, str)]
     errors = [item if isinstance(item, str) else None for item in items]
     return (torch.stack(pixels) if pixels else None), errors
@@ -90,6 +105,12 @@ def image_loader(
         batches: rows of `sources` that come together.
         workers: decoding processes; 0 decodes in this process, which is quicker for few pictures.
         pin_memory: page-locked pixels, from which a graphics card copies while it computes.
+
+    Example:
+        >>> pictures = [Image.new("RGB", (size, 1)) for size in (1, 2, 3)]
+        >>> loader = image_loader(pictures, lambda image: torch.tensor(image.width), [[2, 0], [1]], workers=0)
+        >>> [pixels.tolist() for pixels, errors in loader]
+        [[3, 1], [2]]
     """
     return DataLoader(
         ImageDataset(sources, preprocess),

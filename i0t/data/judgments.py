@@ -29,6 +29,12 @@ class Judgments:
         n_dropped: how many ratings were NaN and left out.
         source: the JSON file.
         missing: pictures that it lists beyond these, and that are not there.
+
+    Example:
+        >>> pictures, rows, candidates = [Path("a.jpg")], [0, 0], ["a dog", "a cat"]
+        >>> judged = Judgments("flickr8k_cf", pictures, [["a pet"]], rows, candidates, [1.0, 0.0], 0, Path("cf.json"))
+        >>> list(zip(judged.candidates, judged.ratings))
+        [('a dog', 1.0), ('a cat', 0.0)]
     """
 
     name: str
@@ -43,7 +49,12 @@ class Judgments:
 
 
 def judgment_file(name: str, data_dir: Path) -> Path:
-    """Where the ratings of a set lie."""
+    """Where the ratings of a set lie.
+
+    Example:
+        >>> judgment_file("flickr8k_expert", Path("/data")).as_posix()
+        '/data/pacscore_datasets/flickr8k/flickr8k.json'
+    """
     return data_dir / FOLDER / FILES[name]
 
 
@@ -58,6 +69,19 @@ def load_judgments(name: str, data_dir: Path, missing_ok: bool = False) -> Judgm
 
     Raises:
         I0TError: missing or malformed file, no rating left, an image without references or not there.
+
+    Example:
+        >>> import tempfile
+        >>> from i0t.files import write_json
+        >>> ratings = [{"caption": "a  cat", "rating": 0.5}, {"caption": "a bus", "rating": math.nan}]
+        >>> entry = {"image_path": "x/a.jpg", "ground_truth": ["a dog"], "human_judgement": ratings}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(judgment_file("flickr8k_cf", Path(folder)), {"1": entry})
+        ...     Path(folder, FOLDER, "images").mkdir()
+        ...     Path(folder, FOLDER, "images", "a.jpg").touch()
+        ...     judged = load_judgments("flickr8k_cf", Path(folder))
+        >>> judged.candidates, judged.ratings, judged.n_dropped
+        (['a cat'], [0.5], 1)
     """
     source = judgment_file(name, data_dir)
     content = read_json(source, f"the ratings of {name}")

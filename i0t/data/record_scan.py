@@ -22,6 +22,10 @@ class RecordScan:
         pictures: of them, the pictures that are there, in order.
         missing_by_folder: how many are not, by the top folder of their path.
         first_missing: the first of those.
+
+    Example:
+        >>> RecordScan(5, [Path("a.jpg"), Path("b.jpg")], {"coco": 1, "sam": 2}).n_missing
+        3
     """
 
     records: int
@@ -40,6 +44,18 @@ def scan_records(data_dir: Path) -> RecordScan:
 
     Raises:
         I0TError: as `open_index`.
+
+    Example:
+        >>> import tempfile
+        >>> from i0t.files import write_json
+        >>> texts = [{}, {"value": "A dog."}]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(Path(folder, FILE), [{"image": f"coco/{name}.jpg", "conversations": texts} for name in "ab"])
+        ...     Path(folder, IMAGES, "coco").mkdir(parents=True)
+        ...     Path(folder, IMAGES, "coco", "a.jpg").touch()
+        ...     scan = scan_records(Path(folder))
+        >>> scan.records, [path.name for path in scan.pictures], scan.missing_by_folder
+        (2, ['a.jpg'], {'coco': 1})
     """
     index, folder = open_index(data_dir / FILE), data_dir / IMAGES
     there = pictures_there(index, np.arange(len(index)), folder)

@@ -35,6 +35,11 @@ class LongCaptions:
         source: the JSON file.
         digest: which pairs these are: of the JSON's content, the split, the subset and what was left out.
         missing: names left out because there is no such picture.
+
+    Example:
+        >>> pairs = LongCaptions(["coco/a.jpg"], ["A red bus. It is parked."], Path("/data"), Path("s.json"), "12ab")
+        >>> pairs.image(0).as_posix(), pairs.short_captions()
+        ('/data/coco/a.jpg', ['A red bus'])
     """
 
     names: Sequence[str]
@@ -86,6 +91,18 @@ def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco", skip_mis
     Raises:
         I0TError: missing or malformed file, an empty split, or pictures that are not there: how many,
             and the first ten.
+
+    Example:
+        >>> import tempfile
+        >>> from i0t.files import write_json
+        >>> record = {"image": "coco/a.jpg", "conversations": [{}, {"value": "A dog. It runs."}]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(Path(folder, FILE), [record] * 10)
+        ...     Path(folder, IMAGES, "coco").mkdir(parents=True)
+        ...     Path(folder, IMAGES, "coco", "a.jpg").touch()
+        ...     pairs = load_sharegpt4v(Path(folder), "train")
+        >>> len(pairs), pairs.captions[0]
+        (9, 'A dog. It runs.')
     """
     source = data_dir / FILE
     index = open_index(source)
@@ -127,6 +144,16 @@ def pictures_there(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.nd
 
     Returns:
         (N,) bool.
+
+    Example:
+        >>> import tempfile
+        >>> import pyarrow as pa
+        >>> from types import SimpleNamespace
+        >>> index = SimpleNamespace(images=pa.chunked_array([["a.jpg", "b.jpg", "c.jpg"]]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "b.jpg").touch()
+        ...     pictures_there(index, np.array([1, 2]), Path(folder)).tolist()
+        [True, False]
     """
     listed: dict[str, set[str]] = {}
     there = np.empty(len(rows), dtype=bool)

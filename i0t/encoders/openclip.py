@@ -44,6 +44,14 @@ def load_pretrained(architecture: str, pretrained: str, name: str = "") -> Encod
 
     Raises:
         I0TError: no such architecture or tag, or the weights cannot be had.
+
+    Example:
+        >>> load_pretrained("ViT-B-32-quickgelu", "openai").embed_dim  # doctest: +SKIP
+        512
+        >>> load_pretrained("no-such-model", "openai")
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: no-such-model: not an open_clip architecture. `open_clip.list_models()` lists them.
     """
     config = open_clip.get_model_config(architecture)
     if config is None:
@@ -85,6 +93,13 @@ def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: 
 
     Raises:
         I0TError: the configuration is not open_clip's.
+
+    Example:
+        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1}
+        >>> model = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}
+        >>> encoder = build_encoder({"model": model}, heads="batch_norm")
+        >>> encoder.encode_texts(["a dog", "a cat"]).shape, encoder.heads.kind
+        (torch.Size([2, 8]), 'batch_norm')
     """
     try:
         config = dict(architecture["model"])
@@ -103,7 +118,15 @@ def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: 
 
 
 def set_context_length(encoder: Encoder, length: int) -> None:
-    """Stretch the text positions of an encoder to `length`, in place (Long-CLIP; section 4.1)."""
+    """Stretch the text positions of an encoder to `length`, in place (Long-CLIP; section 4.1).
+
+    Example:
+        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1, "vocab_size": 9}
+        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
+        >>> set_context_length(encoder, 248)
+        >>> encoder.context_length, encoder.tokenize(["a dog"]).shape
+        (248, torch.Size([1, 248]))
+    """
     from i0t.encoders.positions import stretch_text_tower
 
     stretch_text_tower(encoder.model, length)
@@ -120,6 +143,12 @@ def set_attention_dropout(encoder: Encoder, rate: float) -> int:
 
     Raises:
         I0TError: a tower has no attention layer to drop from, so two views would be one.
+
+    Example:
+        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 2, "vocab_size": 9}
+        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
+        >>> set_attention_dropout(encoder, 0.1), encoder.model.transformer.resblocks[0].attn.dropout
+        (3, 0.1)
     """
     layers = [module for module in encoder.model.modules() if isinstance(module, torch.nn.MultiheadAttention)]
     in_vision = [module for module in encoder.model.visual.modules() if module in layers]

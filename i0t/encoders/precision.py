@@ -37,7 +37,13 @@ def resolve_precision(device: torch.device, precision: str = AUTO) -> str:
 
 
 def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextManager:
-    """Forward passes in a precision: weights stay as they are, products are computed in it."""
+    """Forward passes in a precision: weights stay as they are, products are computed in it.
+
+    Example:
+        >>> with autocast(torch.device("cpu"), "bf16"):
+        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        torch.bfloat16
+    """
     resolved = resolve_precision(device, precision)
     if resolved == "fp32":
         return torch.autocast(device.type, enabled=False)

@@ -34,14 +34,24 @@ FILE_KEYS = {"path", "published", "size", "hub"}
 
 
 def known_models(argument: str | None = None) -> list[str]:
-    """Names of the model specs under `configs/models`; with `argument`, of those that take it."""
+    """Names of the model specs under `configs/models`; with `argument`, of those that take it.
+
+    Example:
+        >>> "tiny" in known_models(), "tiny" in known_models("file"), "clip_file" in known_models("file")
+        (True, False, True)
+    """
     folder = configs_folder() / "models"
     names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
     return [name for name in names if argument is None or argument in _read(spec_file(name))]
 
 
 def spec_file(name: str) -> Path:
-    """Where the spec of a name would lie, whatever arguments stand behind the name."""
+    """Where the spec of a name would lie, whatever arguments stand behind the name.
+
+    Example:
+        >>> spec_file("clip_file:file=/elsewhere/clip.pt").name
+        'clip_file.yaml'
+    """
     return configs_folder() / "models" / f"{name.partition(':')[0]}.yaml"
 
 
@@ -58,6 +68,11 @@ def load_spec(name: str, roots: Roots | None = None) -> Encoder:
     Raises:
         I0TError: the spec is malformed, or a file it needs is not there: which, how large, and where
             its authors publish it.
+
+    Example:
+        >>> encoder = load_spec("tiny:heads=batch_norm")
+        >>> encoder.heads.kind, encoder.source
+        ('batch_norm', {'spec': 'tiny', 'heads': 'batch_norm'})
     """
     path, base = spec_file(name), name.partition(":")[0]
     spec = _read(path)

@@ -26,6 +26,11 @@ def group_differences(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> np.nda
         x: (N, D) unit vectors.
         y: (M, D) unit vectors.
         group: (N + M,) number of each item's group, images first.
+
+    Example:
+        >>> x, y = np.eye(2), np.array([[0.0, 1.0], [0.0, 1.0]])
+        >>> group_differences(x, y, np.array([0, 1, 0, 1])).tolist()
+        [[1.0, -1.0], [0.0, 0.0]]
     """
     n_groups = int(group.max()) + 1
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
@@ -40,6 +45,10 @@ def squared_distance(differences: np.ndarray) -> float:
 
     Args:
         differences: (G, D) of `group_differences`, G > 1.
+
+    Example:
+        >>> round(squared_distance(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])), 3)  # 2 of 6 products are 1
+        0.333
     """
     total, n = differences.sum(axis=0), len(differences)
     return float((total @ total - np.sum(differences**2)) / (n * (n - 1)))
@@ -56,6 +65,12 @@ def squared_distance_bounds(differences: np.ndarray, quantile: float) -> tuple[f
     Args:
         differences: (G, D) of `group_differences`, G > 4.
         quantile: e.g. 1.96.
+
+    Example:
+        >>> differences = np.random.default_rng(0).normal(1, 1, (100, 2))  # of two means at squared distance 2
+        >>> low, high = squared_distance_bounds(differences, 1.96)
+        >>> round(float(low), 1), round(float(high), 1)
+        (1.6, 2.7)
     """
     n, value = len(differences), squared_distance(differences)
     total, lengths = differences.sum(axis=0), np.sum(differences**2, axis=1)
@@ -78,6 +93,12 @@ def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
 
     Near 0 is suspicious: only means that were made equal, on these very items, are so close. Large
     sample: signs flipped at random, the sum of d_g is normal with covariance sum of d_g d_g'.
+
+    Example:
+        >>> differences = np.random.default_rng(0).normal(size=(100, 4))
+        >>> centred = differences - differences.mean(axis=0)
+        >>> round(float(chance_of_less(differences)), 1), float(chance_of_less(centred))
+        (0.5, 0.0002)
     """
     n, dim = differences.shape
     gram = differences.T @ differences if dim < n else differences @ differences.T
@@ -99,6 +120,11 @@ class GapDimension:
         share: (mean x - mean y)^2 there over CD^2, 0..1; all dimensions sum to 1.
         image_mean, text_mean: mean activation of each modality, with its sign.
         z: the difference in standard errors; below 2 it could be chance.
+
+    Example:
+        >>> part = gap_dimensions(np.eye(2)[[0, 0]], np.eye(2)[[1, 1]])[0]
+        >>> part.dimension, part.share, part.image_mean, part.text_mean
+        (0, 0.5, 1.0, 0.0)
     """
 
     dimension: int

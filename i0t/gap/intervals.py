@@ -41,6 +41,11 @@ class Interval:
     Attributes:
         low, high: its ends; NaN where there is none.
         method: a key of `METHODS`, or why there is none.
+
+    Example:
+        >>> interval = Interval(0.1, 0.3, "delta")
+        >>> 0.2 in interval, 0.4 in interval
+        (True, False)
     """
 
     low: float
@@ -99,6 +104,12 @@ def population_intervals(
         group: (N + M,) number of each item's group, images first.
         seed: of the resamples.
         n_bootstrap: resamples.
+
+    Example:
+        >>> x, pairs = np.eye(50), np.stack([np.arange(50)] * 2, axis=1)
+        >>> found = population_intervals(x, x, pairs, np.tile(np.arange(50), 2), seed=0, n_bootstrap=20)
+        >>> found["alignment"].high, round(found["uniformity_text"].low, 3)
+        (0.0, -4.0)
     """
     intervals = _of_distance(x, y, group)
     tails = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]

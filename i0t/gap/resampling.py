@@ -29,6 +29,12 @@ def bootstrap(
         group: (N + M,) number of each item's group, images first.
         n_resamples: B.
         seed: of the resamples.
+
+    Example:
+        >>> x, pairs = np.eye(9), np.stack([np.arange(9)] * 2, axis=1)
+        >>> values = bootstrap(x, x, pairs, np.tile(np.arange(9), 2), n_resamples=2, seed=0)
+        >>> values["alignment"].tolist(), values["uniformity_image"].round(3).tolist()
+        ([0.0, 0.0], [-4.0, -4.0])
     """
     n_groups = int(group.max()) + 1
     weights = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), n_resamples)
@@ -103,6 +109,12 @@ def ranks_without(
 
     Returns:
         (K,) place of the rank between the top, 0, and the end, 1, of the query's own modality; (K,) shares.
+
+    Example:
+        >>> x, block = np.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]]), np.arange(3)
+        >>> places, shares = ranks_without(x, -x, block, block, 3)  # every text is farther off than any image
+        >>> places.tolist(), shares.tolist(), ranks_without(x, x, block, block, 3)[1].tolist()
+        ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
     """
     z32, others32 = z.astype(np.float32), others.astype(np.float32)
     member = (block[:, None] == np.arange(n_blocks)).astype(np.float32)

@@ -111,23 +111,46 @@ def mean_area(scored: list[tuple[np.ndarray, np.ndarray]], is_image: np.ndarray)
 
 
 def random_split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a random 70 % and of the other 30 %."""
+    """Rows of a random 70 % and of the other 30 %.
+
+    Example:
+        >>> train, test = random_split(10, seed=0)
+        >>> len(train), len(test), len({*train, *test})
+        (7, 3, 10)
+    """
     train, test = np.split(np.random.default_rng(seed).permutation(n), [round(0.7 * n)])
     return train, test
 
 
 def folds(group: np.ndarray, seed: int) -> np.ndarray:
-    """(V,) fold of each vector; those of one group share it."""
+    """(V,) fold of each vector; those of one group share it.
+
+    Example:
+        >>> fold = folds(np.array([0, 1, 2, 0, 1, 2]), seed=0)
+        >>> bool((fold[:3] == fold[3:]).all()), sorted(fold[:3].tolist())
+        (True, [0, 1, 2])
+    """
     return (np.random.default_rng(seed).permutation(int(group.max()) + 1) % FOLDS)[group]
 
 
 def labelled(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(V, D) images, then texts; and (V,) 1.0 for images, 0.0 for texts."""
+    """(V, D) images, then texts; and (V,) 1.0 for images, 0.0 for texts.
+
+    Example:
+        >>> vectors, is_image = labelled(np.eye(2), np.ones((1, 2)))
+        >>> vectors.tolist(), is_image.tolist()
+        ([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [1.0, 1.0, 0.0])
+    """
     return np.concatenate([x, y]), np.repeat([1.0, 0.0], [len(x), len(y)])
 
 
 def linked_groups(pairs: np.ndarray, n_images: int, n_texts: int) -> np.ndarray:
-    """(N + M,) number of the group of each image and text that pairs link, directly or not."""
+    """(N + M,) number of the group of each image and text that pairs link, directly or not.
+
+    Example:
+        >>> linked_groups(np.array([[0, 0], [0, 1], [1, 2]]), n_images=2, n_texts=4).tolist()
+        [0, 1, 0, 0, 1, 2]
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

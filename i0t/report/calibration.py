@@ -28,6 +28,12 @@ class Curve:
         n, m: (K,) ints.
         distances: (K, draws).
         c: of the law, fitted by `fit_law`.
+
+    Example:
+        >>> n, m = np.array([10, 40]), np.array([90, 60])
+        >>> curve = Curve(n, m, 1.1 * spread(n, m)[:, None], c=1.0)
+        >>> curve.law.round(3).tolist(), round(curve.worst_misfit, 3)
+        ([0.333, 0.204], 0.1)
     """
 
     n: np.ndarray
@@ -55,6 +61,12 @@ def calibration_curve(groups: Groups, seed: int = 0, draws: int = DRAWS) -> Curv
         groups: of G counted items (pairs, mostly).
         seed: of the draws.
         draws: random choices of calibration items at each n; the spread shows the luck of one choice.
+
+    Example:
+        >>> rows, names = np.random.default_rng(0).normal(size=(2, 20, 8)).astype(np.float32), ["a"] * 20
+        >>> curve = calibration_curve(Groups(Embeddings(*rows, np.arange(20), names, names)), draws=3)
+        >>> curve.n.tolist(), curve.m.tolist(), curve.distances.shape, round(curve.c, 1)
+        ([2, 4, 10], [18, 16, 10], (3, 3), 1.1)
     """
     rng = np.random.default_rng(seed)
     n = sizes(len(groups.counted))
@@ -95,7 +107,12 @@ def fit_law(n: np.ndarray, m: np.ndarray, distances: np.ndarray) -> float:
 
 
 def spread(n: np.ndarray, m: np.ndarray) -> np.ndarray:
-    """sqrt(1/n + 1/m)."""
+    """sqrt(1/n + 1/m).
+
+    Example:
+        >>> spread(np.array([2, 8]), np.array([2, 8])).tolist()
+        [1.0, 0.5]
+    """
     return np.sqrt(1 / np.asarray(n) + 1 / np.asarray(m))
 
 

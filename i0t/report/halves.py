@@ -79,7 +79,14 @@ class Groups:
 
 
 def groups_of(embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) and (M,) number of the linked group of each image and each text."""
+    """(N,) and (M,) number of the linked group of each image and each text.
+
+    Example:
+        >>> eye = np.eye(3, dtype=np.float32)
+        >>> of_image, of_text = groups_of(Embeddings(eye[:2], eye, np.array([0, 0, 1]), list("ab"), list("xyz")))
+        >>> of_image.tolist(), of_text.tolist()
+        ([0, 1], [0, 0, 1])
+    """
     n_images = len(embeddings.image_features)
     group = linked_groups(embeddings.pairs, n_images, len(embeddings.text_features))
     return group[:n_images], group[n_images:]

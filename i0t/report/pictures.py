@@ -59,7 +59,14 @@ def gap_picture(stages: dict[str, Embeddings], path: str | Path, seed: int = 0) 
 
 
 def matched_and_unmatched(embeddings: Embeddings, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of all matched pairs, and of ten times as many random unmatched ones."""
+    """Cosines of all matched pairs, and of ten times as many random unmatched ones.
+
+    Example:
+        >>> eye, names = np.eye(3, dtype=np.float32), list("abc")
+        >>> matched, unmatched = matched_and_unmatched(Embeddings(eye, eye, np.arange(3), names, names))
+        >>> matched.tolist(), set(unmatched.tolist())
+        ([1.0, 1.0, 1.0], {0.0})
+    """
     images, texts = to_numpy(embeddings.image_features), to_numpy(embeddings.text_features)
     pairs = embeddings.pairs
     matched = np.einsum("pd,pd->p", images[pairs[:, 0]], texts[pairs[:, 1]])

@@ -23,6 +23,13 @@ def recall_at_1(versions: dict[str, Embeddings], groups: np.ndarray, seed: int =
 
     Returns:
         "i2t" and "t2i", each name to [value, low, high, difference, low, high]; empty without pairs.
+
+    Example:
+        >>> eye, names = np.eye(4, dtype=np.float32), list("abcd")
+        >>> right = Embeddings(eye, eye, np.arange(4), names, names)
+        >>> found = recall_at_1({"right": right, "wrong": right.with_features(eye, eye[::-1])}, np.arange(4))
+        >>> found["i2t"]["right"][0], found["i2t"]["wrong"][3]
+        (100.0, -100.0)
     """
     first = next(iter(versions.values()))
     if not len(first.pairs):
@@ -51,6 +58,12 @@ def query_hits(embeddings: Embeddings, direction: str) -> tuple[np.ndarray, np.n
 
     Queries are the images that have a text ("i2t") or the texts that have an image ("t2i"); all
     items of the other side are candidates.
+
+    Example:
+        >>> eye = np.eye(2, dtype=np.float32)
+        >>> image, hits = query_hits(Embeddings(eye, eye[[0, 0]], np.arange(2), ["a", "b"], ["c", "d"]), "i2t")
+        >>> image.tolist(), hits.tolist()  # both texts lie equally near
+        ([0, 1], [0.5, 0.5])
     """
     images = unit_rows(embeddings.image_features, "image_features")
     texts = unit_rows(embeddings.text_features, "text_features")

@@ -83,7 +83,12 @@ def sphere_points(features: np.ndarray, seed: int = 0, *, neighbors: int = 15, e
 
 
 def principal_components(features: np.ndarray) -> np.ndarray:
-    """(n, 3) first three principal components; zeros where there are fewer."""
+    """(n, 3) first three principal components; zeros where there are fewer.
+
+    Example:
+        >>> np.abs(principal_components(np.array([[2.0, 0.0], [-2.0, 0.0]]))).round(6).tolist()
+        [[2.0, 0.0, 0.0], [2.0, 0.0, 0.0]]
+    """
     from sklearn.decomposition import PCA
 
     found = PCA(min(3, *features.shape), random_state=0).fit_transform(features)

@@ -28,6 +28,12 @@ class Calibration:
         matched: (K,) sorted, of images with their own texts.
         unmatched: kind to (K,) sorted, of items that do not belong together.
         n_pairs: how many pairs it rests on.
+
+    Example:
+        >>> unmatched = {kind: np.array([-0.1, 0.1]) for kind in KINDS}
+        >>> calibration = Calibration(Standardizer(), np.array([0.5, 0.7]), unmatched, n_pairs=2)
+        >>> {name: place.tolist() for name, place in calibration.place(np.array([0.6]), "text-text").items()}
+        {'matched_percentile': [50.0], 'unmatched_percentile': [100.0], 'same_kind_percentile': [100.0]}
     """
 
     remover: GapRemover

@@ -39,6 +39,12 @@ def scoring_model(name: str, roots: Roots, options: argparse.Namespace, folder: 
 
     Raises:
         I0TError: no such model.
+
+    Example:
+        >>> options = argparse.Namespace(device="cpu", seed=0)
+        >>> encoder, note = scoring_model("tiny", Roots(None, None), options, Path())
+        >>> encoder.embed_dim, note
+        (128, 'untrained: its scores are noise')
     """
     import torch
 
@@ -81,6 +87,15 @@ def default_dataset(roots: Roots) -> str:
 
     Raises:
         I0TError: none is.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, TRAINING_FILE)
+        ...     file.parent.mkdir()
+        ...     file.touch()
+        ...     default_dataset(Roots(Path(folder), None))
+        'train'
     """
     for name in DATASETS:
         root = roots.main if name == TRAIN else roots.sub

@@ -40,6 +40,17 @@ class PairScorer:
         batch_size: items a forward pass.
         workers: decoding processes.
         skip_unreadable: give pairs with an unreadable picture an `error` in place of scores.
+
+    Example:
+        >>> import torch
+        >>> from types import SimpleNamespace
+        >>> from i0t.standardize import Standardizer
+        >>> encoder = SimpleNamespace(encode_texts=lambda texts, batch_size: torch.eye(4)[: len(texts)])
+        >>> remover, reference = Standardizer().fit(np.eye(4), np.eye(4)), np.array([-0.5, 0.5])
+        >>> calibration = Calibration(remover, reference, {"image-text": reference, "text-text": reference}, n_pairs=2)
+        >>> row = PairScorer(encoder, calibration).score([ScoredPair((), ("a dog", "a cat"))])[0]
+        >>> row["clip_s"], round(row["i0t_s"], 3), row["matched_percentile"]
+        (0.0, -0.333, 50.0)
     """
 
     def __init__(

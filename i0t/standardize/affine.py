@@ -18,7 +18,13 @@ CONSTANT = 1e-12  # variance below which a dimension of unit vectors only holds 
 
 
 class AffineRemover(GapRemover):
-    """x' = N(A (x - mean)), with a factor A of the modality's own second moments."""
+    """x' = N(A (x - mean)), with a factor A of the modality's own second moments.
+
+    Example:
+        >>> factor, bias = ZScore().fit(np.array([[1.0, 0.0], [0.8, 0.6]]), np.eye(2)).affine("image")
+        >>> factor.round(2).tolist(), bias.round(2).tolist()
+        ([2.0, 0.67], [-1.8, -0.2])
+    """
 
     statistics = DiagonalMoments
 

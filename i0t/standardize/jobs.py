@@ -38,6 +38,16 @@ def fit_shards(make: Callable[[], GapRemover], shards: list[Work], jobs: int) ->
 
     Raises:
         I0TError: a bad shard or row, named.
+
+    Example:
+        >>> import tempfile
+        >>> from i0t.standardize import Standardizer
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     shard = Shard(Path(folder, "rows.npy"))
+        ...     np.save(shard.path, np.eye(2))
+        ...     fitted = fit_shards(Standardizer, [("image", shard), ("text", shard)], jobs=1)
+        >>> fitted.n_images_, fitted.image_mean_.tolist()
+        (2, [0.5, 0.5])
     """
     total = make()
     rows: dict[str, list[str]] = {"image": [], "text": []}
@@ -78,6 +88,20 @@ def apply_shards(remover: GapRemover, work: list[tuple[Work, Path]], output: Pat
 
     Raises:
         I0TError: a bad shard or row, named; what was finished before stays.
+
+    Example:
+        >>> import tempfile
+        >>> from i0t.standardize import Standardizer
+        >>> remover = Standardizer().fit(np.eye(2), np.eye(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     shard, moved = Shard(Path(folder, "rows.npy")), Path(folder, "moved.npy")
+        ...     np.save(shard.path, np.eye(2))
+        ...     for _ in range(2):
+        ...         apply_shards(remover, [(("image", shard), moved)], Path(folder), jobs=1)
+        ...     np.load(moved).round(2).tolist()
+        (2, 0)
+        (0, 1)
+        [[0.71, -0.71], [-0.71, 0.71]]
     """
     left = [item for item in work if not _is_done(remover, item, output)]
     written = sum(_each(partial(_apply_one, remover, output), left, jobs, "apply"))

@@ -29,6 +29,11 @@ class ItemHashes:
     Attributes:
         hashes: (K,) uint64, sorted and distinct, K <= `CAP`.
         count: items hashed, copies included.
+
+    Example:
+        >>> both = hash_items([b"a", b"b"]).merged(hash_items([b"b", b"c"]))
+        >>> both.count, len(both.hashes), both.sampled
+        (4, 3, 1.0)
     """
 
     hashes: np.ndarray
@@ -60,6 +65,10 @@ class Overlap:
         miss_probability: chance that an overlap of 1 % of the evaluated items goes unseen: 0 up to
             `CAP` fitted items.
         shares: share by kind of hash.
+
+    Example:
+        >>> str(Overlap(0.5, 0.0)), bool(Overlap(0.0, 0.0))
+        ('50.0 % of the images and 0.0 % of the texts were fitted', False)
     """
 
     image_share: float | None
@@ -95,7 +104,14 @@ def hash_items(items: Iterable[bytes]) -> ItemHashes:
 
 
 def item_hashes(embeddings: Embeddings) -> dict[str, ItemHashes]:
-    """Hashes of each kind; row numbers and empty texts name nothing, so they are left out."""
+    """Hashes of each kind; row numbers and empty texts name nothing, so they are left out.
+
+    Example:
+        >>> eye = np.eye(2, dtype=np.float32)
+        >>> hashes = item_hashes(Embeddings(eye, eye, np.arange(2), ["a.jpg", "1"], ["a dog", ""]))
+        >>> {kind: of_kind.count for kind, of_kind in hashes.items()}
+        {'image_vectors': 2, 'text_vectors': 2, 'image_names': 1, 'text_words': 1}
+    """
     kinds = {
         "image_vectors": _rows(embeddings.image_features),
         "text_vectors": _rows(embeddings.text_features),
@@ -110,7 +126,13 @@ def _rows(features: np.ndarray) -> Iterable[bytes]:
 
 
 def merged_hashes(one: dict[str, ItemHashes], other: dict[str, ItemHashes]) -> dict[str, ItemHashes]:
-    """Hashes of what either has fitted."""
+    """Hashes of what either has fitted.
+
+    Example:
+        >>> merged = merged_hashes({"text_words": hash_items([b"a"])}, {"text_words": hash_items([b"a", b"b"])})
+        >>> merged["text_words"].count, len(merged["text_words"].hashes)
+        (3, 2)
+    """
     return {
         kind: one[kind].merged(other[kind]) if kind in one and kind in other else {**one, **other}[kind]
         for kind in {**one, **other}
@@ -123,6 +145,12 @@ def find_overlap(fitted: dict[str, ItemHashes], embeddings: Embeddings) -> Overl
     Args:
         fitted: `items_` of a remover; empty where it was fitted to bare arrays.
         embeddings: what is evaluated.
+
+    Example:
+        >>> eye, names = np.eye(4, dtype=np.float32), list("abcd")
+        >>> fitted = item_hashes(Embeddings(eye[:2], eye[:1], np.zeros(1, int), names[:2], names[:1]))
+        >>> str(find_overlap(fitted, Embeddings(eye, eye, np.arange(4), names, names)))
+        '50.0 % of the images and 25.0 % of the texts were fitted'
     """
     if not fitted:
         return Overlap(None, None)
@@ -154,7 +182,13 @@ def _share(fitted: ItemHashes, evaluated: ItemHashes) -> tuple[float, float]:
 
 
 def hash_tensors(items: dict[str, ItemHashes]) -> dict[str, np.ndarray]:
-    """For a file: `items_KIND` and the counts, in the order of `KINDS`."""
+    """For a file: `items_KIND` and the counts, in the order of `KINDS`.
+
+    Example:
+        >>> tensors = hash_tensors(dict.fromkeys(KINDS, hash_items([b"a", b"b"])))
+        >>> tensors["items_text_words"].shape, tensors["items_counts"].tolist()
+        ((2,), [2, 2, 2, 2])
+    """
     if not items:
         return {}
     tensors = {f"items_{kind}": items[kind].hashes for kind in KINDS}
@@ -162,7 +196,13 @@ def hash_tensors(items: dict[str, ItemHashes]) -> dict[str, np.ndarray]:
 
 
 def hashes_of_tensors(tensors: dict[str, np.ndarray]) -> dict[str, ItemHashes]:
-    """What `hash_tensors` wrote; empty where the file knows no items."""
+    """What `hash_tensors` wrote; empty where the file knows no items.
+
+    Example:
+        >>> items = dict.fromkeys(KINDS, hash_items([b"a", b"b", b"b"]))
+        >>> hashes_of_tensors(hash_tensors(items))["text_words"].count, hashes_of_tensors({})
+        (3, {})
+    """
     if "items_counts" not in tensors:
         return {}
     counts = zip(KINDS, tensors["items_counts"], strict=True)

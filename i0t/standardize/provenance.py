@@ -40,6 +40,15 @@ def require_same_model(provenance: dict[str, Any], embeddings: Embeddings) -> No
 
     Raises:
         I0TError: the two models, or numbers of dimensions, differ.
+
+    Example:
+        >>> eye, names = np.eye(2, dtype="float32"), ["a", "b"]
+        >>> embeddings = Embeddings(eye, eye, np.arange(2), names, names, metadata={"model": "tiny"})
+        >>> require_same_model({"model": "tiny", "dim": 2}, embeddings)
+        >>> require_same_model({"model": "clip", "dim": 2}, embeddings)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: these statistics belong to model clip (model clip), the embeddings to tiny ...
     """
     for part in provenance.get("merged", ()):
         require_same_model(part, embeddings)
@@ -61,6 +70,12 @@ def require_same_model(provenance: dict[str, Any], embeddings: Embeddings) -> No
 
 
 def origin_of_model(embeddings: Embeddings) -> dict[str, Any]:
-    """Model name and fingerprint, as far as the metadata know them (an `.npy` file's name is none)."""
+    """Model name and fingerprint, as far as the metadata know them (an `.npy` file's name is none).
+
+    Example:
+        >>> eye, names = np.eye(2, dtype="float32"), ["a", "b"]
+        >>> origin_of_model(Embeddings(eye, eye, np.arange(2), names, names, metadata={"model": "tiny"}))
+        {'model': 'tiny', 'fingerprint': None}
+    """
     known = {key: embeddings.metadata.get(key) for key in ("model", "fingerprint")}
     return {**known, "model": None} if embeddings.metadata.get("model_is_file_name") else known

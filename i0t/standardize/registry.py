@@ -43,6 +43,14 @@ def load_remover(path: str | Path, name: str | None = None) -> GapRemover:
 
     Raises:
         I0TError: not such a file, or of a class that is not listed.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fitted = remover_class("z_score")().fit(np.eye(2), np.eye(2))
+        ...     load_remover(fitted.save(f"{folder}/z_score.safetensors"))
+        ZScore()
     """
     from safetensors import SafetensorError, safe_open
 

@@ -14,7 +14,15 @@ BLOCK_ROWS = 8192  # items a thread takes at once
 
 
 class VectorSum:
-    """Sum of unit vectors of one modality in float64, so that chunks and shards add up exactly."""
+    """Sum of unit vectors of one modality in float64, so that chunks and shards add up exactly.
+
+    Example:
+        >>> one, other = VectorSum(), VectorSum()
+        >>> one.add(np.array([[3.0, 4.0]]), "images")
+        >>> other.add(np.array([[0.0, 2.0]]), "images")
+        >>> one.merged(other).total.round(1).tolist(), one.merged(other).count
+        ([0.6, 1.8], 2)
+    """
 
     def __init__(self, total: np.ndarray | None = None, count: int = 0) -> None:
         self.total, self.count = total, count

@@ -39,6 +39,10 @@ class Feed:
         process: number of this process.
         processes: how many there are; each gets an equal part of every batch.
         skip_unreadable: put the next pair in the place of one whose picture cannot be read.
+
+    Example:
+        >>> Feed(None, None, False, batch_size=8, first_step=0, total_steps=3, seed=0, processes=2).own_batch
+        4
     """
 
     preprocess: Preprocess
@@ -95,7 +99,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class DiskPairs:
-    """Pictures on disk with their long captions, a `Source`."""
+    """Pictures on disk with their long captions, a `Source`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> pairs = LongCaptions(["a.jpg", "b.jpg"], ["A dog.", "A cat."], Path("/data"), Path("pairs.json"), "12ab")
+        >>> len(DiskPairs(pairs)), DiskPairs(pairs).digest
+        (2, '12ab')
+    """
 
     pairs: LongCaptions
 
@@ -147,6 +158,13 @@ class PairDataset(Dataset):
     """Pictures with their captions by row.
 
     Errors travel as values because an exception raised in a worker reaches the user as a traceback.
+
+    Example:
+        >>> from pathlib import Path
+        >>> pairs = LongCaptions(["a.jpg"], ["A dog."], Path("/none"), Path("pairs.json"), "12ab")
+        >>> pixels, caption, errors = PairDataset(pairs, preprocess=None)[0]
+        >>> pixels, errors[0][:31]
+        (None, '/none/a.jpg: no such picture, b')
     """
 
     def __init__(self, pairs: LongCaptions, preprocess: Preprocess, substitute: bool = False) -> None:
@@ -169,7 +187,14 @@ class PairDataset(Dataset):
 
 
 class Collate:
-    """Stack pixels and tokenise captions."""
+    """Stack pixels and tokenise captions.
+
+    Example:
+        >>> collate = Collate(lambda texts: torch.tensor([[len(text)] for text in texts]), short_captions=True)
+        >>> batch = collate([(torch.zeros(3, 2, 2), "A dog. It runs.", [])])
+        >>> batch["pixels"].shape, batch["tokens"]
+        (torch.Size([1, 3, 2, 2]), (tensor([[15]]), tensor([[5]])))
+    """
 
     def __init__(self, tokenize: Tokenize, short_captions: bool = False) -> None:
         self.tokenize, self.short_captions = tokenize, short_captions
@@ -194,6 +219,15 @@ def readable(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
     Raises:
         I0TError: a picture could not be read.
+
+    Example:
+        >>> batches = readable(iter([{"lost": False}, {"lost": True, "errors": ["a.jpg: no such picture"]}]))
+        >>> next(batches)
+        {'lost': False}
+        >>> next(batches)
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: a.jpg: no such picture
     """
     for batch in batches:
         if batch["lost"]:

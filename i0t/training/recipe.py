@@ -54,6 +54,14 @@ class Recipe(BaseModel):
         save_every: steps between states to resume from.
         keep_states: how many of them stay.
         seed: of weights, order and dropout (the paper: 7, 42, 71).
+
+    Example:
+        >>> objective = "i0t.training.objectives:CyClip"
+        >>> recipe = Recipe(name="mine", objective=objective, base="clip", trains="encoders", seed=42)
+        >>> recipe.batch_size, recipe.run_name()[:11]
+        (128, 'mine-seed42')
+        >>> recipe.run_name() == recipe.run_name("another base")
+        False
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -118,6 +126,11 @@ def load_recipe(name: str, overrides: list[str], sample: bool, **flags: Any) -> 
 
     Raises:
         I0TError: no such recipe, unknown key, or a value of the wrong kind.
+
+    Example:
+        >>> recipe = load_recipe("lccom", ["steps=100", "learning_rate=1e-5"], sample=False)
+        >>> recipe.views, recipe.steps, recipe.learning_rate, load_recipe("lccom", [], sample=True).base
+        (2, 100, 1e-05, 'tiny')
     """
     path = configs_folder() / "recipes" / f"{name}.yaml"
     if not path.is_file():

@@ -34,6 +34,17 @@ class StateStore:
         folder: of this run alone; with several machines it must be one that all of them see.
         keep: how many of the newest stay.
         accelerator: the processes; each writes its own part.
+
+    Example:
+        >>> import tempfile
+        >>> from types import SimpleNamespace
+        >>> alone = SimpleNamespace(is_main_process=True, process_index=0, wait_for_everyone=lambda: None)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = StateStore(Path(folder), keep=1, accelerator=alone)
+        ...     for step in (10, 20):
+        ...         store.save(step, {"step": step}, {"draws": 3})
+        ...     store.steps(), store.load()
+        ([20], ({'step': 20}, {'draws': 3}))
     """
 
     def __init__(self, folder: Path, keep: int, accelerator: Accelerator) -> None:
@@ -113,6 +124,14 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
     Raises:
         I0TError: less is free, saying how much.
+
+    Example:
+        >>> import tempfile
+        >>> require_space(Path(tempfile.gettempdir()), 1, "a state")
+        >>> require_space(Path(tempfile.gettempdir()), 10**18, "a state")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: ... GB free, but a state may need 1000000000.0 GB. ...
     """
     free = shutil.disk_usage(ensure_folder(folder)).free
     if free < needed:

@@ -14,6 +14,11 @@ class Contrastive(nn.Module):
 
     Args:
         label_smoothing: as in `torch.nn.functional.cross_entropy`.
+
+    Example:
+        >>> losses = Contrastive()(torch.eye(2), torch.eye(2), torch.tensor(1.0))
+        >>> round(float(losses["contrastive_loss"]), 3)  # log(1 + 1 / e)
+        0.313
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
@@ -48,6 +53,11 @@ class CyClip(nn.Module):
         in_modal_weight: w_I.
         cross_modal_weight: w_C.
         label_smoothing: of L_CLIP.
+
+    Example:
+        >>> losses = CyClip()(torch.eye(2), torch.eye(2)[[0, 0]], torch.tensor(1.0))
+        >>> {name: round(float(loss), 3) for name, loss in losses.items()}
+        {'contrastive_loss': 0.753, 'in_modal_cyclic_loss': 0.25, 'cross_modal_cyclic_loss': 0.25}
     """
 
     def __init__(
