@@ -115,7 +115,7 @@ def _load_birdsnap(folder: Path) -> ClassSet:
         if path.suffix.lower() in SUFFIXES
     ]
     if not images:
-        raise I0TError(f"{folder}: {len(classes)} class folders, but no picture in them.")
+        raise I0TError(f"{folder}: no picture in its class folders ({len(classes)} found).")
     own = folder.parent / "templates.txt"  # beside the pictures: prompts that fit another data set
     plain = [path.name.replace("_", " ") for path in classes]
     names = [name.lower() for name in plain] if own.is_file() else bird_names(plain)

@@ -69,7 +69,7 @@ def squared_distance_bounds(differences: np.ndarray, quantile: float) -> tuple[f
     Example:
         >>> differences = np.random.default_rng(0).normal(1, 1, (100, 2))  # of two means at squared distance 2
         >>> low, high = squared_distance_bounds(differences, 1.96)
-        >>> round(float(low), 1), round(float(high), 1)
+        >>> round(low, 1), round(high, 1)
         (1.6, 2.7)
     """
     n, value = len(differences), squared_distance(differences)
@@ -85,7 +85,7 @@ def squared_distance_bounds(differences: np.ndarray, quantile: float) -> tuple[f
     along = (single + average * noise) / (max(value, 0.0) + noise) if noise else 0.0
     slope = 2 * quantile**2 * along / n
     root = np.sqrt(max(0.0, (value + slope) ** 2 - value**2 + quantile**2 * rest))
-    return max(0.0, value + slope - root), max(0.0, value + slope + root)
+    return max(0.0, float(value + slope - root)), max(0.0, float(value + slope + root))
 
 
 def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
@@ -97,7 +97,7 @@ def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
     Example:
         >>> differences = np.random.default_rng(0).normal(size=(100, 4))
         >>> centred = differences - differences.mean(axis=0)
-        >>> round(float(chance_of_less(differences)), 1), float(chance_of_less(centred))
+        >>> round(chance_of_less(differences), 1), chance_of_less(centred)
         (0.5, 0.0002)
     """
     n, dim = differences.shape
@@ -108,7 +108,7 @@ def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
     closer = 0
     for draws in np.array_split(np.arange(NULL_DRAWS), 10):
         closer += np.count_nonzero(rng.chisquare(1, (len(draws), len(scales))) @ scales <= total @ total)
-    return (1 + closer) / (1 + NULL_DRAWS)
+    return float(1 + closer) / (1 + NULL_DRAWS)
 
 
 @dataclass(frozen=True)
