@@ -25,8 +25,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from i0t.encoders.encoder import Encoder, unit_image_features, unit_text_features
+from i0t.training.accelerator import random_state, restore_random_state
 from i0t.training.objectives import Losses, multi_view
-from i0t.training.processes import random_state, restore_random_state
 
 
 class Towers(nn.Module):
