@@ -78,13 +78,7 @@ def measure(
         "recall": recall,
         "cosines": cosines,
         "activations": activations(shown),
-        "calibration": {
-            "n": curve.n.tolist(),
-            "m": curve.m.tolist(),
-            "distances": curve.distances.tolist(),
-            "c": curve.c,
-            "worst_misfit": curve.worst_misfit,
-        },
+        "calibration": curve.record(),
         "sphere": sphere(shown, projection, seed, neighbors),
     }
 
