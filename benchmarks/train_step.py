@@ -33,9 +33,9 @@ from i0t.encoders import load_encoder
 from i0t.encoders.openclip import set_context_length
 from i0t.encoders.precision import autocast
 from i0t.encoders.towers import END_OF_TEXT
+from i0t.training.accelerator import make_accelerator
 from i0t.training.loop import Trainer
 from i0t.training.pairs import Feed
-from i0t.training.processes import make_accelerator
 from i0t.training.recipe import load_recipe
 from i0t.training.shard_pairs import ValidationPairs
 

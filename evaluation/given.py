@@ -12,7 +12,7 @@ import numpy as np
 from evaluation.task import Task
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.npy import embeddings_from_npy, unit_vectors
+from i0t.user_files import embeddings_from_files
 
 UNKNOWN = {"fingerprint": None, "truncated_texts": None, "unreadable": [], "split": "test"}
 
@@ -44,21 +44,12 @@ def read_given(paths: list[str]) -> Embeddings:
     Raises:
         I0TError: other files, or what is wrong with these.
     """
-    kinds = {Path(path).suffix for path in paths}
-    if kinds == {".npy"}:
-        given = embeddings_from_npy(paths)
+    given = embeddings_from_files(
+        paths, refusal=f"--embeddings {' '.join(paths)}: give one .safetensors, two .npy, or one .npy."
+    )
+    given.metadata.setdefault("model", Path(paths[0]).stem)
+    if given.metadata.get("fingerprint") is None:
         given.metadata["features_sha256"] = _sha256(given)
-    elif kinds == {".safetensors"} and len(paths) == 1:
-        given = Embeddings.load(paths[0])
-        given = given.with_features(
-            unit_vectors(given.image_features, f"{paths[0]}: images"),
-            unit_vectors(given.text_features, f"{paths[0]}: texts"),
-        )
-        given.metadata.setdefault("model", Path(paths[0]).stem)
-        if given.metadata.get("fingerprint") is None:
-            given.metadata["features_sha256"] = _sha256(given)
-    else:
-        raise I0TError(f"--embeddings {' '.join(paths)}: give one .safetensors, two .npy, or one .npy.")
     given.metadata["files"] = [str(Path(path).absolute()) for path in paths]
     for key, value in {**UNKNOWN, "source": ", ".join(given.metadata["files"])}.items():
         given.metadata.setdefault(key, value)

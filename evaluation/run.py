@@ -14,6 +14,7 @@ from tabulate import tabulate
 from evaluation.completeness import add_partial_flag, completeness, label, notes, require_complete
 from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, describe
 from evaluation.given import add_source_flags, dataset_of, model_of, read_given
+from evaluation.record import common_protocol, data_facts, encoder_facts, encoding_metadata
 from evaluation.task import Task, add_encoding_flags
 from i0t import processes
 from i0t.cli import add_common_flags, device_of, workers_of
@@ -23,7 +24,7 @@ from i0t.encoders import load_encoder
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.precision import resolve_precision
 from i0t.errors import I0TError
-from i0t.files import ensure_folder, list_sha256
+from i0t.files import ensure_folder
 from i0t.gap import modality_gap
 from i0t.paths import TENSORS, Roots, last_checkpoint, say
 from i0t.records import Record
@@ -157,15 +158,23 @@ def evaluate(
         gap=gap,
         gap_before=gap_before,
         protocol={
-            **_common_protocol(embeddings),
+            **common_protocol(embeddings),
             **task.protocol(options, embeddings),
             **describe(remover, embeddings.metadata),
         },
-        config={"model": model_of(embeddings) if encoder is None else _model(encoder), "flags": vars(options)},
-        data={**_data(embeddings, roots), **counts, **complete},
+        config={"model": model_of(embeddings) if encoder is None else encoder_facts(encoder), "flags": vars(options)},
+        data={**data_facts(embeddings, roots), **counts, **complete},
         seconds=round(time.perf_counter() - started, 3),
     )
     return record, embeddings, remover
+
+
+def embed_dataset(task: Task, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
+    """A data set as encoded, with what a record will want to know of that."""
+    embeddings = task.embed(encoder, dataset, roots, options)
+    precision = resolve_precision(encoder.device, options.precision)
+    embeddings.metadata.update(encoding_metadata(task, encoder, dataset, precision))
+    return embeddings
 
 
 def save(folder: Path, record: Record, embeddings: Embeddings, remover: GapRemover | None) -> Path:
@@ -200,62 +209,3 @@ def results_table(task: Task, records: list[Record]) -> str:
 
 def _gap(embeddings: Embeddings, seed: int) -> dict[str, Any]:
     return modality_gap(embeddings.image_features, embeddings.text_features, embeddings.pairs, seed=seed)
-
-
-def _model(encoder: Encoder) -> dict[str, Any]:
-    return {
-        "name": encoder.name,
-        "fingerprint": encoder.fingerprint,
-        "architecture": encoder.architecture,
-        "heads": encoder.heads.kind if encoder.heads else None,
-        "source": encoder.source,
-        "training": encoder.training_summary,
-    }
-
-
-def embed_dataset(task: Task, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
-    """A data set as encoded, with what a record will want to know of that."""
-    embeddings = task.embed(encoder, dataset, roots, options)
-    precision = resolve_precision(encoder.device, options.precision)
-    embeddings.metadata.update(_metadata(task, encoder, dataset), part=task.splits[dataset], precision=precision)
-    return embeddings
-
-
-def _common_protocol(embeddings: Embeddings) -> dict[str, Any]:
-    """What all tasks state: which part of the data, encoded in which precision; None where a file does not say."""
-    return {"split": embeddings.metadata.get("part"), "precision": embeddings.metadata.get("precision")}
-
-
-def _metadata(task: Task, encoder: Encoder, dataset: str) -> dict[str, Any]:
-    return {
-        "task": task.name,
-        "dataset": dataset,
-        "split": "test",
-        "model": encoder.name,
-        "fingerprint": encoder.fingerprint,
-        "dtype": "float32",
-        "truncated_texts": encoder.report.truncated,
-        "unreadable": encoder.report.unreadable,
-        "from_cache": {"images": encoder.report.images_cached, "texts": encoder.report.texts_cached},
-    }
-
-
-def _data(embeddings: Embeddings, roots: Roots) -> dict[str, Any]:
-    unreadable = embeddings.metadata["unreadable"]
-    return {
-        "images": len(embeddings.image_features),
-        "texts": len(embeddings.text_features),
-        "source": embeddings.metadata["source"],
-        "built_in_sample": roots.is_sample,
-        "sha256": list_sha256(_items(embeddings)),
-        "truncated_texts": embeddings.metadata["truncated_texts"],
-        "unreadable_pictures": len(unreadable),
-        "unreadable": unreadable[:10],
-        "from_cache": embeddings.metadata.get("from_cache"),
-    }
-
-
-def _items(embeddings: Embeddings) -> list[str]:
-    """What tells these data from others; where the model is unknown, the features themselves as well."""
-    features = embeddings.metadata.get("features_sha256")
-    return [*embeddings.image_ids, *embeddings.texts, *([features] if features else [])]

@@ -13,7 +13,7 @@ import torch
 
 from i0t import I0TError
 from i0t.paths import REPO
-from i0t.training.processes import make_accelerator, own_part
+from i0t.training.accelerator import make_accelerator, own_part
 from tests.gradients_of_processes import CASES, OBJECTIVES, gradients
 
 LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", str(REPO / "configs/accelerate/cpu_2proc.yaml")]

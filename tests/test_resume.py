@@ -23,7 +23,7 @@ from i0t.encoders.checkpoint import training_of
 from i0t.paths import REPO
 from i0t.training import states as states_module
 from i0t.training.__main__ import main as train
-from i0t.training.processes import make_accelerator
+from i0t.training.accelerator import make_accelerator
 from i0t.training.states import StateStore, require_space
 
 STEPS = 6

@@ -65,9 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and write what was asked for."""
     arguments = parser().parse_args(argv)
     _check(arguments)
-    from i0t.commands.source import encode_source, read_source
+    from i0t.commands.source import encode_source
+    from i0t.user_files import embeddings_from_files
 
-    embeddings = read_source(arguments.source) if arguments.source else encode_source(arguments)
+    embeddings = embeddings_from_files(arguments.source) if arguments.source else encode_source(arguments)
     found = measure(embeddings, n_bootstrap=arguments.bootstrap, seed=arguments.seed or 0)
     print(table(found))
     if arguments.json:

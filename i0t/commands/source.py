@@ -1,47 +1,12 @@
-"""Where the embeddings of a command come from: files of any program, or a model and a data set."""
+"""Embeddings of a model and a data set, for a command that is given no files."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from i0t.embeddings import Embeddings
-from i0t.errors import I0TError
-from i0t.npy import embeddings_from_npy, unit_vectors
-
-
-def read_source(paths: Sequence[str | Path]) -> Embeddings:
-    """Embeddings from files, as unit vectors.
-
-    Args:
-        paths: one Embeddings file (.safetensors); or images.npy and texts.npy, or one .npy (2, N, D).
-
-    Raises:
-        I0TError: other files, or what is wrong with these.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "both.npy"
-        >>> np.save(path, np.random.default_rng(0).normal(size=(2, 5, 4)))
-        >>> read_source([path]).text_features.shape
-        (5, 4)
-    """
-    kinds = {Path(path).suffix for path in paths}
-    if kinds == {".npy"}:
-        return embeddings_from_npy(paths)
-    if kinds != {".safetensors"} or len(paths) != 1:
-        raise I0TError(
-            f"{' '.join(map(str, paths))}: give one Embeddings file (.safetensors), images.npy and texts.npy, or one "
-            ".npy of shape (2, N, D)."
-        )
-    embeddings = Embeddings.load(paths[0])
-    return embeddings.with_features(
-        unit_vectors(embeddings.image_features, f"{paths[0]}: images"),
-        unit_vectors(embeddings.text_features, f"{paths[0]}: texts"),
-    )
 
 
 def encode_source(arguments: argparse.Namespace) -> Embeddings:

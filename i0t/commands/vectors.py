@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from i0t.commands.source import read_source
 from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
 from i0t.embeddings import Embeddings, safetensors_format
 from i0t.errors import I0TError
 from i0t.npy import embeddings_from_npy
 from i0t.standardize import GapRemover, Standardizer, Whitening, ZScore
 from i0t.standardize.provenance import require_same_model
+from i0t.user_files import embeddings_from_files
 
 # name on the command line -> class; how a table calls it
 METHODS: dict[str, type[GapRemover]] = {"i0t_post": Standardizer, "z_score": ZScore, "whitening": Whitening}
@@ -40,7 +40,7 @@ def read_vectors(paths: Sequence[str | Path], paired: bool = True) -> Embeddings
     """
     if not paired and {Path(path).suffix for path in paths} == {".npy"}:
         return embeddings_from_npy(paths, paired=False)
-    given = read_source(paths)
+    given = embeddings_from_files(paths)
     given.metadata.setdefault("dataset", Path(paths[0]).stem)
     return given
 

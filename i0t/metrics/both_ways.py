@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from i0t.metrics.ranking import TiedRanks, distinct_rows
+from i0t.metrics.ranking import TiedRanks
+from i0t.metrics.scoring_order import Block, Side
 from i0t.parallel import in_threads
 
 TILE_SCORES = 2**18  # 1 MiB of float32
@@ -39,7 +40,7 @@ def tied_ranks_both_ways(images: np.ndarray, texts: np.ndarray, owner: np.ndarra
         >>> [ranks.expected().tolist() for ranks in tied_ranks_both_ways(eye, eye, np.array([0, 2, 1]))]
         [[1.0, 2.5, 2.5], [1.0, 2.5, 2.5]]
     """
-    rows, columns = _Side.of(texts, owner), _Side.of(images, None)
+    rows, columns = Side.of(texts, owner), Side.of(images, None)
     ratio = min(max(len(rows.order) / len(columns.order), 1.0), 16.0)
     row_blocks = rows.blocks(max(1, round((TILE_SCORES * ratio) ** 0.5)))
     column_blocks = columns.blocks(max(1, round((TILE_SCORES / ratio) ** 0.5)))
@@ -63,75 +64,10 @@ def tied_ranks_both_ways(images: np.ndarray, texts: np.ndarray, owner: np.ndarra
     )
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Neighbouring rows or columns, all candidates or all mere copies of candidates."""
-
-    number: int
-    start: int
-    stop: int
-    are_candidates: bool
-
-    @property
-    def places(self) -> slice:
-        return slice(self.start, self.stop)
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One modality in the order in which it is scored.
-
-    Identical items are one candidate with a weight: BLAS does not promise them identical scores, which
-    would break their ties. Each still asks its own question, so copies follow behind, as queries only.
-
-    Attributes:
-        first: (items,) the first item of those identical to each.
-        order: the items in scoring order: first ones, then copies.
-        place: (items,) where each item stands in that order, -1 where it is left out.
-        n_candidates: how many of them are first ones.
-        weights: (n_candidates,) how many items each candidate stands for.
-    """
-
-    first: np.ndarray
-    order: np.ndarray
-    place: np.ndarray
-    n_candidates: int
-    weights: np.ndarray
-
-    @classmethod
-    def of(cls, features: np.ndarray, owner: np.ndarray | None) -> _Side:
-        """Sorted by owner, if there is one; copies without an owner are neither candidates nor queries."""
-        leaders, copy_of = distinct_rows(features)
-        first = leaders[copy_of]
-        ranked = np.arange(len(features)) if owner is None else np.argsort(owner, kind="stable")
-        is_first = first[ranked] == ranked
-        copies = ranked[~is_first]
-        if owner is not None:
-            copies = copies[owner[copies] >= 0]
-        candidates = ranked[is_first]
-        order = np.concatenate([candidates, copies])
-        place = np.full(len(features), -1)
-        place[order] = np.arange(len(order))
-        weights = np.bincount(first, minlength=len(features))[candidates]
-        return cls(first, order, place, len(candidates), weights)
-
-    def blocks(self, step: int) -> list[_Block]:
-        """At most `step` neighbours each, never candidates and copies together."""
-        starts = [*range(0, self.n_candidates, step), *range(self.n_candidates, len(self.order), step)]
-        stops = [*starts[1:], len(self.order)]
-        return [_Block(i, *ends, ends[0] < self.n_candidates) for i, ends in enumerate(zip(starts, stops))]
-
-    def repeated(self, block: _Block) -> tuple[np.ndarray, np.ndarray]:
-        """Places in the block of candidates that stand for several items, and for how many more."""
-        extra = self.weights[block.places] - 1
-        places = np.flatnonzero(extra)
-        return places, extra[places].astype(np.float64)
-
-
 class _Positives:
     """The right scores' places (row, column), grouped by tile."""
 
-    def __init__(self, places: np.ndarray, row_blocks: list[_Block], column_blocks: list[_Block]) -> None:
+    def __init__(self, places: np.ndarray, row_blocks: list[Block], column_blocks: list[Block]) -> None:
         starts = [np.array([block.start for block in blocks]) for blocks in (row_blocks, column_blocks)]
         blocks = [np.searchsorted(start, place, side="right") - 1 for start, place in zip(starts, places)]
         tile = blocks[0] * len(column_blocks) + blocks[1]
@@ -143,7 +79,7 @@ class _Positives:
         self._n_columns = len(column_blocks)
         self._span = dict(zip(self.tiles.tolist(), zip(begins.tolist(), [*begins[1:].tolist(), len(tile)])))
 
-    def of(self, row_block: _Block, column_block: _Block) -> tuple[np.ndarray, np.ndarray]:
+    def of(self, row_block: Block, column_block: Block) -> tuple[np.ndarray, np.ndarray]:
         """Places inside this tile, (2, p), and a view of their values."""
         span = slice(*self._span.get(row_block.number * self._n_columns + column_block.number, (0, 0)))
         return self.inside[:, span], self.values[span]
@@ -155,18 +91,16 @@ class _Tiles:
 
     texts: np.ndarray
     images: np.ndarray
-    rows: _Side
-    columns: _Side
+    rows: Side
+    columns: Side
     positives: _Positives
 
-    def find(self, row_blocks: list[_Block], column_blocks: list[_Block]) -> np.ndarray:
+    def find(self, row_blocks: list[Block], column_blocks: list[Block]) -> np.ndarray:
         """The right scores, in the order in which their places were given."""
 
         def work(number: int) -> None:
-            row_block, column_block = (
-                row_blocks[number // len(column_blocks)],
-                column_blocks[number % len(column_blocks)],
-            )
+            row, column = divmod(number, len(column_blocks))
+            row_block, column_block = row_blocks[row], column_blocks[column]
             inside, values = self.positives.of(row_block, column_block)
             values[:] = self._scores(self._take(self.texts, self.rows, row_block), column_block)[tuple(inside)]
 
@@ -176,7 +110,7 @@ class _Tiles:
         return found
 
     def count(
-        self, row_blocks: list[_Block], column_blocks: list[_Block], row_best: np.ndarray, column_best: np.ndarray
+        self, row_blocks: list[Block], column_blocks: list[Block], row_best: np.ndarray, column_best: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """How many candidates are (greater than, equal to) each row's and each column's best right score.
 
@@ -187,7 +121,7 @@ class _Tiles:
         total, lock = np.zeros((2, len(column_best)), dtype=np.int64), threading.Lock()
         extra_columns = [self.columns.repeated(block) if block.are_candidates else None for block in column_blocks]
 
-        def work(row_block: _Block) -> None:
+        def work(row_block: Block) -> None:
             texts = self._take(self.texts, self.rows, row_block)
             of_columns = np.zeros((2, len(column_best)), dtype=np.int64)
             extra_rows = self.rows.repeated(row_block) if row_block.are_candidates else None
@@ -213,14 +147,14 @@ class _Tiles:
         in_threads(work, row_blocks)
         return of_rows, total
 
-    def _take(self, features: np.ndarray, side: _Side, block: _Block) -> np.ndarray:
+    def _take(self, features: np.ndarray, side: Side, block: Block) -> np.ndarray:
         items = side.order[block.places]
         first, last = int(items[0]), int(items[-1])
         if last - first == len(items) - 1 and (np.diff(items) == 1).all():
             return features[first : last + 1]  # a view, where the order is that of the input
         return features[items]
 
-    def _scores(self, texts: np.ndarray, column_block: _Block) -> np.ndarray:
+    def _scores(self, texts: np.ndarray, column_block: Block) -> np.ndarray:
         """(rows, columns) inner products, the maximum over an item's vectors."""
         images = self._take(self.images, self.columns, column_block)
         dim = texts.shape[-1]

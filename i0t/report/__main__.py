@@ -10,10 +10,10 @@ from pathlib import Path
 from i0t.cli import program
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.npy import embeddings_from_npy, unit_vectors
 from i0t.paths import TENSORS
 from i0t.report.page import write_report
 from i0t.report.sphere import PROJECTIONS
+from i0t.user_files import embeddings_from_files
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,18 +57,8 @@ def read_embeddings(paths: Sequence[str]) -> Embeddings:
     Raises:
         I0TError: other files, or what is wrong with these.
     """
-    kinds = {Path(path).suffix for path in paths}
-    if kinds == {".npy"}:
-        given = embeddings_from_npy(paths)
-    elif kinds == {".safetensors"} and len(paths) == 1:
-        given = Embeddings.load(paths[0])
-        given = given.with_features(
-            unit_vectors(given.image_features, f"{paths[0]}: images"),
-            unit_vectors(given.text_features, f"{paths[0]}: texts"),
-        )
-        given.metadata.setdefault("model", Path(paths[0]).stem)
-    else:
-        raise I0TError(f"{' '.join(paths)}: give one .safetensors, two .npy, or one .npy.")
+    given = embeddings_from_files(paths, refusal=f"{' '.join(paths)}: give one .safetensors, two .npy, or one .npy.")
+    given.metadata.setdefault("model", Path(paths[0]).stem)
     given.metadata.setdefault("files", [str(path) for path in paths])
     return given
 

@@ -8,6 +8,7 @@ of different items never agree exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,11 @@ class Curve:
         if not self.c:
             return 0.0
         return float(np.abs(self.distances.mean(axis=1) / self.law - 1).max())
+
+    def record(self) -> dict[str, Any]:
+        """Plain lists and numbers, for the page and the figures."""
+        arrays = {"n": self.n.tolist(), "m": self.m.tolist(), "distances": self.distances.tolist()}
+        return {**arrays, "c": self.c, "worst_misfit": self.worst_misfit}
 
 
 def calibration_curve(groups: Groups, seed: int = 0, draws: int = DRAWS) -> Curve:

@@ -58,50 +58,54 @@ def measure(
         I0TError: too few items, or what `modality_gap` refuses.
     """
     groups = Groups(embeddings)
-    rng = np.random.default_rng(seed)
-    calibration, tested = groups.draw(len(groups.counted) // 2, rng)
-    stages = {
-        "before": tested,
-        "after": centred(tested, calibration),
-        "leak": centred(tested, tested),
-    }
+    calibration, tested = groups.draw(len(groups.counted) // 2, np.random.default_rng(seed))
+    stages = {"before": tested, "after": centred(tested, calibration), "leak": centred(tested, tested)}
+    shown = {name: stages[name] for name in ("before", "after")}
     say("measures")
-    gaps = {"all": _gap(embeddings, seed), **{name: _gap(stage, seed) for name, stage in stages.items()}}
+    gaps = {name: _gap(stage, seed) for name, stage in {"all": embeddings, **stages}.items()}
     say("retrieval")
-    recall = recall_at_1(stages, groups_of(tested)[0], seed)
-    for direction, found in recall_at_1({"all": embeddings}, groups.of_image, seed).items():
-        recall[direction].update(found)
+    recall = _recall(embeddings, groups, stages, seed)
     say("calibration curve")
     curve = calibration_curve(groups, seed)
-    shown = {name: stages[name] for name in ("before", "after")}
     say("cosines")
     cosines = cosine_histograms(shown, seed)
     say(f"sphere ({projection})")
     return {
         "unit": groups.unit,
-        "counts": {
-            "images": len(embeddings.image_features),
-            "texts": len(embeddings.text_features),
-            "pairs": len(embeddings.pairs),
-            "dimensions": int(embeddings.text_features.shape[1]),
-            "calibration": len(groups.counted) // 2,
-            "tested": len(groups.counted) - len(groups.counted) // 2,
-            "tested_images": len(tested.image_features),
-            "tested_texts": len(tested.text_features),
-        },
+        "counts": _counts(embeddings, groups, tested),
         "severity": {name: gap["severity"] for name, gap in gaps.items()},
         "measures": {key: {name: gap[key] for name, gap in gaps.items()} for key in MEASURES},
         "recall": recall,
         "cosines": cosines,
         "activations": activations(shown),
-        "calibration": {
-            "n": curve.n.tolist(),
-            "m": curve.m.tolist(),
-            "distances": curve.distances.tolist(),
-            "c": curve.c,
-            "worst_misfit": curve.worst_misfit,
-        },
+        "calibration": curve.record(),
         "sphere": sphere(shown, projection, seed, neighbors),
+    }
+
+
+def _gap(embeddings: Embeddings, seed: int) -> dict[str, Any]:
+    return modality_gap(to_numpy(embeddings.image_features), embeddings.text_features, embeddings.pairs, seed)
+
+
+def _recall(embeddings: Embeddings, groups: Groups, stages: Stages, seed: int) -> dict[str, Any]:
+    """Both directions at every stage, and of all items."""
+    recall = recall_at_1(stages, groups_of(stages["before"])[0], seed)
+    for direction, found in recall_at_1({"all": embeddings}, groups.of_image, seed).items():
+        recall[direction].update(found)
+    return recall
+
+
+def _counts(embeddings: Embeddings, groups: Groups, tested: Embeddings) -> dict[str, int]:
+    n_calibration = len(groups.counted) // 2
+    return {
+        "images": len(embeddings.image_features),
+        "texts": len(embeddings.text_features),
+        "pairs": len(embeddings.pairs),
+        "dimensions": int(embeddings.text_features.shape[1]),
+        "calibration": n_calibration,
+        "tested": len(groups.counted) - n_calibration,
+        "tested_images": len(tested.image_features),
+        "tested_texts": len(tested.text_features),
     }
 
 
@@ -238,7 +242,3 @@ def _shown(embeddings: Embeddings, rng: np.random.Generator) -> tuple[np.ndarray
         images[rng.permutation(n_images)[:MOST_POINTS]] = True
         texts[rng.permutation(n_texts)[:MOST_POINTS]] = True
     return images, texts
-
-
-def _gap(embeddings: Embeddings, seed: int) -> dict[str, Any]:
-    return modality_gap(to_numpy(embeddings.image_features), embeddings.text_features, embeddings.pairs, seed)

@@ -122,29 +122,31 @@ def calibrate(embeddings: Embeddings, make: Callable[[], GapRemover] = Standardi
             "makes sense."
         )
     rng = np.random.default_rng(seed)
-    halves = np.array_split(rng.permutation(owners), 2)
-    matched, unmatched = [], {kind: [] for kind in KINDS}
-    for fitted_on, scored in (halves, halves[::-1]):
-        remover = make()
-        own = pairs[np.isin(pairs[:, 0], fitted_on)]
-        remover.fit(embeddings.image_features[fitted_on], embeddings.text_features[own[:, 1]])
-        held_out = pairs[np.isin(pairs[:, 0], scored)]
-        images = remover.transform_image(embeddings.image_features[held_out[:, 0]])
-        texts = remover.transform_text(embeddings.text_features[held_out[:, 1]])
-        matched.append(pair_cosines(images, texts))
-        one, other = _unmatched_rows(held_out[:, 0], MOST_UNMATCHED // 2, rng)
-        for kind, sides in {
-            IMAGE_TEXT: (images, texts),
-            TEXT_TEXT: (texts, texts),
-            IMAGE_IMAGE: (images, images),
-        }.items():
-            unmatched[kind].append(_in_blocks(*sides, one, other))
+    one_half, other_half = np.array_split(rng.permutation(owners), 2)
+    found = [
+        _scores_of_half(embeddings, *halves, make(), rng) for halves in ((one_half, other_half), (other_half, one_half))
+    ]
     return Calibration(
         remover=make().fit_embeddings(embeddings),
-        matched=np.sort(np.concatenate(matched)),
-        unmatched={kind: np.sort(np.concatenate(scores)) for kind, scores in unmatched.items()},
+        matched=np.sort(np.concatenate([matched for matched, _ in found])),
+        unmatched={kind: np.sort(np.concatenate([unmatched[kind] for _, unmatched in found])) for kind in KINDS},
         n_pairs=len(pairs),
     )
+
+
+def _scores_of_half(
+    embeddings: Embeddings, fitted_on: np.ndarray, scored: np.ndarray, remover: GapRemover, rng: np.random.Generator
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Cosines of the matched and, by kind, of unmatched pairs of some images, standardised by those of others."""
+    pairs = embeddings.pairs
+    own = pairs[np.isin(pairs[:, 0], fitted_on)]
+    remover.fit(embeddings.image_features[fitted_on], embeddings.text_features[own[:, 1]])
+    held_out = pairs[np.isin(pairs[:, 0], scored)]
+    images = remover.transform_image(embeddings.image_features[held_out[:, 0]])
+    texts = remover.transform_text(embeddings.text_features[held_out[:, 1]])
+    one, other = _unmatched_rows(held_out[:, 0], MOST_UNMATCHED // 2, rng)
+    sides = {IMAGE_TEXT: (images, texts), TEXT_TEXT: (texts, texts), IMAGE_IMAGE: (images, images)}
+    return pair_cosines(images, texts), {kind: _in_blocks(*pair, one, other) for kind, pair in sides.items()}
 
 
 def _unmatched_rows(owner: np.ndarray, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

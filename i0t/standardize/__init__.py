@@ -2,8 +2,9 @@
 
 from i0t.standardize.affine import AffineRemover, Whitening, ZScore
 from i0t.standardize.i0t_post import Standardizer
+from i0t.standardize.means_file import FORMAT
 from i0t.standardize.overlap import Overlap
-from i0t.standardize.remover import FORMAT, GapRemover, Modality
+from i0t.standardize.remover import GapRemover, Modality
 from i0t.standardize.running import RunningStandardizer
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from i0t.errors import I0TError
-from i0t.features import SMALLEST_NORM, l2_normalize, to_numpy
+from i0t.features import SMALLEST_NORM, Features, is_torch, l2_normalize, to_numpy
 from i0t.parallel import in_threads, row_slices
 
 CACHE_FLOATS = 2**18  # of a block: fewer would be quicker in cache, but threads then wait for each other in Python
@@ -58,11 +58,11 @@ def _sum_of_units(vectors: np.ndarray) -> np.ndarray | None:
     return total
 
 
-def shifted_units(features: np.ndarray, offset: np.ndarray, name: str, hint: str) -> np.ndarray:
-    """N(N(x) + offset) of (N, D) or (N, Q, D) features, computed in float32 or wider; same shape and dtype.
+def shifted_units(features: Features, offset: np.ndarray, name: str, hint: str) -> Features:
+    """N(N(x) + offset) of (N, D) or (N, Q, D) features, computed in float32 or wider; same kind, shape and dtype.
 
     Args:
-        features: floating array; it is left untouched.
+        features: floating array or tensor; it is left untouched.
         offset: (D,) float64.
         name: what to call the features in errors.
         hint: said of a vector that the shift takes to zero.
@@ -74,6 +74,20 @@ def shifted_units(features: np.ndarray, offset: np.ndarray, name: str, hint: str
         >>> shifted_units(np.array([[3.0, 4.0]]), np.array([0.0, -0.8]), "features", "")
         array([[1., 0.]])
     """
+    shifted = _shifted_tensor if is_torch(features) else _shifted_array
+    return shifted(features, offset, name, hint)
+
+
+def _shifted_tensor(features: Any, offset: np.ndarray, name: str, hint: str) -> Any:
+    import torch
+
+    work = features.float() if features.element_size() < 4 else features
+    shift = torch.as_tensor(offset, device=features.device).to(work.dtype)
+    moved = l2_normalize(l2_normalize(work, name) + shift, name, hint=hint)
+    return moved.to(features.dtype)
+
+
+def _shifted_array(features: np.ndarray, offset: np.ndarray, name: str, hint: str) -> np.ndarray:
     dim = features.shape[-1]
     vectors = features.reshape(-1, dim)
     moved = np.empty(vectors.shape, dtype=features.dtype)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 
 from i0t.errors import I0TError
-from i0t.standardize.remover import FORMAT, GapRemover
+from i0t.standardize.means_file import remover_named_in
+from i0t.standardize.remover import GapRemover
 
 REMOVERS = {
     "i0t_post": "i0t.standardize:Standardizer",
@@ -52,18 +52,8 @@ def load_remover(path: str | Path, name: str | None = None) -> GapRemover:
         ...     load_remover(fitted.save(f"{folder}/z_score.safetensors"))
         ZScore()
     """
-    from safetensors import SafetensorError, safe_open
-
     if name is None:
-        try:
-            with safe_open(path, framework="numpy") as file:
-                header = file.metadata() or {}
-        except (OSError, SafetensorError):
-            header = {}  # `load` below says what is wrong
-        if header.get("format") == FORMAT and "remover" in header:
-            name = json.loads(header["remover"])
-            if name not in REMOVERS:
-                raise I0TError(
-                    f"{path}: saved by remover {name!r}, unknown here. Name its class: --remover MODULE:CLASS."
-                )
+        name = remover_named_in(path)
+        if name is not None and name not in REMOVERS:
+            raise I0TError(f"{path}: saved by remover {name!r}, unknown here. Name its class: --remover MODULE:CLASS.")
     return remover_class(name or "i0t_post").load(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -12,24 +11,14 @@ from typing import Any, ClassVar, Generic, Literal
 
 import numpy as np
 
-from i0t.embeddings import Embeddings, read_safetensors
+from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.features import Features, check_shape, is_torch, l2_normalize
-from i0t.files import atomic_path
+from i0t.features import Features, check_shape
 from i0t.standardize.blocks import shifted_units
-from i0t.standardize.overlap import (
-    ItemHashes,
-    Overlap,
-    find_overlap,
-    hash_tensors,
-    hashes_of_tensors,
-    item_hashes,
-    merged_hashes,
-)
+from i0t.standardize.means_file import MeansFile
+from i0t.standardize.overlap import ItemHashes, Overlap, find_overlap, item_hashes, merged_hashes
 from i0t.standardize.provenance import origin_of, require_same_model
 from i0t.standardize.statistics import VectorSum
-
-FORMAT = "i0t-means-1"
 
 Modality = Literal["image", "text"]
 
@@ -197,18 +186,16 @@ class GapRemover(ABC, Generic[Features]):
 
     def save(self, path: str | Path) -> Path:
         """Write the sums, parameters and provenance as one safetensors file."""
-        from safetensors.numpy import save_file
-
         for modality in self._sums:
             self._mean(modality)  # raises unless fitted
-        tensors = {f"{modality}_{name}": sums for modality in self._sums for name, sums in self._tensors(modality)}
-        tensors["counts"] = np.array([self.n_images_, self.n_texts_], dtype=np.int64)
-        tensors |= hash_tensors(self.items_)
-        header = {"remover": self.name, "parameters": self.parameters(), "provenance": self.provenance}
-        with atomic_path(path) as temporary:
-            encoded = {key: json.dumps(value) for key, value in header.items()}
-            save_file(tensors, temporary, metadata={"format": FORMAT, **encoded})
-        return Path(path)
+        return MeansFile(
+            remover=self.name,
+            parameters=self.parameters(),
+            provenance=self.provenance,
+            tensors={f"{modality}_{name}": sums for modality in self._sums for name, sums in self._tensors(modality)},
+            counts=np.array([self.n_images_, self.n_texts_], dtype=np.int64),
+            items=self.items_,
+        ).save(path)
 
     @classmethod
     def load(cls, path: str | Path, **parameters: float) -> GapRemover:
@@ -220,23 +207,16 @@ class GapRemover(ABC, Generic[Features]):
         Raises:
             I0TError: missing, truncated or another format.
         """
-        tensors, header = read_safetensors(
-            path,
-            FORMAT,
-            "a file of modality means",
-            ("image_sum", "text_sum", "counts"),
-            ("remover", "parameters", "provenance"),
-        )
-        if json.loads(header["remover"]) == cls.name:
-            parameters = {**json.loads(header["parameters"]), **parameters}
+        file = MeansFile.load(path)
+        if file.remover == cls.name:
+            parameters = {**file.parameters, **parameters}
         remover = cls(**parameters)
         try:
-            for modality, count in zip(remover._sums, tensors["counts"], strict=True):
-                remover._restore(modality, tensors, int(count))
+            for modality, count in zip(remover._sums, file.counts, strict=True):
+                remover._restore(modality, file.tensors, int(count))
         except I0TError as error:
             raise I0TError(f"{path}: {error}. Fit it again, as {cls.name}.") from None
-        remover.provenance = json.loads(header["provenance"])
-        remover.items_ = hashes_of_tensors(tensors)
+        remover.provenance, remover.items_ = file.provenance, file.items
         return remover
 
     def parameters(self) -> dict[str, float | None]:
@@ -271,11 +251,4 @@ class GapRemover(ABC, Generic[Features]):
         offset = self._offset(modality)
         check_shape(features, name, len(offset))
         hint = f"becomes a zero vector under {self!r}: it equals the fitted mean and has no direction left"
-        if is_torch(features):
-            import torch
-
-            work = features.float() if features.element_size() < 4 else features
-            shift = torch.as_tensor(offset, device=features.device).to(work.dtype)
-            moved = l2_normalize(l2_normalize(work, name) + shift, name, hint=hint)
-            return moved.to(features.dtype)
         return shifted_units(features, offset, name, hint)

@@ -87,7 +87,7 @@ class Shard:
             ]()
         except I0TError:
             raise
-        except Exception as error:  # three libraries, each with errors of its own for a damaged file
+        except Exception as error:  # three libraries, each with errors of its own; NumPy even lets TokenError through
             raise I0TError(f"{self.path}: cannot be read ({str(error).splitlines()[0]}). Copy it again.") from error
 
     def rewrite(self, output: Path, move: Move) -> int:

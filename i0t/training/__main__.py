@@ -79,8 +79,8 @@ def build_trainer(arguments: argparse.Namespace, roots: Roots) -> Trainer:
     import torch
 
     from i0t.encoders import load_encoder
+    from i0t.training.accelerator import make_accelerator
     from i0t.training.loop import Trainer
-    from i0t.training.processes import make_accelerator
 
     flags = {"seed": arguments.seed, "batch_size": arguments.batch_size}
     recipe = load_recipe(arguments.recipe, arguments.overrides, roots.is_sample, **flags)

@@ -12,7 +12,7 @@ from i0t.encoders.checkpoint import save_checkpoint, training_of
 from i0t.encoders.encoder import Encoder
 from i0t.files import ensure_folder
 from i0t.paths import say
-from i0t.training.processes import random_state, restore_random_state
+from i0t.training.accelerator import random_state, restore_random_state
 from i0t.training.recipe import Recipe
 from i0t.training.states import StateStore, require_space
 

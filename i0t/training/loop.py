@@ -17,6 +17,7 @@ from i0t.errors import I0TError
 from i0t.gap import centroid_distance
 from i0t.metrics import retrieval_metrics
 from i0t.paths import say
+from i0t.training.accelerator import own_part, summed
 from i0t.training.keeper import Keeper
 from i0t.training.pairs import Feed, Source, readable
 from i0t.training.prepare import (
@@ -27,7 +28,6 @@ from i0t.training.prepare import (
     prepare_encoder,
     set_train_mode,
 )
-from i0t.training.processes import own_part, summed
 from i0t.training.recipe import Recipe
 from i0t.training.schedule import warmup_cosine
 from i0t.training.shard_pairs import ValidationPairs

@@ -26,8 +26,8 @@ from torch import nn
 
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.towers import unit_image_features, unit_text_features
+from i0t.training.accelerator import random_state, restore_random_state
 from i0t.training.objectives import Losses, multi_view
-from i0t.training.processes import random_state, restore_random_state
 
 
 class Towers(nn.Module):

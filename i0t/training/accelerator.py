@@ -1,4 +1,4 @@
-"""The processes of a run: Hugging Face accelerate's, with what training here needs of them."""
+"""The accelerator of a run: Hugging Face accelerate's processes, with what training here needs of them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,67 @@
+"""What a record states of a run beside its numbers: the model, the data, and how they were encoded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evaluation.task import Task
+from i0t.embeddings import Embeddings
+from i0t.encoders.encoder import Encoder
+from i0t.files import list_sha256
+from i0t.paths import Roots
+
+
+def encoder_facts(encoder: Encoder) -> dict[str, Any]:
+    """Which model, with the fingerprint of its weights and how it was trained."""
+    return {
+        "name": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "architecture": encoder.architecture,
+        "heads": encoder.heads.kind if encoder.heads else None,
+        "source": encoder.source,
+        "training": encoder.training_summary,
+    }
+
+
+def common_protocol(embeddings: Embeddings) -> dict[str, Any]:
+    """What all tasks state: which part of the data, encoded in which precision; None where a file does not say."""
+    return {"split": embeddings.metadata.get("part"), "precision": embeddings.metadata.get("precision")}
+
+
+def encoding_metadata(task: Task, encoder: Encoder, dataset: str, precision: str) -> dict[str, Any]:
+    """What embeddings keep of how they were made, so that a record can tell."""
+    return {
+        "task": task.name,
+        "dataset": dataset,
+        "split": "test",
+        "model": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "dtype": "float32",
+        "truncated_texts": encoder.report.truncated,
+        "unreadable": encoder.report.unreadable,
+        "from_cache": {"images": encoder.report.images_cached, "texts": encoder.report.texts_cached},
+        "part": task.splits[dataset],
+        "precision": precision,
+    }
+
+
+def data_facts(embeddings: Embeddings, roots: Roots) -> dict[str, Any]:
+    """Counts, source and hash of what was evaluated, and what of it was cut or could not be read."""
+    unreadable = embeddings.metadata["unreadable"]
+    return {
+        "images": len(embeddings.image_features),
+        "texts": len(embeddings.text_features),
+        "source": embeddings.metadata["source"],
+        "built_in_sample": roots.is_sample,
+        "sha256": list_sha256(_items(embeddings)),
+        "truncated_texts": embeddings.metadata["truncated_texts"],
+        "unreadable_pictures": len(unreadable),
+        "unreadable": unreadable[:10],
+        "from_cache": embeddings.metadata.get("from_cache"),
+    }
+
+
+def _items(embeddings: Embeddings) -> list[str]:
+    """What tells these data from others; where the model is unknown, the features themselves as well."""
+    features = embeddings.metadata.get("features_sha256")
+    return [*embeddings.image_ids, *embeddings.texts, *([features] if features else [])]
