@@ -11,7 +11,12 @@ from i0t.metrics.ranking import distinct_rows
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring rows or columns, all candidates or all mere copies of candidates."""
+    """Neighbouring rows or columns, all candidates or all mere copies of candidates.
+
+    Example:
+        >>> Block(number=1, start=4, stop=6, are_candidates=True).places
+        slice(4, 6, None)
+    """
 
     number: int
     start: int
@@ -37,6 +42,11 @@ class Side:
         place: (items,) where each item stands in that order, -1 where it is left out.
         n_candidates: how many of them are first ones.
         weights: (n_candidates,) how many items each candidate stands for.
+
+    Example:
+        >>> side = Side.of(np.float32([[1, 0], [0, 1], [1, 0]]), owner=None)  # the last is a copy of the first
+        >>> side.order.tolist(), side.n_candidates, side.weights.tolist()
+        ([0, 1, 2], 2, [2, 1])
     """
 
     first: np.ndarray
