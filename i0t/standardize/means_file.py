@@ -32,6 +32,14 @@ class MeansFile:
         tensors: what was summed, `image_...` and `text_...`; a remover takes from it what it knows.
         counts: (2,) int64, image and text vectors seen.
         items: hashes of what was fitted.
+
+    Example:
+        >>> sums = {"image_sum": np.array([2.0]), "text_sum": np.array([-1.0])}
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = MeansFile("Standardizer", {}, {}, sums, np.array([2, 1]), {}).save(f"{folder}/means.safetensors")
+        ...     MeansFile.load(path).counts.tolist(), remover_named_in(path)
+        ([2, 1], 'Standardizer')
     """
 
     remover: str
@@ -68,7 +76,12 @@ class MeansFile:
 
 
 def remover_named_in(path: str | Path) -> str | None:
-    """Name of the class that a file's remover is of; None for any other file."""
+    """Name of the class that a file's remover is of; None for any other file.
+
+    Example:
+        >>> remover_named_in(__file__) is None  # no such file
+        True
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
