@@ -111,7 +111,7 @@ def _of_embeddings(task: Task, options: argparse.Namespace) -> Iterator[Result]:
     dataset = dataset_of(given, task, options)
     # Retrieval needs nothing but the file, so it neither looks for data nor makes the sample.
     roots = roots_of(options) if task.needs_data else Roots(None, None)
-    task.check(given, dataset, roots)
+    task.check(given, dataset, roots, options)
     given.metadata["dataset"] = dataset
     say(f"{task.name}: {dataset} from {', '.join(options.embeddings)}")
     yield evaluate(task, None, dataset, roots, options, GapRemoval(None, roots, options), given)
