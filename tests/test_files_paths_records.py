@@ -381,6 +381,8 @@ def strict(text: str) -> object:
         {"protocol": {"captions_per_image": 1, "remove_gap": "i0t_post", "fit_on": "train"}},
         {"protocol": {"captions_per_image": 1, "remove_gap": "none"}},
         {"config": {"model": {"name": "clip", "fingerprint": "0123456789abcdee"}, "flags": {}}},
+        {"config": {"model": {"name": "clip", "fingerprint": "0123456789abcdef"}, "flags": {"seed": 1}}},
+        {"config": {"model": {"name": "clip", "fingerprint": "0123456789abcdef"}, "flags": {"bootstrap": 1000}}},
         {"data": {"sha256": "f00d"}},
         {"dataset": "coco"},
         {"task": "classification"},

@@ -100,6 +100,13 @@ def test_other_npy_files_give_other_records(evaluate, no_data, pair, tmp_path):
     assert len(list((tmp_path / "out").glob("*.json"))) == 2
 
 
+def test_another_seed_or_count_of_resamples_is_another_record(evaluate, no_data, pair, tmp_path):
+    flags = ["--embeddings", *saved(tmp_path, images=pair[0], texts=pair[1])]
+    protocols = [evaluate(retrieval, *flags, *more)[0]["protocol"] for more in ([], ["--bootstrap", 50], ["--seed", 1])]
+    assert len(list((tmp_path / "out").glob("*.json"))) == 3
+    assert protocols[0] == protocols[1] == protocols[2]  # so they still stand in one table
+
+
 def test_means_come_from_another_file_but_not_from_training_pairs(evaluate, refused, no_data, pair, tmp_path):
     files = saved(tmp_path, images=pair[0], texts=pair[1])
     flags = ["--embeddings", *files, "--remove-gap", "i0t_post", "--fit-on"]
