@@ -30,7 +30,7 @@ FORMATS = {"text": "simple", "markdown": "github", "latex": "latex_booktabs", "t
 NEEDED = ("task", "dataset", "metrics", "gap", "protocol", "config", "data")
 # What makes the contestant, and so its label, and not the protocol.
 REMOVER = ("remove_gap", "shift_lambda", "fit_on", "fit_dataset", "n_fit_images", "n_fit_texts", "means_leak")
-ABSENT = {*REMOVER, "fit_file", "means_fingerprint"}  # of the protocol's fields, those not compared
+ABSENT = {*REMOVER, "fit_file", "fit_overlap", "means_fingerprint"}  # of the protocol's fields, those not compared
 # What of the data must agree as well.
 DATA = ("sha256", "built_in_sample", "images", "texts", "ratings_used")
 HEADLINE = {
