@@ -201,7 +201,7 @@ def describe(remover: GapRemover | None, evaluated: Embeddings) -> dict[str, Any
     origin, overlap = remover.provenance, remover.overlap(evaluated)
     return {
         "remove_gap": remover.name,
-        **remover.parameters(),
+        "remover_parameters": remover.parameters(),
         "fit_on": origin.get("fit_on"),
         "fit_file": origin.get("file"),
         "fit_dataset": origin.get("dataset"),
