@@ -82,7 +82,7 @@ class Classification(Task):
         counts = {"classes": classes, "classes_with_images": len(np.unique(embeddings.labels))}
         return classification_metrics(embeddings.image_features, embeddings.text_features, embeddings.labels), counts
 
-    def check(self, given: Embeddings, dataset: str, roots: Roots) -> None:
+    def check(self, given: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace) -> None:
         """Class names in order, and each picture with its label."""
         data, files = load_class_set(dataset, roots), ", ".join(given.metadata["files"])
         if given.labels is None:

@@ -97,9 +97,9 @@ class Correlation(Task):
             **correlation_metrics(with_references, rated.ratings, prefix="ref_"),
         }, counts
 
-    def check(self, given: Embeddings, dataset: str, roots: Roots) -> None:
+    def check(self, given: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace) -> None:
         """Every picture by its base name, every candidate and reference with the prefix."""
-        judgments, texts = load_judgments(dataset, roots.data_dir), set(given.texts)
+        judgments, texts = load_judgments(dataset, roots.data_dir, options.allow_partial), set(given.texts)
         require_pictures(given, [image.name for image in judgments.images], dataset)
         for text in itertools.chain(judgments.candidates, *judgments.references):
             if PREFIX + text not in texts:

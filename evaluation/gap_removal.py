@@ -15,10 +15,10 @@ from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
 from i0t.embeddings import Embeddings, safetensors_format
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
-from i0t.npy import embeddings_from_npy
 from i0t.paths import Roots
-from i0t.standardize import GapRemover
+from i0t.standardize import GapRemover, Overlap
 from i0t.standardize.registry import REMOVERS as OURS
+from i0t.user_files import embeddings_from_files
 
 NONE, TEST, TRAIN = "none", "test", "train"
 # A name is all that a program knows of a remover; a new one is a line here.
@@ -109,10 +109,10 @@ class GapRemoval:
         fit_on = TEST if self._is_evaluated_file() else self.options.fit_on
         if fit_on not in (TEST, TRAIN):
             return self._from_file(remover_class, parameters, Path(fit_on), embeddings.metadata)
-        features = (
-            (embeddings.image_features, embeddings.text_features) if fit_on == TEST else self._training_features(prefix)
-        )
-        return remover_class(**parameters).fit(*features, provenance=self._provenance(fit_on, embeddings))
+        provenance = self._provenance(fit_on, embeddings)
+        if fit_on == TEST:  # with the items' hashes, so that the saved means are known again as a leak
+            return remover_class(**parameters).fit_embeddings(embeddings, provenance)
+        return remover_class(**parameters).fit(*self._training_features(prefix), provenance=provenance)
 
     def _is_evaluated_file(self) -> bool:
         """Whether `--fit-on FILE` names the one file that is evaluated."""
@@ -134,7 +134,8 @@ class GapRemoval:
         self, remover_class: type[GapRemover], parameters: dict[str, float], path: Path, evaluated: dict[str, Any]
     ) -> GapRemover:
         if path.suffix == ".npy" or safetensors_format(path) == EMBEDDINGS_FORMAT:
-            fitting = embeddings_from_npy([path]) if path.suffix == ".npy" else Embeddings.load(path)
+            # Read as the evaluated file is, to the last bit: items are known again by it.
+            fitting = embeddings_from_files([path])
             provenance = {**fitting.metadata, "fit_on": "embeddings"}
             remover = remover_class(**parameters).fit_embeddings(fitting, provenance)
         else:
@@ -175,34 +176,51 @@ def apply_remover(remover: GapRemover | None, embeddings: Embeddings) -> Embeddi
     )
 
 
-def describe(remover: GapRemover | None, evaluated: dict[str, Any]) -> dict[str, Any]:
+def describe(remover: GapRemover | None, evaluated: Embeddings) -> dict[str, Any]:
     """What a record says of the remover: its name, parameters and where the means came from.
 
-    `means_leak` is whether that is the very set now evaluated, whose metadata `evaluated` are; None if
-    the file of means does not say.
+    Args:
+        remover: fitted; None where nothing is removed.
+        evaluated: as encoded, with the metadata that name its data set.
+
+    Returns:
+        For the protocol. `means_leak` is whether the means are those of evaluated items: True where some were
+        fitted, or where both name one data set; None where neither items nor data sets are known. `fit_overlap`
+        has the share of the evaluated items that were fitted, by kind of hash; None where it is not known.
 
     Example:
         >>> from i0t.standardize import Standardizer
-        >>> remover = Standardizer().fit(np.eye(2), np.eye(2), {"dataset": "flickr8k_cf", "split": "test"})
-        >>> describe(remover, {"dataset": "flickr8k_expert", "split": "test"})["means_leak"], describe(None, {})
-        (True, {'remove_gap': 'none'})
+        >>> eye, names = np.eye(2, dtype=np.float32), ["a.jpg", "b.jpg"]
+        >>> tested = Embeddings(eye, eye, np.arange(2), names, names, metadata={"dataset": "flickr8k_expert"})
+        >>> described = describe(Standardizer().fit_embeddings(tested), tested)
+        >>> described["means_leak"], described["fit_overlap"]["image_vectors"], describe(None, tested)
+        (True, 1.0, {'remove_gap': 'none'})
     """
     if remover is None:
         return {"remove_gap": NONE}
-    origin = remover.provenance
-    known = origin.get("dataset") is not None
-    same_set = all(_pictures(origin.get(key)) == _pictures(evaluated.get(key)) for key in ("dataset", "split"))
+    origin, overlap = remover.provenance, remover.overlap(evaluated)
     return {
         "remove_gap": remover.name,
-        **remover.parameters(),
+        "remover_parameters": remover.parameters(),
         "fit_on": origin.get("fit_on"),
         "fit_file": origin.get("file"),
         "fit_dataset": origin.get("dataset"),
         "n_fit_images": remover.n_images_,
         "n_fit_texts": remover.n_texts_,
         "means_fingerprint": remover.fingerprint,
-        "means_leak": same_set if known else None,
+        "fit_overlap": overlap.shares or None,
+        "means_leak": _leaks(overlap, origin, evaluated.metadata),
     }
+
+
+def _leaks(overlap: Overlap, origin: dict[str, Any], evaluated: dict[str, Any]) -> bool | None:
+    """Whether evaluated items were fitted: by their hashes, else by the names of the data sets."""
+    if overlap:
+        return True
+    if origin.get("dataset") is None or origin.get("model_is_file_name"):  # then the data set's name is it, too
+        return None if overlap.image_share is None else False
+    same_set = _pictures(origin["dataset"]) == _pictures(evaluated.get("dataset"))
+    return same_set and (origin.get("split") or TEST) == (evaluated.get("split") or TEST)
 
 
 def _pictures(dataset: str | None) -> str | None:

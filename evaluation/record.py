@@ -28,6 +28,22 @@ def common_protocol(embeddings: Embeddings) -> dict[str, Any]:
     return {"split": embeddings.metadata.get("part"), "precision": embeddings.metadata.get("precision")}
 
 
+def leak_of(protocol: dict[str, Any]) -> str:
+    """How much of the evaluated set its means come from, in a few words; nothing where they are of other items.
+
+    Example:
+        >>> leak_of({"means_leak": True}), leak_of({"means_leak": False}), leak_of({"means_leak": None})
+        ('leak', '', 'leak unknown')
+        >>> leak_of({"means_leak": True, "fit_overlap": {"image_names": 0.0, "text_words": 0.004}})
+        'leak of 0.4 %'
+    """
+    if not protocol.get("means_leak"):
+        return "" if protocol.get("means_leak") is False else "leak unknown"
+    share = max((protocol.get("fit_overlap") or {}).values(), default=0.0)
+    # Without a share the name of the data set told: the items may be other encodings of the same.
+    return f"leak of {100 * share:.2g} %" if 0 < share < 1 else "leak"
+
+
 def encoding_metadata(task: Task, encoder: Encoder, dataset: str, precision: str) -> dict[str, Any]:
     """What embeddings keep of how they were made, so that a record can tell."""
     return {

@@ -87,7 +87,7 @@ class Retrieval(Task):
         )
         return metrics, {"bootstrap_resamples": options.bootstrap} if options.bootstrap else {}
 
-    def check(self, given: Embeddings, dataset: str, roots: Roots) -> None:
+    def check(self, given: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace) -> None:
         """Every picture with a text."""
         bare = np.setdiff1d(np.arange(len(given.image_ids)), given.image_of_text)
         if len(bare):

@@ -14,7 +14,7 @@ from tabulate import tabulate
 from evaluation.completeness import add_partial_flag, completeness, label, notes, require_complete
 from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, describe
 from evaluation.given import add_source_flags, dataset_of, model_of, read_given
-from evaluation.record import common_protocol, data_facts, encoder_facts, encoding_metadata
+from evaluation.record import common_protocol, data_facts, encoder_facts, encoding_metadata, leak_of
 from evaluation.task import Task, add_encoding_flags
 from i0t import processes
 from i0t.cli import add_common_flags, device_of, workers_of
@@ -111,7 +111,7 @@ def _of_embeddings(task: Task, options: argparse.Namespace) -> Iterator[Result]:
     dataset = dataset_of(given, task, options)
     # Retrieval needs nothing but the file, so it neither looks for data nor makes the sample.
     roots = roots_of(options) if task.needs_data else Roots(None, None)
-    task.check(given, dataset, roots)
+    task.check(given, dataset, roots, options)
     given.metadata["dataset"] = dataset
     say(f"{task.name}: {dataset} from {', '.join(options.embeddings)}")
     yield evaluate(task, None, dataset, roots, options, GapRemoval(None, roots, options), given)
@@ -160,7 +160,7 @@ def evaluate(
         protocol={
             **common_protocol(embeddings),
             **task.protocol(options, embeddings),
-            **describe(remover, embeddings.metadata),
+            **describe(remover, embeddings),
         },
         config={"model": model_of(embeddings) if encoder is None else encoder_facts(encoder), "flags": vars(options)},
         data={**data_facts(embeddings, roots), **counts, **complete},
@@ -201,7 +201,7 @@ def results_table(task: Task, records: list[Record]) -> str:
     title = ", ".join(
         [str(records[0].config["model"]["name"]), f"remove_gap={protocol['remove_gap']}"]
         + ([f"fit_on={protocol['fit_on']}"] if "fit_on" in protocol else [])
-        + (["the means are those of the evaluated set"] if protocol.get("means_leak") else [])
+        + ([f"means of evaluated items: {leak_of(protocol)}"] if protocol.get("means_leak") else [])
     )
     table = tabulate(rows, headers=headers, floatfmt=".2f", disable_numparse=[0, 1])
     return "\n".join([title, table, *notes(records)])

@@ -22,6 +22,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from evaluation.record import leak_of
 from i0t.cli import program
 from i0t.errors import I0TError
 from i0t.files import read_json
@@ -29,8 +30,8 @@ from i0t.files import read_json
 FORMATS = {"text": "simple", "markdown": "github", "latex": "latex_booktabs", "tsv": "tsv"}
 NEEDED = ("task", "dataset", "metrics", "gap", "protocol", "config", "data")
 # What makes the contestant, and so its label, and not the protocol.
-REMOVER = ("remove_gap", "shift_lambda", "fit_on", "fit_dataset", "n_fit_images", "n_fit_texts", "means_leak")
-ABSENT = {*REMOVER, "fit_file", "means_fingerprint"}  # of the protocol's fields, those not compared
+REMOVER = ("remove_gap", "remover_parameters", "fit_on", "fit_dataset", "n_fit_images", "n_fit_texts", "means_leak")
+ABSENT = {*REMOVER, "fit_file", "fit_overlap", "means_fingerprint"}  # of the protocol's fields, those not compared
 # What of the data must agree as well.
 DATA = ("sha256", "built_in_sample", "images", "texts", "ratings_used")
 HEADLINE = {
@@ -92,21 +93,22 @@ def contestant_of(record: dict[str, Any]) -> tuple[str, str, str]:
     """(model, gap remover, where its means came from) as they are printed.
 
     Example:
-        >>> protocol = {"remove_gap": "i0t_post", "fit_on": "test", "n_fit_images": 8, "means_leak": True}
+        >>> protocol = {"remove_gap": "whitening", "remover_parameters": {"shrinkage": 0.9}}
+        >>> protocol |= {"fit_on": "test", "n_fit_images": 8, "means_leak": True}
         >>> contestant_of({"protocol": protocol, "config": {"model": {"name": "/runs/mine.safetensors"}}})
-        ('mine', 'i0t_post', 'test (8, leak)')
+        ('mine', 'whitening 0.9', 'test (8, leak)')
     """
     protocol, model = record["protocol"], record["config"]["model"]
     name = str(model.get("name"))
     name = Path(name).stem if name.endswith(".safetensors") else name
     remover = str(protocol.get("remove_gap"))
-    if protocol.get("shift_lambda") is not None:
-        remover += f" {protocol['shift_lambda']}"
     if remover == "none":
         return name, "-", "-"
+    parameters = (protocol.get("remover_parameters") or {}).values()  # their names would not fit into the line
+    remover = " ".join([remover, *(str(value) for value in parameters if value is not None)])
     means = str(protocol.get("fit_dataset") if protocol.get("fit_on") != "test" else "test")
-    leak = {True: ", leak", False: "", None: ", leak unknown"}[protocol.get("means_leak")]
-    return name, remover, f"{means} ({protocol.get('n_fit_images')}{leak})"
+    leak = leak_of(protocol)
+    return name, remover, f"{means} ({protocol.get('n_fit_images')}{f', {leak}' if leak else ''})"
 
 
 def dataset_table(records: Sequence[dict[str, Any]], metrics: Sequence[str], style: str = "simple") -> str:

@@ -60,7 +60,7 @@ class Task(ABC):
         """(metrics, counts of what was used and dropped) of embeddings, after any gap removal."""
 
     @abstractmethod
-    def check(self, given: Embeddings, dataset: str, roots: Roots) -> None:
+    def check(self, given: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace) -> None:
         """Refuse embeddings of another program (`--embeddings`) that are not of this data set.
 
         Raises:

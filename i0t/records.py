@@ -31,6 +31,8 @@ PACKAGES = (
     "safetensors",
 )
 
+DRAWN = ("seed", "bootstrap")  # flags of what is drawn at random: by which seed, and how many resamples
+
 
 @dataclass
 class Record:
@@ -51,7 +53,7 @@ class Record:
         >>> config = {"model": {"name": "tiny", "fingerprint": "0123"}}
         >>> parts = {"protocol": {"remove_gap": "i0t_post"}, "config": config, "data": {"sha256": "4567"}}
         >>> Record("retrieval", "coco", {"i2t_r1": 50.0}, gap={}, gap_before={}, seconds=1.0, **parts).stem
-        'retrieval-coco-tiny-i0t_post-90b1c962'
+        'retrieval-coco-tiny-i0t_post-921a0a8c'
     """
 
     task: str
@@ -69,11 +71,13 @@ class Record:
 
     @property
     def stem(self) -> str:
-        """File name without suffix: readable, and different whenever the configuration is."""
+        """File name without suffix: readable, and different whenever the results may be."""
         remover, model = self.protocol["remove_gap"], str(self.config["model"]["name"])
         model = Path(model).stem if model.endswith(".safetensors") else re.sub(r"[^\w.+-]+", "-", model)[:100]
-        content = json.dumps([self.protocol, self.config["model"]["fingerprint"], self.data["sha256"]], sort_keys=True)
-        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        # Intervals and what is drawn at random change figures, but not what may stand in one table: no protocol.
+        drawn = {key: self.config.get("flags", {}).get(key) for key in DRAWN}
+        content = [self.protocol, self.config["model"]["fingerprint"], self.data["sha256"], drawn]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.task}-{self.dataset}-{model}-{remover}-{digest}"
 
     def save(self, folder: str | Path) -> Path:

@@ -78,16 +78,30 @@ def test_zeros_give_zero_and_no_warning(name, score, reference, expected):
     assert found.tolist() == [expected]
 
 
-def test_unclipped_scores_enter_the_harmonic_mean_as_zero_where_negative():
-    """I0T-S: -0.3 and 0.3 would divide by zero, -0.3 and 0.31 would give -18."""
-    scores, references = np.array([-0.3, -0.3, 0.3, -0.2]), np.array([0.3, 0.31, -0.1, -0.4])
-    assert SCORES["i0t_s"].with_references(scores, references).tolist() == [0, 0, 0, 0]
+@pytest.mark.parametrize("name", SCORES)
+def test_negative_terms_count_as_zero_so_there_is_no_pole(name):
+    """-0.3 and 0.3 would divide by zero, -0.3 and 0.31 would give -18."""
+    scores, references = np.array([-0.3, -0.3, 0.3, 0.31, 1.0, -0.2]), np.array([0.3, 0.31, -0.3, -0.3, -0.5, -0.4])
+    with np.errstate(all="raise"):
+        assert SCORES[name].with_references(scores, references).tolist() == [0] * 6
 
 
-def test_clipped_scores_take_the_reference_cosine_as_it_is():
-    """RefPAC-S of the authors: 2 PAC ref / (PAC + ref), the reference part neither scaled nor clipped."""
-    found = SCORES["pac_s"].with_references(np.array([1.0, 0.0]), np.array([-0.5, -0.5]))
-    assert found == pytest.approx([2 * 1.0 * -0.5 / 0.5, 0])
+@pytest.mark.parametrize("name", SCORES)
+def test_reference_scores_of_standardised_features_stay_in_their_range(name):
+    """Best-reference cosines of centred features are often negative; no mean may leave its terms."""
+    features = np.random.default_rng(2).normal(size=(3, 5000, 8))
+    images, texts, references = features / np.linalg.norm(features, axis=2, keepdims=True)
+    score = SCORES[name]
+    found = score.with_references(score.reference_free(images, texts), np.sum(texts * references, axis=1))
+    assert (found == 0).any() and found.min() >= 0 and found.max() <= score.w
+
+
+@pytest.mark.parametrize("name", ["clip_s", "pac_s"])
+def test_positive_references_give_what_the_authors_code_gives(name):
+    """2 s r / (s + r) of their programs, neither scaled nor clipped: raw CLIP's cosines of texts are positive."""
+    scores, references = np.random.default_rng(3).uniform(0.01, 1, (2, 100))
+    expected = 2 * scores * references / (scores + references)
+    assert np.array_equal(SCORES[name].with_references(scores, references), expected)
 
 
 def test_better_caption_scores_higher_and_the_input_stays():

@@ -344,6 +344,18 @@ def test_missing_pictures_are_left_out_when_allowed(evaluate, copy):
     assert (record["data"]["images"], used) == (7, 7 * 8)  # eight candidates a picture
 
 
+def test_embeddings_of_partial_judgments_are_measured_when_allowed(evaluate, copy, tmp_path):
+    evaluate(correlation, "flickr8k_cf")
+    given = next((tmp_path / "out").glob("*.embeddings.safetensors")).rename(tmp_path / "given.safetensors")
+    sorted((copy.data_dir / "pacscore_datasets/flickr8k/images").iterdir())[0].unlink()
+    flags = ["--embeddings", str(given), "--data-dir", str(copy.main), "--output", str(tmp_path / "again")]
+    assert correlation.main(flags) == 2
+    assert correlation.main([*flags, "--allow-partial"]) == 0
+    record = json.loads(next((tmp_path / "again").glob("*.json")).read_text())
+    assert record["data"]["completeness"]["state"] == "partial"
+    assert record["data"]["ratings_used"] + record["data"]["ratings_nan"] == 7 * 8
+
+
 def test_a_known_shortfall_is_evaluated_and_named(evaluate, copy, monkeypatch):
     no_longer_a_sample(copy)
     known = OFFICIAL["birdsnap"].__class__(

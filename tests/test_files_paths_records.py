@@ -22,7 +22,7 @@ import pytest
 
 import i0t.data.sample
 from evaluation.gap_removal import describe
-from i0t import I0TError, Standardizer, paths
+from i0t import Embeddings, I0TError, Standardizer, paths
 from i0t.data import roots as data_roots
 from i0t.data.roots import resolve_roots
 from i0t.data.sample import SampleSize, make_sample
@@ -381,6 +381,8 @@ def strict(text: str) -> object:
         {"protocol": {"captions_per_image": 1, "remove_gap": "i0t_post", "fit_on": "train"}},
         {"protocol": {"captions_per_image": 1, "remove_gap": "none"}},
         {"config": {"model": {"name": "clip", "fingerprint": "0123456789abcdee"}, "flags": {}}},
+        {"config": {"model": {"name": "clip", "fingerprint": "0123456789abcdef"}, "flags": {"seed": 1}}},
+        {"config": {"model": {"name": "clip", "fingerprint": "0123456789abcdef"}, "flags": {"bootstrap": 1000}}},
         {"data": {"sha256": "f00d"}},
         {"dataset": "coco"},
         {"task": "classification"},
@@ -409,7 +411,9 @@ def test_means_of_other_data_give_another_name():
     for seed in (0, 1):
         images, texts = np.random.default_rng(seed).normal(size=(2, 9, 4))
         remover = Standardizer().fit(images, texts, {"fit_on": "train", "dataset": "sharegpt4v"})
-        stems.add(record(protocol={"captions_per_image": 1, **describe(remover, {"dataset": "flickr"})}).stem)
+        rows = np.eye(4, dtype=np.float32)
+        tested = Embeddings(rows, rows, np.arange(4), [""] * 4, [""] * 4, metadata={"dataset": "flickr"})
+        stems.add(record(protocol={"captions_per_image": 1, **describe(remover, tested)}).stem)
     assert len(stems) == 2
 
 

@@ -100,18 +100,76 @@ def test_other_npy_files_give_other_records(evaluate, no_data, pair, tmp_path):
     assert len(list((tmp_path / "out").glob("*.json"))) == 2
 
 
+def test_another_seed_or_count_of_resamples_is_another_record(evaluate, no_data, pair, tmp_path):
+    flags = ["--embeddings", *saved(tmp_path, images=pair[0], texts=pair[1])]
+    protocols = [evaluate(retrieval, *flags, *more)[0]["protocol"] for more in ([], ["--bootstrap", 50], ["--seed", 1])]
+    assert len(list((tmp_path / "out").glob("*.json"))) == 3
+    assert protocols[0] == protocols[1] == protocols[2]  # so they still stand in one table
+
+
 def test_means_come_from_another_file_but_not_from_training_pairs(evaluate, refused, no_data, pair, tmp_path):
     files = saved(tmp_path, images=pair[0], texts=pair[1])
     flags = ["--embeddings", *files, "--remove-gap", "i0t_post", "--fit-on"]
     assert "the training pairs must be encoded by the model itself" in refused(retrieval, *flags, "train")
-    (other,) = saved(tmp_path, other=np.stack([pair[0] + 1, pair[1]]))
+    (other,) = saved(tmp_path, other=np.stack([pair[0] + 1, pair[1] + 1]))
     record, _ = evaluate(retrieval, *flags, other)
     assert record["protocol"]["fit_on"] == "embeddings"
     assert record["protocol"]["means_leak"] is False
+    assert set(record["protocol"]["fit_overlap"].values()) == {0.0}
     means = Standardizer().fit(*pair, provenance={"fit_on": "elsewhere"}).save(tmp_path / "means.safetensors")
     from_means, _ = evaluate(retrieval, *flags, means)
     from_test, _ = evaluate(retrieval, *flags, "test")
     assert from_means["metrics"] == from_test["metrics"]
+    assert from_means["protocol"]["means_leak"] is None  # bare arrays: no items, no data set
+
+
+def test_means_of_evaluated_items_are_a_leak_under_any_name(evaluate, no_data, pair, tmp_path):
+    files = saved(tmp_path, images=pair[0], texts=pair[1])
+    flags = ["--embeddings", *files, "--remove-gap", "i0t_post", "--fit-on"]
+
+    def protocol(path: Path) -> dict:
+        return evaluate(retrieval, *flags, path)[0]["protocol"]
+
+    for name, stacked, shares in (
+        ("both", np.stack(pair), (1.0, 1.0)),
+        ("texts_alone", np.stack([pair[0] + 1, pair[1]]), (0.0, 1.0)),
+        ("a_third", np.stack([pair[0][:10], pair[1][:10] + 1]), (1 / 3, 0.0)),
+    ):
+        found = protocol(*saved(tmp_path, **{name: stacked}))
+        assert found["means_leak"] is True, name
+        assert (found["fit_overlap"]["image_vectors"], found["fit_overlap"]["text_vectors"]) == pytest.approx(shares)
+    fitted = Standardizer().fit_embeddings(embeddings_from_npy(files))
+    assert protocol(fitted.save(tmp_path / "means.safetensors"))["means_leak"] is True
+    # A file's name is no data set: other pairs in a file of the same name leak nothing.
+    (tmp_path / "elsewhere").mkdir()
+    assert protocol(*saved(tmp_path / "elsewhere", images=np.stack(pair) + 1))["means_leak"] is False
+
+
+def test_means_of_a_file_that_names_no_split_are_a_leak(evaluate, configs, pair, tmp_path):
+    """The evaluated file itself fitted before, and the same data set by name where no items are known."""
+    names = [f"{row}.jpg" for row in range(30)]
+    meta = {"model": "mine", "dataset": "mine"}
+    given = Embeddings(*pair, np.arange(30), names, [f"caption {name}" for name in names], metadata=meta)
+    flags = ["--embeddings", given.save(tmp_path / "e.safetensors"), "--remove-gap", "i0t_post", "--fit-on"]
+    fitted = {
+        "items": Standardizer().fit_embeddings(given),
+        "names": Standardizer().fit(*pair, provenance=meta),
+        "train": Standardizer().fit(*pair, provenance={**meta, "split": "train"}),
+    }
+    leaks = {}
+    for name, remover in fitted.items():
+        record, _ = evaluate(retrieval, *flags, remover.save(tmp_path / f"{name}.safetensors"))
+        leaks[name] = record["protocol"]["means_leak"]
+    assert leaks == {"items": True, "names": True, "train": False}
+    # What a run saves beside its record is known again, whatever it is called.
+    evaluate(retrieval, *flags, "test")
+    (means,) = (
+        path
+        for path in (tmp_path / "out").glob("*.means.safetensors")
+        if Standardizer.load(path).provenance.get("fit_on") == "test"
+    )
+    moved = means.rename(tmp_path / "moved.safetensors")
+    assert evaluate(retrieval, *flags, moved)[0]["protocol"]["fit_overlap"]["text_words"] == 1.0
 
 
 def test_vectors_per_image_score_their_best(evaluate, no_data, pair, tmp_path):

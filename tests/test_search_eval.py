@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pyarrow
 import pytest
@@ -156,6 +157,17 @@ def test_ivfpq_is_nearly_flat_and_says_what_it_is():
     approximate, built = search_quality(images, texts, layout, "ivfpq")
     assert 0.5 < approximate["ndcg"].mean() < flat["ndcg"].mean()
     assert built == {"factory": "IVF10,PQ4x7np", "nprobe": 4}
+
+
+@pytest.mark.parametrize("kind", ["OPQ4,IVF9,PQ4x4", "PCA8,IVF9,Flat", "IVF9,PQ4x4,RFlat"])
+def test_inverted_lists_within_another_index_are_probed_and_told(kind):
+    images, _ = gapped_pairs(400)
+    index = VectorIndex(images, kind)
+    assert index.description == {"factory": kind, "nprobe": 3}
+    wide = index.search(images, k=50)[0]
+    faiss.extract_index_ivf(index._index).nprobe = 1
+    narrow = index.search(images, k=50)[0]
+    assert (narrow < 0).sum() > (wide < 0).sum()  # the search did look into more lists
 
 
 def test_an_index_that_faiss_cannot_build_is_told_in_one_line():
@@ -364,3 +376,14 @@ def test_program_refuses_means_of_another_model(pairs_file, tmp_path, capsys):
     flags = [str(tmp_path / "one.safetensors"), "--fit-on", str(tmp_path / "two.safetensors")]
     assert main([*flags, "--output", str(tmp_path)]) == 2
     assert "model two" in capsys.readouterr().err
+
+
+def test_several_vectors_an_item_are_told_and_not_searched(tmp_path, capsys):
+    images, texts = gapped_pairs(20)
+    names = [str(row) for row in range(20)]
+    several = np.stack([images, texts], axis=1)
+    path = str(Embeddings(several, texts, np.arange(20), names, names).save(tmp_path / "several.safetensors"))
+    (tmp_path / "j.qrels").write_text("text:0 0 image:1 1\n")
+    for more in ([], ["--fit-on", path], ["--fit-on", path, "--qrels", str(tmp_path / "j.qrels"), "--queries", path]):
+        assert main([path, *more, "--output", str(tmp_path)]) == 2
+        assert "2 vectors an item, as BLIP-2 has" in capsys.readouterr().err

@@ -71,6 +71,26 @@ def test_models_and_removers_are_rows_of_one_protocol(write, capsys):
     assert "captions_per_image: 1" in " ".join(lines[7:])  # what all share is stated
 
 
+def test_parameters_of_removers_are_of_the_contestant_and_not_of_the_protocol(write, capsys):
+    whitening = {"protocol": {**POST, "remove_gap": "whitening", "remover_parameters": {"shrinkage": 0.9}}}
+    partly = {**POST, "means_leak": True, "fit_overlap": {"text_words": 0.004}, "remover_parameters": {}}
+    shifts = [
+        {
+            "protocol": {**POST, "remove_gap": "mind_the_gap", "remover_parameters": {"shift_lambda": far}},
+            "metrics": {"i2t_r1": figure},
+        }
+        for far, figure in ((0.5, 38.1), (0.375, 45.4))
+    ]
+    paths = write({}, whitening, *shifts, {"protocol": partly})
+    lines = shown(capsys, *paths)
+    assert not any("NOT ONE PROTOCOL" in line for line in lines)
+    text = "\n".join(lines)
+    assert "whitening 0.9" in text and "test (1000, leak of 0.4 %)" in text
+    assert any("mind_the_gap 0.5 " in line and "38.10" in line for line in lines)
+    assert any("mind_the_gap 0.375 " in line and "45.40" in line for line in lines)
+    assert len(shown(capsys, *paths, "--join")) == 3 + 5  # headers and rows
+
+
 @pytest.mark.parametrize(
     ("change", "field", "values"),
     [
@@ -147,11 +167,17 @@ def test_other_files_are_refused_by_name(tmp_path, capsys, content):
 
 def test_records_of_the_programs_themselves(configs, tmp_path, capsys):
     out = ["--model", "tiny", "--dataset", "flickr", "--workers", "0", "--output", str(tmp_path)]
-    for flags in ([], ["--remove-gap", "i0t_post"], ["--captions-per-image", "5"], ["--precision", "bf16"]):
+    removers = [["--remove-gap", name] for name in ("i0t_post", "whitening", "mind_the_gap")]
+    for flags in ([], *removers):
+        assert retrieval.main([*out, *flags]) == 0
+    capsys.readouterr()
+    joined = shown(capsys, *map(str, tmp_path.glob("*.json")), "--join")
+    assert sum("tiny" in line for line in joined) == 4
+    for flags in (["--captions-per-image", "5"], ["--precision", "bf16"]):
         assert retrieval.main([*out, *flags]) == 0
     capsys.readouterr()
     lines = shown(capsys, *map(str, tmp_path.glob("*.json")))
-    assert sum("tiny" in line for line in lines) == 4
+    assert sum("tiny" in line for line in lines) == 6
     (warning,) = [line for line in lines if line.startswith("NOT ONE PROTOCOL")]
     for field in ("precision", "captions_per_image", "data texts"):
         assert field in warning

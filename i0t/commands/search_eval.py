@@ -18,7 +18,7 @@ from i0t.cli import program
 from i0t.commands.vectors import LABELS, METHODS, SOURCE_HELP, fitted_removers, read_vectors, same_files
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.files import ensure_folder, write_json
+from i0t.files import ensure_folder, file_sha256, list_sha256, write_json
 from i0t.paths import TENSORS, say
 from i0t.search.evaluate import Fitted, MethodResult, evaluate_fitted, evaluate_layout, evaluate_splits
 from i0t.search.qrels import layout_of_qrels, read_qrels
@@ -125,22 +125,42 @@ def _of_judgments(
             "will do where there are none: its means are then those of the evaluated items, and the record says so."
         )
     queries = read_vectors(arguments.queries) if arguments.queries else None
-    fitted, protocol = _fitted(source, arguments)
     layout, images, texts = layout_of_qrels(read_qrels(arguments.qrels), source, queries)
-    protocol |= {"task": "judgments", "qrels": arguments.qrels, "queries": arguments.queries}
+    fitted, protocol = _fitted(source, arguments, queries)
+    protocol |= {"task": "judgments", "qrels": arguments.qrels, "qrels_sha256": file_sha256(arguments.qrels)}
+    protocol |= {"queries": arguments.queries, "queries_sha256": _items_sha256(queries) if queries else None}
     return evaluate_layout(images, texts, layout, fitted, **where), protocol
 
 
-def _fitted(source: Embeddings, arguments: argparse.Namespace) -> tuple[Fitted, dict[str, Any]]:
+def _fitted(
+    source: Embeddings, arguments: argparse.Namespace, queries: Embeddings | None = None
+) -> tuple[Fitted, dict[str, Any]]:
     """Removers of every method by --fit-on, after looking for evaluated items among what they were fitted to."""
-    fitted = fitted_removers(arguments.methods, arguments.fit_on, source)
-    overlap = next(iter(fitted.values())).overlap(source)
-    leak = same_files(arguments.fit_on, arguments.source) or bool(overlap)
-    if leak:
-        say(f"fitted on items that are evaluated, which flatters: {overlap}")
-    known = leak or overlap.image_share is not None
-    protocol = {"fit_on": arguments.fit_on, "means_leak": leak if known else None, "overlap": overlap.record()}
+    evaluated = {"overlap": (source, arguments.source)}
+    if queries is not None:
+        evaluated["overlap_of_queries"] = queries, arguments.queries
+    fitted = fitted_removers(arguments.methods, arguments.fit_on, *(embeddings for embeddings, _ in evaluated.values()))
+    leak, overlaps = False, {}
+    for name, (embeddings, files) in evaluated.items():
+        overlaps[name] = found = next(iter(fitted.values())).overlap(embeddings)
+        if found or same_files(arguments.fit_on, files):
+            leak = True
+            what = "queries" if embeddings is queries else "items that are evaluated"
+            say(f"fitted on {what}, which flatters: {found}")
+    known = leak or overlaps["overlap"].image_share is not None
+    protocol = {
+        "fit_on": arguments.fit_on,
+        "fit_fingerprints": {name: remover.fingerprint for name, remover in fitted.items()},
+        "means_leak": leak if known else None,
+        **{name: found.record() for name, found in overlaps.items()},
+    }
     return {"raw": None, **fitted}, protocol
+
+
+def _items_sha256(embeddings: Embeddings) -> str:
+    """Hash of all that a result may rest on: vectors, what pairs up, and the ids that judgments name."""
+    ids = [embeddings.image_ids, embeddings.metadata.get("text_ids"), embeddings.image_of_text.tolist()]
+    return list_sha256([origin_of(embeddings)["data_sha256"], json.dumps(ids)])
 
 
 def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
@@ -174,12 +194,12 @@ def _save(
     arguments: argparse.Namespace,
     seconds: float,
 ) -> Path:
-    """Write the record; its name differs whenever source or protocol do."""
+    """Write the record; its name differs whenever the content of any file or the protocol does."""
     from i0t.records import environment  # imports torch, after the table is printed
 
-    origin = origin_of(source)
+    origin = {**origin_of(source), "items_sha256": _items_sha256(source)}
     methods = {name: _record_of(result) for name, result in results.items()}
-    digest = hashlib.sha256(json.dumps([protocol, origin["data_sha256"], sorted(methods)]).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps([protocol, origin["items_sha256"], sorted(methods)]).encode()).hexdigest()[:8]
     path = Path(arguments.output) / f"search-{source.metadata['dataset']}-{digest}.json"
     write_json(
         path,

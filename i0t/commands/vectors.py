@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,14 +56,14 @@ def same_files(one: Sequence[str | Path], other: Sequence[str | Path]) -> bool:
     return {Path(path).resolve() for path in one} == {Path(path).resolve() for path in other}
 
 
-def fitted_removers(methods: Sequence[str], paths: Sequence[str | Path], source: Embeddings) -> dict[str, GapRemover]:
+def fitted_removers(methods: Sequence[str], paths: Sequence[str | Path], *moved: Embeddings) -> dict[str, GapRemover]:
     """Removers fitted to vectors, or read from the file that one was saved to.
 
     Args:
         methods: of `METHODS`.
         paths: vectors as `read_vectors` takes them, paired or not, or one file of a saved remover that can serve
             these methods.
-        source: what they will move, which must be of the same model.
+        moved: what they will move, which must be of the same model.
 
     Raises:
         I0TError: what is wrong with the files, or another model.
@@ -80,9 +81,9 @@ def fitted_removers(methods: Sequence[str], paths: Sequence[str | Path], source:
         fitted = {method: METHODS[method]().fit_embeddings(given) for method in methods}
     else:
         fitted = {method: METHODS[method].load(paths[0]) for method in methods}
-    for remover in fitted.values():
+    for remover, embeddings in itertools.product(fitted.values(), moved):
         try:
-            require_same_model(remover.provenance, source)
+            require_same_model(remover.provenance, embeddings)
         except I0TError as error:
             raise I0TError(f"{' '.join(map(str, paths))}: {error}") from None
     return fitted

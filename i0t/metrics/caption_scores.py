@@ -58,17 +58,21 @@ class CaptionScore:
         return self.w * (np.maximum(cosines, 0) if self.clip else cosines)
 
     def with_references(self, scores: np.ndarray, best_reference_cosines: np.ndarray) -> np.ndarray:
-        """Harmonic mean of the score and the best candidate-reference cosine.
+        """Harmonic mean of the score and the best candidate-reference cosine, both as max(., 0); 0 and 0 give 0.
 
-        A harmonic mean has a pole where its terms cancel, so scores that may be negative (I0T-S)
-        enter as max(., 0), and so does their reference part; 0 and 0 give 0.
+        So the formula of RefCLIP-S reads (Hessel et al. 2021). The code that CLIP-S' and PAC-S' authors publish
+        leaves the reference cosine as it is, which is the same wherever it is positive, as raw CLIP's are. Of
+        standardised features it may be negative, and a harmonic mean has a pole where its terms cancel.
 
         Args:
             scores: (R,) from `reference_free`.
             best_reference_cosines: (R,) largest cosine of each candidate with its references.
+
+        Example:
+            >>> SCORES["pac_s"].with_references(np.array([1.2, 0.5]), np.array([0.4, -0.49])).round(2).tolist()
+            [0.6, 0.0]
         """
-        references = best_reference_cosines if self.clip else np.maximum(best_reference_cosines, 0)
-        scores = np.maximum(scores, 0)
+        references, scores = np.maximum(best_reference_cosines, 0), np.maximum(scores, 0)
         total = scores + references
         safe = np.where(total == 0, 1, total)
         return np.where(total == 0, 0, 2 * scores * references / safe)

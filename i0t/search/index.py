@@ -119,9 +119,7 @@ def _build(vectors: np.ndarray, kind: str) -> tuple[Any, dict[str, Any]]:
     factory = named.get(kind, kind)
     try:
         index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        if (
-            factory.startswith("IVF") and kind == "ivfpq"
-        ):  # the factory string above knows how few vectors there are: no warnings
+        if kind == "ivfpq" and factory != "Flat":  # it knows how few vectors there are: no warnings
             index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
         index.train(vectors)
         index.add(vectors)
@@ -132,18 +130,39 @@ def _build(vectors: np.ndarray, kind: str) -> tuple[Any, dict[str, Any]]:
             f"({reason}). Use flat or ivfpq, or a string of faiss.index_factory."
         ) from None
     description: dict[str, Any] = {"factory": factory}
-    if hasattr(index, "nlist"):
-        index.nprobe = math.isqrt(index.nlist - 1) + 1  # its square root, rounded up
-        description["nprobe"] = index.nprobe
+    lists = faiss.try_extract_index_ivf(index)  # also within OPQ, PCA and refinement; None of other indices
+    if lists is not None:
+        lists.nprobe = math.isqrt(lists.nlist - 1) + 1  # its square root, rounded up
+        description["nprobe"] = lists.nprobe
     return index, description
 
 
 def _vectors(features: Any, name: str, dim: int | None = None) -> np.ndarray:
     """(A, D) float32 unit vectors, contiguous as faiss wants them."""
     vectors = unit_rows(features, name, dim)
-    if vectors.ndim != 2:
+    require_one_vector(vectors, name)
+    return np.ascontiguousarray(vectors)
+
+
+def require_one_vector(features: np.ndarray, name: str) -> None:
+    """Refuse (N, Q, D), several vectors an item.
+
+    Args:
+        features: (N, D) array.
+        name: what to call it in the error.
+
+    Raises:
+        I0TError: it has three axes.
+
+    Example:
+        >>> require_one_vector(np.ones((4, 8)), "images")
+        >>> require_one_vector(np.ones((4, 3, 8)), "images")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: images: 3 vectors an item, as BLIP-2 has. A vector index holds one an item; ...
+    """
+    if features.ndim != 2:
         raise I0TError(
-            f"{name}: {vectors.shape[1]} vectors an item, as BLIP-2 has. A vector index holds one an item; use the "
+            f"{name}: {features.shape[1]} vectors an item, as BLIP-2 has. A vector index holds one an item; use the "
             "best of them by scripts/evaluate_retrieval.sh instead."
         )
-    return np.ascontiguousarray(vectors)

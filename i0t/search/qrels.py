@@ -21,7 +21,9 @@ import numpy as np
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.files import read_json
+from i0t.search.index import require_one_vector
 from i0t.search.layout import MixedLayout
+from i0t.standardize.provenance import require_one_model
 
 WHAT = "relevance judgments"
 COLUMNS = ("query_id", "doc_id", "relevance")
@@ -81,7 +83,8 @@ def layout_of_qrels(
         corpus first.
 
     Raises:
-        I0TError: an id that no item has, or a query that is also a document.
+        I0TError: an id that no item has, a query that is also a document, queries of another model than the
+            corpus, or several vectors an item.
 
     Example:
         >>> eye = np.eye(2, dtype=np.float32)
@@ -93,6 +96,9 @@ def layout_of_qrels(
     asked = list(dict.fromkeys(query for query, _, _ in judgments))
     images, texts = corpus.image_features, corpus.text_features
     if queries is not None:
+        require_one_model(corpus, queries)
+        require_one_vector(images, "images")  # which cannot be joined otherwise
+        require_one_vector(queries.image_features, "images of the queries")
         images, texts = np.concatenate([images, queries.image_features]), np.concatenate([texts, queries.text_features])
     numbers = _numbers(corpus, 0, len(images))
     asking = numbers

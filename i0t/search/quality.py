@@ -11,7 +11,7 @@ import numpy as np
 
 from i0t.metrics.mixed_search import ranked_search_metrics
 from i0t.metrics.one_scale import one_scale_auc
-from i0t.search.index import VectorIndex
+from i0t.search.index import VectorIndex, require_one_vector
 from i0t.search.layout import MixedLayout, half_and_half
 
 
@@ -30,12 +30,17 @@ def search_quality(
     Returns:
         `ndcg`, `recall` and `text_share`, (A,) each in 0..1; and what faiss built.
 
+    Raises:
+        I0TError: several vectors an item, a bad row, or an index that faiss cannot build.
+
     Example:
         >>> eye = np.eye(4)
         >>> layout = half_and_half(np.stack([np.arange(4)] * 2, axis=1), n_images=4)
         >>> search_quality(eye, eye, layout, k=1)[0]["ndcg"].tolist()
         [1.0, 1.0, 1.0, 1.0]
     """
+    require_one_vector(image_features, "images")
+    require_one_vector(text_features, "texts")
     items = np.concatenate([image_features, text_features])
     index = VectorIndex(items[layout.corpus], kind)
     places, scores = index.search(items[layout.queries], k)

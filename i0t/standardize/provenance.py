@@ -58,15 +58,45 @@ def require_same_model(provenance: dict[str, Any], embeddings: Embeddings) -> No
         raise I0TError(
             f"these statistics have {provenance['dim']} dimensions, the embeddings {dim}. Fit them with the same model."
         )
-    for key in ("fingerprint", "model"):
-        fitted, given = provenance.get(key), evaluated.get(key)
-        if fitted is not None and given is not None:
-            if fitted != given:
-                raise I0TError(
-                    f"these statistics belong to model {provenance.get('model')} ({key} {fitted}), the embeddings to "
-                    f"{evaluated.get('model')} ({key} {given}). Fit them again with this model."
-                )
-            return
+    key = _differing_key(provenance, evaluated)
+    if key:
+        raise I0TError(
+            f"these statistics belong to model {provenance.get('model')} ({key} {provenance[key]}), the embeddings to "
+            f"{evaluated.get('model')} ({key} {evaluated[key]}). Fit them again with this model."
+        )
+
+
+def require_one_model(corpus: Embeddings, queries: Embeddings) -> None:
+    """Refuse queries of another model than the corpus they search, as far as both say which they are.
+
+    Raises:
+        I0TError: the two models, or numbers of dimensions, differ.
+
+    Example:
+        >>> eye, names = np.eye(2, dtype="float32"), ["a", "b"]
+        >>> one, two = (Embeddings(eye, eye, np.arange(2), names, names, metadata={"model": name}) for name in "ab")
+        >>> require_one_model(one, one)
+        >>> require_one_model(one, two)
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: queries of model b (model b), a corpus of a (model a). Encode both with the same model.
+    """
+    dims = [embeddings.image_features.shape[-1] for embeddings in (corpus, queries)]
+    if dims[0] != dims[1]:
+        raise I0TError(f"queries of {dims[1]} dimensions, a corpus of {dims[0]}. Encode both with the same model.")
+    searched, asking = origin_of_model(corpus), origin_of_model(queries)
+    key = _differing_key(searched, asking)
+    if key:
+        raise I0TError(
+            f"queries of model {asking['model']} ({key} {asking[key]}), a corpus of {searched['model']} "
+            f"({key} {searched[key]}). Encode both with the same model."
+        )
+
+
+def _differing_key(one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """What tells two models apart: fingerprints where both are known, else names; None where nothing does."""
+    known = [key for key in ("fingerprint", "model") if None not in (one.get(key), other.get(key))]
+    return known[0] if known and one[known[0]] != other[known[0]] else None
 
 
 def origin_of_model(embeddings: Embeddings) -> dict[str, Any]:
