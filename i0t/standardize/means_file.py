@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from i0t.embeddings import read_safetensors
+from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.standardize.overlap import ItemHashes, hash_tensors, hashes_of_tensors
 
@@ -65,6 +66,23 @@ class MeansFile:
             items=hashes_of_tensors(tensors),
             **{key: json.loads(header[key]) for key in HEADERS},
         )
+
+    def refuse_stream(self, path: str | Path, name: str) -> None:
+        """Refuse to take the training means alone from a file that learned from a stream after training.
+
+        Args:
+            path: the file, for the error.
+            name: the class that would leave the stream out.
+
+        Raises:
+            I0TError: vectors of a stream were seen.
+        """
+        seen = sum(int(self.tensors[key][0]) for key in self.tensors if key.endswith("_stream_count"))
+        if seen:
+            raise I0TError(
+                f"{path}: its means moved with {seen} vectors of a stream, which {name} would leave out. Load it with "
+                f"RunningStandardizer (i0t.standardize), or move shards with `i0t standardize apply {path}`."
+            )
 
 
 def remover_named_in(path: str | Path) -> str | None:
