@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from i0t.embeddings import read_safetensors
+from i0t.embeddings import json_entry, read_safetensors
 from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.standardize.overlap import ItemHashes, hash_tensors, hashes_of_tensors
@@ -64,7 +64,7 @@ class MeansFile:
             tensors=tensors,
             counts=tensors["counts"],
             items=hashes_of_tensors(tensors),
-            **{key: json.loads(header[key]) for key in HEADERS},
+            **{key: json_entry(path, header, key) for key in HEADERS},
         )
 
     def refuse_stream(self, path: str | Path, name: str) -> None:
@@ -96,4 +96,7 @@ def remover_named_in(path: str | Path) -> str | None:
         return None  # `MeansFile.load` will say what is wrong
     if header.get("format") != FORMAT or "remover" not in header:
         return None
-    return json.loads(header["remover"])
+    try:
+        return json.loads(header["remover"])
+    except json.JSONDecodeError:
+        return None
