@@ -117,7 +117,7 @@ class Embeddings:
             text_features=tensors["text_features"],
             image_of_text=tensors["image_of_text"],
             labels=tensors.get("labels"),
-            **{key: json.loads(header[key]) for key in HEADERS},
+            **{key: json_entry(path, header, key) for key in HEADERS},
         )
 
 
@@ -166,6 +166,29 @@ def read_safetensors(
     if missing:
         raise I0TError(f"{path}: not a whole file ({what}): {', '.join(missing)} left out.")
     return tensors, header
+
+
+def json_entry(path: str | Path, header: dict[str, str], key: str) -> Any:
+    """What a header entry of a safetensors file holds as JSON.
+
+    Args:
+        path: the file, for the error.
+        header: of `read_safetensors`.
+        key: an entry that is there.
+
+    Raises:
+        I0TError: it is not JSON.
+
+    Example:
+        >>> json_entry("pairs.safetensors", {"texts": '["a dog"]'}, "texts")
+        ['a dog']
+    """
+    try:
+        return json.loads(header[key])
+    except json.JSONDecodeError as error:
+        raise I0TError(
+            f"{path}: its header entry {key} is not JSON ({error}): {header[key]:.40}. Write it with json.dumps."
+        ) from None
 
 
 def safetensors_format(path: str | Path) -> str | None:

@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read."""
+"""The exception a user is meant to read."""
 
 
 class I0TError(Exception):
@@ -15,3 +15,19 @@ class I0TError(Exception):
             ...
         i0t.errors.I0TError: Standardizer has no text mean yet: call fit(image_features, text_features).
     """
+
+
+class NoPictureError(I0TError):
+    """Not one of the pictures to encode could be read.
+
+    Attributes:
+        unreadable: why, of each picture.
+
+    Example:
+        >>> NoPictureError("no picture to encode: 1 listed, 1 unreadable.", ["a.jpg: unreadable picture"]).unreadable
+        ['a.jpg: unreadable picture']
+    """
+
+    def __init__(self, message: str, unreadable: list[str]) -> None:
+        super().__init__(message)
+        self.unreadable = unreadable

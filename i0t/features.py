@@ -33,7 +33,7 @@ def is_torch(features: Any) -> bool:
 
 
 def to_numpy(features: Any) -> np.ndarray:
-    """A NumPy view or copy of an array or tensor (bf16 and fp16 become float32).
+    """A NumPy view or copy of an array or tensor (bf16 and fp16 become float32; integers stay).
 
     Example:
         >>> import torch
@@ -42,7 +42,8 @@ def to_numpy(features: Any) -> np.ndarray:
     """
     if is_torch(features):
         features = features.detach().cpu()
-        return features.float().numpy() if features.element_size() < 4 else features.numpy()
+        is_half = features.is_floating_point() and features.element_size() < 4
+        return features.float().numpy() if is_half else features.numpy()
     array = np.asarray(features)
     return array.astype(np.float32) if array.dtype == np.float16 else array
 

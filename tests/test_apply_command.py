@@ -6,6 +6,7 @@ Run: python -m pytest tests/test_apply_command.py
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from i0t.commands.apply import main
-from i0t.commands.vectors import METHODS
+from i0t.commands.vectors import METHODS, read_vectors
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.search import VectorTransform
@@ -85,6 +86,40 @@ def test_the_file_tells_its_formula(index_files, tmp_path):
         header = file.metadata()
     assert "normalise(matrix @ normalise(x) + bias)" in header["formula"]
     assert json.loads(header["description"])["provenance"]["n_texts"] == 90
+
+
+@pytest.mark.parametrize("spread", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("method", METHODS)
+def test_vectors_that_hardly_differ(tmp_path, capsys, method, spread):
+    """float32 loses most of what is left of them without their mean; float64 does not."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2, 1, 64)) + spread * rng.normal(size=(2, 200, 64))
+    paths = [str(tmp_path / "images.npy"), str(tmp_path / "texts.npy")]
+    for path, side in zip(paths, rows.astype("float32"), strict=True):
+        np.save(path, side)
+    out = tmp_path / "out"
+    assert main([*paths, "--fit-on", *paths, "--method", method, "--output", str(out)]) == 0
+    told = re.search(r"give these vectors to (\S+), in float32 to (\S+)\.", capsys.readouterr().out)
+    assert float(told[1]) <= 1e-7 < float(told[2]) < 1
+    moved = np.load(out / "images.npy")
+    unit = read_vectors(paths, paired=False)
+    remover = METHODS[method]().fit(unit.image_features, unit.text_features)
+    assert moved.dtype == np.float32
+    exact = remover.transform_image(unit.image_features.astype(np.float64))
+    np.testing.assert_allclose(moved, exact, rtol=0, atol=1e-7)
+
+
+def test_a_row_without_direction_is_named_in_the_whole_file(index_files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("i0t.commands.apply.BLOCK_ROWS", 16)
+    images = np.load(index_files[0])
+    fitted = Standardizer().fit(images, np.load(index_files[1]))
+    images[40] = fitted.image_mean_ * 3
+    fitted._sums["image"].total *= np.linalg.norm(images[40].astype(float) / 3) ** -1  # a mean of length 1
+    np.save(index_files[0], images)
+    path = str(fitted.save(tmp_path / "fitted.safetensors"))
+    flags = ["--fit-on", path, "--method", "i0t_post", "--output", str(tmp_path / "out")]
+    assert main([*index_files, *flags]) == 2
+    assert "row 40 becomes a zero vector" in capsys.readouterr().err
 
 
 def test_embeddings_keep_their_ids_and_say_what_moved_them(tmp_path):

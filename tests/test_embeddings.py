@@ -17,6 +17,7 @@ from safetensors.torch import save_file as save_torch_file
 
 from i0t import Embeddings, I0TError, Standardizer
 from i0t.embeddings import FORMAT, safetensors_format
+from i0t.standardize.registry import load_remover
 
 TEXTS = ["", "größer ☃", "大きな赤い星", "👩‍👩‍👧 \U0001f1f0\U0001f1f7", 'a "quoted"\nline\t\\ and \x00 end', "عربى"]
 
@@ -189,6 +190,27 @@ def test_foreign_files_are_refused(tmp_path):
 def test_folder_in_place_of_a_file_is_refused(tmp_path):
     with pytest.raises(I0TError, match=tmp_path.name):
         Embeddings.load(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["image_ids", "texts", "metadata"])
+def test_header_that_is_no_json_is_refused_with_the_file(tmp_path, key):
+    eye, path = np.eye(2, dtype=np.float32), tmp_path / "e.safetensors"
+    header = {"format": FORMAT, "image_ids": '["a", "b"]', "texts": '["x", "y"]', "metadata": "{}"}
+    tensors = {"image_features": eye, "text_features": eye, "image_of_text": np.arange(2)}
+    save_file(tensors, path, metadata={**header, key: "['a', 'b']"})
+    with pytest.raises(I0TError, match=rf"e\.safetensors: its header entry {key} is not JSON .*json\.dumps"):
+        Embeddings.load(path)
+
+
+@pytest.mark.parametrize("loader", [Standardizer.load, load_remover])
+@pytest.mark.parametrize("key", ["remover", "parameters", "provenance"])
+def test_means_whose_header_is_no_json_are_refused_with_the_file(tmp_path, key, loader):
+    path = Standardizer().fit(np.eye(2), np.eye(2)).save(tmp_path / "means.safetensors")
+    with safe_open(path, framework="numpy") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata={**header, key: "{'a': 1}"})
+    with pytest.raises(I0TError, match=rf"means\.safetensors: its header entry {key} is not JSON"):
+        loader(path)
 
 
 @pytest.mark.parametrize("missing", ["text_features", "image_of_text", "texts", "metadata"])

@@ -257,6 +257,8 @@ def test_unreadable_pictures_are_named_or_skipped_and_counted(tiny, spoiled, wor
 def test_no_picture_left_is_an_error(tiny, spoiled):
     with pytest.raises(I0TError, match="no picture to encode: 2 listed, 2 unreadable"):
         tiny.encode_images(spoiled[3:5], skip_unreadable=True)
+    assert tiny.report.kept == [] and len(tiny.report.unreadable) == 2
+    assert "3.jpg: unreadable" in tiny.report.unreadable[0]
     with pytest.raises(I0TError, match="no picture to encode: 0 listed"):
         tiny.encode_images([])
 

@@ -156,7 +156,9 @@ def test_to_numpy_keeps_values_and_widens_half_precision(kind):
 
 def test_to_numpy_of_other_input():
     assert to_numpy([1, 2]).tolist() == [1, 2]
-    assert to_numpy(torch.tensor([1, 2])).dtype == np.int64
+    for kind in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        array = to_numpy(torch.tensor([1, 2], dtype=kind))
+        assert np.issubdtype(array.dtype, np.integer) and array.tolist() == [1, 2]
     assert to_numpy(torch.tensor([True, False])).tolist() == [1, 0]
     weights = torch.nn.Parameter(torch.ones(2))
     assert is_torch(weights) and to_numpy(weights * 2).tolist() == [2, 2]  # tracked by autograd

@@ -152,6 +152,9 @@ def test_squared_distance_is_the_debiased_one():
     differences = group_differences(x, y, linked_groups(pairs, 30, 30))
     assert np.sort(differences, axis=0) == pytest.approx(np.sort(x - y, axis=0))
     assert math.sqrt(squared_distance(differences)) == pytest.approx(centroid_distance_debiased(x, y))
+    x, y, pairs = features(4, captions=3)
+    differences = group_differences(x, y, linked_groups(pairs, len(x), len(y)))
+    assert math.sqrt(squared_distance(differences)) == pytest.approx(centroid_distance_debiased(x, y, pairs))
 
 
 def test_group_differences_average_to_the_difference_of_means():

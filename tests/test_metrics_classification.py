@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from i0t.errors import I0TError
-from i0t.metrics import classification_metrics
+from i0t.metrics import classification_metrics, retrieval_metrics
 from i0t.metrics import ranking as blocks
 
 
@@ -82,6 +82,14 @@ def test_block_size_changes_nothing(monkeypatch: pytest.MonkeyPatch, block_bytes
     whole = classification_metrics(images, classes, labels)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
     assert classification_metrics(images, classes, labels) == whole
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16])
+def test_labels_of_any_integer(kind: torch.dtype) -> None:
+    labels = torch.tensor([0, 0, 1, 1], dtype=kind)
+    expected = {"accuracy": 75.0, "balanced_accuracy": 75.0}
+    assert classification_metrics(torch.eye(2)[[0, 0, 0, 1]], torch.eye(2), labels) == expected
+    assert retrieval_metrics(torch.eye(2), torch.eye(2), torch.tensor([0, 1], dtype=kind), (1,))["i2t_r1"] == 100
 
 
 def test_torch_agrees() -> None:

@@ -5,6 +5,7 @@ Run: python -m pytest tests/test_removers.py
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,16 @@ from safetensors.numpy import load_file
 from sklearn.covariance import oas
 from sklearn.preprocessing import StandardScaler
 
-from evaluation.gap_removal import REMOVERS
+from baselines.mind_the_gap import MindTheGap
+from evaluation.gap_removal import REMOVERS, GapRemoval
 from i0t import Embeddings, I0TError, RunningStandardizer, Standardizer, Whitening, ZScore
+from i0t.commands.apply import main as apply
 from i0t.features import to_numpy
 from i0t.gap import centroid_distance
+from i0t.paths import Roots
+from i0t.standardize.__main__ import main as standardize
 from i0t.standardize.affine import oas_shrinkage
+from i0t.standardize.registry import load_remover
 
 KINDS = (ZScore, Whitening, RunningStandardizer)
 AFFINE = (ZScore(), Whitening(0.5), Whitening(None))
@@ -287,6 +293,34 @@ def test_streams_merge_and_refuse_other_training():
     with pytest.raises(I0TError, match="started from other image means"):
         whole.merge(RunningStandardizer().fit(*stream))
     assert whole.fit(*fit).weight("image") == 0  # fit forgets the stream
+
+
+def test_a_stream_is_not_left_out_in_silence(tmp_path, capsys):
+    """Means that moved with a stream are those of no other remover."""
+    fit, stream = features(19), features(20)
+    path = tmp_path / "running.safetensors"
+    running = RunningStandardizer().fit(*fit)
+    loaded = Standardizer.load(running.save(path))  # before any stream they are the same
+    assert loaded.image_mean_ == pytest.approx(running.image_mean_)
+    running.update(stream[0]).save(path)
+    for other in (Standardizer, ZScore, Whitening, MindTheGap):
+        with pytest.raises(I0TError, match=f"60 vectors of a stream, which {other.__name__} .* RunningStandardizer"):
+            other.load(path)
+    for found in (RunningStandardizer.load(path), load_remover(path)):
+        assert isinstance(found, RunningStandardizer) and found.fingerprint == running.fingerprint
+
+    rows = [str(tmp_path / name) for name in ("images.npy", "texts.npy")]
+    for name, side in zip(rows, stream, strict=True):
+        np.save(name, side)
+    moving = [*rows, "--fit-on", str(path), "--method", "i0t_post", "--output", str(tmp_path / "out")]
+    assert apply(moving) == 2 and "Load it with RunningStandardizer" in capsys.readouterr().err
+    options = argparse.Namespace(remove_gap="i0t_post", shift_lambda=0.375, fit_on=str(path))
+    with pytest.raises(I0TError, match="Load it with RunningStandardizer"):
+        GapRemoval(None, Roots(None, None), options).remover(embeddings(0))
+    shards = ["apply", str(path), "--images", rows[0], "--output", str(tmp_path / "moved"), "--jobs", "1"]
+    assert standardize(shards) == 0
+    moved = np.load(tmp_path / "moved" / tmp_path.name / "images.npy")
+    assert moved == pytest.approx(running.transform_image(stream[0]))
 
 
 def test_a_refused_stream_teaches_nothing():

@@ -119,6 +119,38 @@ def test_linked_items_never_stand_on_both_sides():
                     )
 
 
+def few_captioned(n: int, captioned: int, others: int = 0) -> Embeddings:
+    """`n` images, of which the first have a text; and texts of no image."""
+    rows = np.r_[np.arange(captioned), np.arange(others)]
+    whole = cones(n)
+    owner = np.r_[np.arange(captioned), np.full(others, -1)]
+    return replace(
+        whole,
+        text_features=whole.text_features[rows],
+        texts=[f"{row}" for row in range(len(rows))],
+        image_of_text=owner,
+    )
+
+
+@pytest.mark.parametrize(("n", "captioned", "others"), [(300, 30, 0), (60, 4, 0), (60, 1, 5), (60, 0, 5), (9, 8, 0)])
+def test_every_draw_has_images_and_texts_in_proportion(n, captioned, others):
+    rng, groups = np.random.default_rng(0), Groups(few_captioned(n, captioned, others))
+    texts = captioned + others
+    for count in range(1, n):
+        calibration, tested = groups.draw(count, rng)
+        assert len(calibration.image_ids) == count and len(tested.image_ids) == n - count
+        assert len(calibration.texts) + len(tested.texts) == texts
+        assert abs(len(calibration.texts) - count / n * texts) <= 1 and calibration.texts and tested.texts
+    with pytest.raises(I0TError, match=f"{n} of {n} .* leave a side without an image"):
+        groups.draw(n, rng)
+
+
+def test_few_images_with_a_text_give_a_report():
+    measured = quick(few_captioned(300, 15))
+    assert measured["calibration"]["n"] == [32, 64, 150]  # 20 images are the least that have a text among them
+    assert measured["counts"]["tested_texts"] in (7, 8)
+
+
 @pytest.mark.parametrize(
     ("embeddings", "unit"),
     [

@@ -18,7 +18,7 @@ from i0t import load_encoder
 from i0t.commands import score as program
 from i0t.embeddings import Embeddings
 from i0t.encoders.encoder import EncodingReport
-from i0t.errors import I0TError
+from i0t.errors import I0TError, NoPictureError
 from i0t.scoring import PairScorer, ScoredPair, calibrate, models, percentiles, read_pairs, resume
 from i0t.scoring.pairs import all_pairs
 from i0t.standardize import Standardizer
@@ -148,8 +148,10 @@ class StubEncoder:
         bad = [f"{image}: unreadable picture" for image in images if "bad" in image]
         self.report.kept = [row for row, image in enumerate(images) if "bad" not in image]
         self.report.unreadable = bad if skip_unreadable else []
-        if bad and not (skip_unreadable and self.report.kept):
+        if bad and not skip_unreadable:
             raise I0TError(bad[0])
+        if not self.report.kept:
+            raise NoPictureError("no picture to encode", bad)
         return self._features([images[row] for row in self.report.kept], 3.0)
 
     def encode_texts(self, texts, batch_size=1, progress=False) -> torch.Tensor:
@@ -208,6 +210,22 @@ def test_an_unreadable_picture_is_named_and_the_others_are_scored(scorer):
     assert scorer.score([ScoredPair(("worse bad.jpg",), ("x",))])[0]["error"] == "worse bad.jpg: unreadable picture"
 
 
+def test_a_chunk_whose_only_new_picture_is_unreadable(pictures, tmp_path):
+    """By the real encoder, before and after it read a picture."""
+    encoder = load_encoder("tiny")
+    scores = calibrate(embeddings_of(60, agree=0.8, dim=encoder.embed_dim))
+    broken = [str(tmp_path / name) for name in ("broken.jpg", "missing.jpg")]
+    Path(broken[0]).write_bytes(b"no picture")
+    scorer = PairScorer(encoder, scores, skip_unreadable=True)
+    for images in (broken[:1], pictures[:1], broken):
+        rows = scorer.score([ScoredPair((image,), ("x",)) for image in images])
+        for image, row in zip(images, rows, strict=True):
+            assert (row["error"] is None) == (image in pictures)
+            assert row["error"] is None or row["error"].startswith(image)
+    with pytest.raises(I0TError, match="broken.jpg: unreadable picture"):
+        PairScorer(encoder, scores).score([ScoredPair((broken[0],), ("x",))])
+
+
 # --- going on after an interruption -----------------------------------------------------------
 
 
@@ -252,6 +270,22 @@ def test_what_follows_a_cut_line_is_read_by_the_next_run(tmp_path, monkeypatch):
         stream.write('{"pair": "cut o')
     list(resume.PartialScores(path, {}).score(pairs[:2], score))
     assert set(resume.PartialScores(path, {}).known) == {pair.key for pair in pairs[:2]}
+
+
+def test_a_picture_repaired_since_is_scored_by_the_next_run(tmp_path):
+    path, pairs = tmp_path / "partial", [ScoredPair((name,), ("x",)) for name in ("a.jpg", "b.jpg")]
+
+    def scoring(broken: str):
+        return lambda chunk: [
+            {"error": "unreadable"} if broken in pair.images else {"i0t_s": 1.0, "error": None} for pair in chunk
+        ]
+
+    (first,) = resume.PartialScores(path, {}).score(pairs, scoring("b.jpg"))
+    assert [row["error"] for row in first] == [None, "unreadable"]
+    partial = resume.PartialScores(path, {})
+    assert set(partial.known) == {pairs[0].key}
+    (second,) = partial.score(pairs, scoring(""))
+    assert [row["error"] for row in second] == [None, None]
 
 
 # --- the program ----------------------------------------------------------------------------

@@ -120,6 +120,27 @@ def test_one_scale_auc_agrees_with_scikit_learn_anchor_by_anchor():
         assert areas[name] == pytest.approx(np.mean(each), abs=1e-3)  # float32 against float64
 
 
+@pytest.mark.parametrize(("copies", "dim"), [(7, 512), (50, 512), (333, 768)])
+def test_one_scale_auc_of_a_collapsed_model_is_chance(copies, dim):
+    """BLAS sums the edge of a matrix in another order, so equal cosines of two products may differ."""
+    vector = np.random.default_rng(0).normal(size=(1, dim)).astype(np.float32)
+    same = np.repeat(vector, copies, axis=0)
+    assert set(one_scale_auc(same, same.copy()).values()) == {0.5}
+
+
+def test_one_scale_auc_leaves_copies_of_a_caption_open():
+    rng = np.random.default_rng(1)
+    images, caption = rng.normal(size=(50, 512)), rng.normal(size=(1, 512))
+    areas = one_scale_auc(images, np.repeat(caption, 50, axis=0))
+    assert areas["above_unmatched"] == 0.5 and areas["above_text"] == 0.0
+    # Copies of one caption tie, and of two captions the nearer one's 25 copies win.
+    two = rng.normal(size=(2, 512))
+    nearer = unit(images) @ unit(two).T
+    own = np.arange(50) % 2
+    wins = np.where(nearer[np.arange(50), own] > nearer[np.arange(50), 1 - own], 25, 0) + 24 / 2
+    assert one_scale_auc(images, two[own])["above_unmatched"] == pytest.approx(wins.mean() / 49, abs=1e-12)
+
+
 # --- the index ------------------------------------------------------------------------------
 
 

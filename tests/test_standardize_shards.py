@@ -140,6 +140,29 @@ def test_machines_merge_in_any_order(layout, tmp_path, capsys):
     assert "count twice" in capsys.readouterr().err and not (tmp_path / "twice").exists()
 
 
+def test_machines_may_call_their_shards_alike(tmp_path, capsys):
+    """clip-retrieval numbers shards from 0 on every machine, and full ones are of one size."""
+    parts = []
+    for part in range(2):
+        for number in range(2):
+            write(tmp_path / f"{part}" / "img_emb" / f"img_emb_{number}.npy", vectors(10 * part + number, 8))
+            write(tmp_path / f"{part}" / "text_emb" / f"text_emb_{number}.npy", -vectors(50 + 10 * part + number, 8))
+        parts.append(str(tmp_path / f"{part}.safetensors"))
+        assert main(["fit", "--folder", str(tmp_path / f"{part}"), "--output", parts[-1], "--jobs", "1"]) == 0
+    assert main(["merge", *parts, "--output", str(tmp_path / "both.safetensors")]) == 0
+    assert Standardizer.load(tmp_path / "both.safetensors").n_images_ == 32
+    # The same vectors under other names are still told.
+    (tmp_path / "1").rename(tmp_path / "renamed")
+    for number, name in enumerate("ba"):
+        folder = tmp_path / "renamed" / "img_emb"
+        (folder / f"img_emb_{number}.npy").rename(folder / f"{name}.npy")
+    again = str(tmp_path / "again.safetensors")
+    assert main(["fit", "--folder", str(tmp_path / "renamed"), "--output", again, "--jobs", "1"]) == 0
+    capsys.readouterr()
+    assert main(["merge", again, parts[1], "--output", str(tmp_path / "twice")]) == 2
+    assert "1.safetensors: the same image vectors are in" in capsys.readouterr().err
+
+
 def test_block_sums_do_not_depend_on_blocks_or_order(monkeypatch):
     """Float64 throughout: 1e-12 of the mean in any order and block size, and against the plain formula."""
     images = vectors(3, 20_000)
@@ -183,12 +206,13 @@ def test_apply_is_taken_up_where_it_stopped(layout, tmp_path, capsys):
 
 def test_rows_are_named_by_shard_and_its_own_number(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shards, "BLOCK_BYTES", 4 * 4 * DIM)
+    write(tmp_path / "texts.npy", vectors(5, 3))
     for suffix in shards.SUFFIXES:
         images = vectors(4, 11)
         images[9] = 0
         write(tmp_path / f"bad{suffix}", images)
-        arguments = ["--images", str(tmp_path / f"bad{suffix}"), "--output", str(tmp_path / "s"), "--jobs", "1"]
-        assert main(["fit", *arguments]) == 2
+        sides = ["--images", str(tmp_path / f"bad{suffix}"), "--texts", str(tmp_path / "texts.npy")]
+        assert main(["fit", *sides, "--output", str(tmp_path / "s"), "--jobs", "1"]) == 2
         assert f"bad{suffix}: image_features: row 9 has zero length" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
 
@@ -209,6 +233,44 @@ def test_bad_arguments_are_one_line(tmp_path, monkeypatch, capsys, arguments, me
     assert main(["fit", *arguments, "--output", "s"]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_what_cannot_be_saved_is_said_before_reading(layout, tmp_path, monkeypatch, capsys):
+    read_anything = []
+    monkeypatch.setattr(shards.Shard, "blocks", lambda shard: read_anything.append(shard) or iter(()))
+    images, output = ["--images", f"{layout}/img_emb"], ["--output", str(tmp_path / "s.safetensors")]
+    assert main(["fit", *images, *output, "--jobs", "1"]) == 2
+    assert "no shards of texts" in (error := capsys.readouterr().err) and "Give --texts" in error
+    assert main(["fit", "--texts", f"{layout}/text_emb", *output, "--jobs", "1"]) == 2
+    assert "no shards of images" in (error := capsys.readouterr().err) and "Give --images" in error
+    assert main(["fit", "--folder", str(layout), "--output", str(tmp_path)]) == 2
+    assert "is a folder. Give --output the name of a file" in capsys.readouterr().err
+    (tmp_path / "closed").mkdir(mode=0o500)
+    assert main(["fit", "--folder", str(layout), "--output", str(tmp_path / "closed" / "s.safetensors")]) == 2
+    assert "closed: the output folder cannot be written" in capsys.readouterr().err
+    assert not read_anything
+
+
+def test_hidden_files_of_a_folder_are_no_shards(layout):
+    for name in (".img_emb_0.npy.abc.npy", "._img_emb_1.npy"):
+        (layout / "img_emb" / name).write_bytes(b"half written")
+    assert len(shards.find_shards([f"{layout}/img_emb"])) == 12
+    assert len(shards.find_shards([f"{layout}/img_emb/*.npy"])) == 12
+
+
+@pytest.mark.parametrize("suffix", shards.SUFFIXES)
+def test_apply_names_a_truncated_shard(tmp_path, capsys, suffix):
+    source, texts = tmp_path / f"shard{suffix}", tmp_path / "texts.npy"
+    write(source, vectors(1, 300))
+    write(texts, vectors(2, 5))
+    fit = ["fit", "--images", str(source), "--texts", str(texts), "--output", str(tmp_path / "s"), "--jobs", "1"]
+    assert main(fit) == 0
+    source.write_bytes(source.read_bytes()[:-50])
+    apply = ["apply", str(tmp_path / "s"), "--images", str(source), "--output", str(tmp_path / "out"), "--jobs", "1"]
+    assert main(apply) == 2
+    error = capsys.readouterr().err
+    assert f"shard{suffix}: cannot be read" in error and error.count("\n") == 1
+    assert not list((tmp_path / "out").rglob(f"*{suffix}"))
 
 
 @pytest.mark.parametrize("suffix", shards.SUFFIXES)

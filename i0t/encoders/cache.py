@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i0t.cli import program
-from i0t.embeddings import read_safetensors
+from i0t.embeddings import json_entry, read_safetensors
 from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.paths import TENSORS, say
@@ -68,12 +68,13 @@ class EncodingCache:
             return None
         try:
             tensors, header = read_safetensors(path, FORMAT, "cached features", ("features",), ("about", "key"))
+            about = json_entry(path, header, "about")
         except I0TError as error:
             say(f"Cache: encoding again ({error})")
             return None
         if header["key"] != key:
             return None
-        return torch.from_numpy(tensors["features"]), json.loads(header["about"])
+        return torch.from_numpy(tensors["features"]), about
 
     def save(self, key: str, features: torch.Tensor, about: dict[str, Any]) -> None:
         """Keep features; a folder that cannot be written is said and otherwise no loss."""

@@ -23,7 +23,7 @@ from i0t.encoders.cache import EncodingCache, image_key, text_key
 from i0t.encoders.heads import NormHeads
 from i0t.encoders.precision import AUTO, resolve_precision
 from i0t.encoders.towers import encode_cut_text, stack_padded, unit_image_features, unit_text_features
-from i0t.errors import I0TError
+from i0t.errors import I0TError, NoPictureError
 
 
 @dataclass
@@ -170,7 +170,7 @@ class Encoder(nn.Module):
             (N, D) or (N, Q, D) float32 on the CPU, L2-normalised.
 
         Raises:
-            I0TError: a picture cannot be read, or none is left.
+            I0TError: a picture cannot be read, or none is left (`NoPictureError`; `report` then says why).
         """
         self.eval()
         how = loops.Pass(self.device, precision, batch_size, progress, share)
@@ -178,7 +178,11 @@ class Encoder(nn.Module):
             loops.encode_pictures, self.features_of_pixels, self.preprocess, images, how, workers, skip_unreadable
         )
         key = partial(image_key, self.computed_with(precision), self.preprocess, images)
-        features, about = loops.remembered(cache, key, share, encode, f"{len(images)} images, {self.name}")
+        try:
+            features, about = loops.remembered(cache, key, share, encode, f"{len(images)} images, {self.name}")
+        except NoPictureError as error:
+            self.report.kept, self.report.unreadable, self.report.images_cached = [], error.unreadable, False
+            raise
         if about["unreadable"] and not skip_unreadable:  # kept by a run that skipped them
             raise I0TError(about["unreadable"][0])
         self.report.kept, self.report.unreadable = about["kept"], about["unreadable"]

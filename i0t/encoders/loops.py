@@ -16,7 +16,7 @@ from i0t import processes
 from i0t.data.images import ImageSource, Preprocess, image_loader
 from i0t.encoders.precision import autocast
 from i0t.encoders.towers import token_lengths
-from i0t.errors import I0TError
+from i0t.errors import I0TError, NoPictureError
 
 if TYPE_CHECKING:
     from i0t.encoders.cache import EncodingCache
@@ -140,7 +140,8 @@ def _joined(parts: list[tuple[int, torch.Tensor | None, list[str | None]]], list
     errors = [error for _, _, batch in parts for error in batch]
     features = [part for _, part, _ in parts if part is not None]
     if not features:
-        raise I0TError(f"no picture to encode: {listed} listed, {len(errors)} unreadable.")
+        unreadable = [error for error in errors if error is not None]
+        raise NoPictureError(f"no picture to encode: {listed} listed, {len(unreadable)} unreadable.", unreadable)
     return torch.cat(features), {
         "kept": [row for row, error in enumerate(errors) if error is None],
         "unreadable": [error for error in errors if error is not None],

@@ -35,9 +35,17 @@ def group_differences(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> np.nda
     n_groups = int(group.max()) + 1
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
     differences = np.tile(mean_x - mean_y, (n_groups, 1))
-    np.add.at(differences, group[: len(x)], (x - mean_x) * (n_groups / len(x)))
-    np.subtract.at(differences, group[len(x) :], (y - mean_y) * (n_groups / len(y)))
+    differences += _sums(x - mean_x, group[: len(x)], n_groups) * (n_groups / len(x))
+    differences -= _sums(y - mean_y, group[len(x) :], n_groups) * (n_groups / len(y))
     return differences
+
+
+def _sums(vectors: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
+    """(G, D) sum of the vectors of each group; `np.add.at` takes several times as long."""
+    from scipy.sparse import csr_array
+
+    member = csr_array((np.ones(len(group)), (group, np.arange(len(group)))), shape=(n_groups, len(group)))
+    return member @ vectors
 
 
 def squared_distance(differences: np.ndarray) -> float:

@@ -7,11 +7,14 @@ Shapes: N images x, M texts y, P pairs of row numbers (image, text), D dimension
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from i0t.gap.centroids import group_differences, squared_distance
 from i0t.gap.items import NAN, checked_pairs, unit, units
+from i0t.gap.separability import linked_groups
 from i0t.metrics.ranking import score_blocks
 
 ROUNDING = 1e-12  # a mean distance below this is rounding of vectors that are all equal
@@ -31,10 +34,11 @@ def centroid_distance(image_features: Any, text_features: Any) -> float:
 def centroid_distance_debiased(image_features: Any, text_features: Any, pairs: Any = None) -> float:
     """CD without what finite samples add to it: sqrt(max(0, CD^2 - bias)).
 
-    Means of few items differ even without a gap: E[CD^2] exceeds the true value by
-    tr Cov(x - y) / n for n pairs that use every item once, else by tr Cov(x) / N + tr Cov(y) / M.
-    Covariances are the unbiased ones: NaN for a single item. Meaningless, and 0, for features
-    centred on their own means.
+    Means of few items differ even without a gap. What that adds to CD^2 is estimated from groups of
+    items that pairs link, such as a picture with its captions, since linked items vary together. For
+    pairs that use every item once it is tr Cov(x - y) / n; where no pairs are known about
+    tr Cov(x) / N + tr Cov(y) / M. NaN where one group holds all images or all texts. Meaningless,
+    and 0, for features centred on their own means.
 
     Example:
         >>> same = np.random.default_rng(0).normal(size=(2, 50, 8))
@@ -42,14 +46,10 @@ def centroid_distance_debiased(image_features: Any, text_features: Any, pairs: A
         (0.11, 0.0)
     """
     x, y = units(image_features, text_features)
-    matched = checked_pairs(pairs, len(x), len(y))
-    if min(len(x), len(y)) < 2:
+    group = linked_groups(checked_pairs(pairs, len(x), len(y)), len(x), len(y))
+    if any(len(np.unique(side)) < 2 for side in (group[: len(x)], group[len(x) :])):
         return NAN
-    if len(x) == len(y) == len(matched) and all(len(np.unique(side)) == len(x) for side in matched.T):
-        bias = (x[matched[:, 0]] - y[matched[:, 1]]).var(axis=0, ddof=1).sum() / len(matched)
-    else:
-        bias = sum(side.var(axis=0, ddof=1).sum() / len(side) for side in (x, y))
-    return float(np.sqrt(max(0.0, centroid_distance(x, y) ** 2 - bias)))
+    return math.sqrt(max(0.0, squared_distance(group_differences(x, y, group))))
 
 
 def severity(distance: float) -> str:

@@ -61,4 +61,4 @@ def _checked_labels(labels: Any, n_images: int, n_classes: int) -> np.ndarray:
         raise I0TError(
             f"labels: must lie in 0..{n_classes - 1}, the rows of class_features, got {array.min()}..{array.max()}."
         )
-    return array
+    return array.astype(np.int64)

@@ -50,20 +50,24 @@ def one_scale_auc(image_features: Any, text_features: Any) -> dict[str, float]:
     images, texts = unit_rows(image_features, "image_features"), unit_rows(text_features, "text_features")
     if len(images) < 2:
         raise I0TError("one_scale_auc: one pair has no other to compare with. Give two or more.")
-    matched = np.einsum("pd,pd->p", images, texts)
-    others = {
-        "above_picture": (images, images),
-        "above_text": (texts, texts),
-        "above_unmatched": (images, texts),
-    }
-    return {name: _above(matched, *sides) for name, sides in others.items()}
+    above_picture, above_unmatched = _above(images, texts)
+    above_text, _ = _above(texts, images)
+    return {"above_picture": above_picture, "above_text": above_text, "above_unmatched": above_unmatched}
 
 
-def _above(matched: np.ndarray, anchors: np.ndarray, others: np.ndarray) -> float:
-    """Mean over i of the share of j other than i whose cosine with anchor i is below matched i."""
-    wins = 0.0
-    for rows, cosines in score_blocks(anchors, others):
-        own = matched[rows, None]
-        cosines[np.arange(len(cosines)), np.arange(rows.start, rows.stop)] = np.inf  # never won
-        wins += np.count_nonzero(cosines < own) + 0.5 * np.count_nonzero(cosines == own)
-    return float(wins / (len(matched) * (len(matched) - 1)))
+def _above(anchors: np.ndarray, partners: np.ndarray) -> tuple[float, float]:
+    """Mean over i of the share of others that are farther from anchor i than its partner: anchors, then partners.
+
+    All cosines of an anchor come from one product. Computed elsewhere, the same cosine may differ in its last bit,
+    and of vectors that are all equal every pair or none would win.
+    """
+    n = len(anchors)
+    wins = np.zeros(2)
+    for rows, cosines in score_blocks(anchors, np.concatenate([anchors, partners])):
+        line, own = np.arange(len(cosines)), np.arange(rows.start, rows.stop)
+        matched = cosines[line, n + own][:, None]
+        for kind, others in enumerate((cosines[:, :n], cosines[:, n:])):
+            others[line, own] = np.inf  # never won
+            wins[kind] += np.count_nonzero(others < matched) + 0.5 * np.count_nonzero(others == matched)
+    above_anchors, above_partners = wins / (n * (n - 1))
+    return float(above_anchors), float(above_partners)

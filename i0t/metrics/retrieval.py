@@ -100,4 +100,4 @@ def _checked_owner(image_of_text: Any, n_images: int, n_texts: int) -> np.ndarra
         raise I0TError(
             f"image_of_text: image {bare[0]} has no text ({len(bare)} such images). Leave images without a text out."
         )
-    return owner
+    return owner.astype(np.int64)

@@ -63,6 +63,9 @@ class Curve:
 def calibration_curve(groups: Groups, seed: int = 0, draws: int = DRAWS) -> Curve:
     """Measure the curve at n = 8, 16, 32, ... up to half of the items, and fit the law.
 
+    Where few images have a text, it begins at an n that has one in proportion: with one text at
+    every smaller n, too, what is left would not follow n.
+
     Args:
         groups: of G counted items (pairs, mostly).
         seed: of the draws.
@@ -76,6 +79,7 @@ def calibration_curve(groups: Groups, seed: int = 0, draws: int = DRAWS) -> Curv
     """
     rng = np.random.default_rng(seed)
     n = sizes(len(groups.counted))
+    n = n[n >= groups.fewest]  # half of the items is among them: a report needs four groups with a text
     distances = np.array([[_left_over(*groups.draw(int(count), rng)) for _ in range(draws)] for count in n])
     m = len(groups.counted) - n
     return Curve(n, m, distances, fit_law(n, m, distances))

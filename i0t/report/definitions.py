@@ -42,8 +42,9 @@ MEASURES = {
     "centroid_distance_debiased": Definition(
         "Centroid distance, de-biased",
         "The centroid distance without what a finite number of items adds to it: the means of few items differ even "
-        "where there is no gap. Meaningless for vectors centred on their own means.",
-        "square root of CD² − tr Cov(x − y)/n, at least 0",
+        "where there is no gap. A picture and its captions count as one draw. Meaningless for vectors centred on their "
+        "own means.",
+        "square root of CD² − tr Cov(x − y)/n for n pairs, at least 0",
         good="low",
     ),
     "relative_modality_gap": Definition(

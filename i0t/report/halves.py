@@ -6,6 +6,7 @@ form a group, and a group never stands on both sides.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -22,8 +23,9 @@ class Groups:
 
     Attributes:
         of_image, of_text: (N,) and (M,) number of each item's group.
-        counted: (G,) the groups that hold an image: what n and m count. Texts of no image follow in
-            proportion, as do images where no pair is known.
+        counted: (G,) the groups that hold an image: what n and m count.
+        captioned, image_only, text_only: the groups of both modalities, and of one. A draw takes of each in
+            proportion, so that a few captions among many images are shared out as well.
 
     Raises:
         I0TError: too few groups for two halves.
@@ -41,6 +43,8 @@ class Groups:
         self.of_image, self.of_text = groups_of(embeddings)
         self.counted = np.unique(self.of_image)
         self.text_only = np.setdiff1d(self.of_text, self.of_image)
+        self.image_only = np.setdiff1d(self.of_image, self.of_text)
+        self.captioned = np.setdiff1d(self.counted, self.image_only)
         if len(self.counted) < FEWEST_GROUPS or len(np.unique(self.of_text)) < FEWEST_GROUPS:
             raise I0TError(
                 f"{len(self.counted)} linked groups of images and {len(np.unique(self.of_text))} of texts: a report "
@@ -57,23 +61,33 @@ class Groups:
             return "pairs"
         return "images" if len(self.counted) == len(self.of_image) else "linked groups"
 
+    @property
+    def fewest(self) -> int:
+        """Least calibration groups among which, in proportion, there is one with a text."""
+        return math.ceil(len(self.counted) / (len(self.captioned) + len(self.text_only)))
+
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Embeddings, Embeddings]:
         """`count` groups for calibration, and all others for testing, at random.
 
         Raises:
-            I0TError: a side would lack a modality.
+            I0TError: no group, or none left.
         """
+        if not 0 < count < len(self.counted):
+            raise I0TError(f"{count} of {len(self.counted)} {self.unit} leave a side without an image.")
         share = count / len(self.counted)
-        n_texts = round(share * len(self.text_only))
-        if not len(self.embeddings.pairs):  # no text comes with an image: both sides need one of their own
+        n_captioned, n_texts = round(share * len(self.captioned)), round(share * len(self.text_only))
+        # Both sides need a text: of an image if two have one, else one of its own.
+        if len(self.captioned) > 1:
+            n_captioned = min(max(n_captioned, 1), len(self.captioned) - 1)
+        else:
             n_texts = min(max(n_texts, 1), len(self.text_only) - 1)
-        calibrating = np.concatenate([rng.permutation(self.counted)[:count], rng.permutation(self.text_only)[:n_texts]])
+        n_captioned = max(n_captioned, count - len(self.image_only))
+        chosen = ((self.captioned, n_captioned), (self.image_only, count - n_captioned), (self.text_only, n_texts))
+        calibrating = np.concatenate([rng.permutation(groups)[:number] for groups, number in chosen])
         sides = [
             (np.isin(self.of_image, calibrating, invert=other), np.isin(self.of_text, calibrating, invert=other))
             for other in (False, True)
         ]
-        if not all(images.any() and texts.any() for images, texts in sides):
-            raise I0TError(f"{count} of {len(self.counted)} {self.unit} leave a side without an image or a text.")
         calibration, tested = (take(self.embeddings, images, texts) for images, texts in sides)
         return calibration, tested
 

@@ -19,7 +19,8 @@ class PartialScores:
     """A file of one JSON line a scored pair, which holds for one model, calibration and prefix.
 
     Equal pairs have equal scores, so a pair is known by what it is, not by its line in the list: the list may be
-    reordered or lengthened before the run goes on.
+    reordered or lengthened before the run goes on. A pair that could not be scored is tried again by the next run,
+    as its picture may have been repaired.
 
     Args:
         path: the file; None keeps nothing.
@@ -38,7 +39,7 @@ class PartialScores:
         if path is not None and path.is_file():
             header, *lines = _json_lines(path) or [None]
             if header == {"key": key}:
-                self.known = {line["pair"]: line["row"] for line in lines}
+                self.known = {line["pair"]: line["row"] for line in lines if not line["row"].get("error")}
 
     def score(self, pairs: Sequence[ScoredPair], score: Callable[[Sequence[ScoredPair]], Rows]) -> Iterator[Rows]:
         """Rows of all pairs in order, a chunk at a time; what is known is not scored again."""

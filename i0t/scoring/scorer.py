@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from i0t.errors import I0TError
+from i0t.errors import NoPictureError
 from i0t.metrics.caption_scores import PREFIX, SCORES
 from i0t.scoring.calibration import Calibration, pair_cosines
 from i0t.scoring.pairs import ScoredPair
@@ -123,13 +123,13 @@ class PairScorer:
 
     def _encode_images(self, new: list[str]) -> None:
         workers = self.workers if len(new) > 2 * self.batch_size else 0  # starting them takes longer than decoding
-        report = self.encoder.report
         try:
             features = self.encoder.encode_images(new, self.batch_size, workers, self.skip_unreadable).numpy()
-        except I0TError:
-            if not self.skip_unreadable or report.kept:
+        except NoPictureError:
+            if not self.skip_unreadable:
                 raise
-            features = None  # not one of them is readable
+            features = None
+        report = self.encoder.report
         kept = [new[row] for row in report.kept]
         if features is not None:
             self._images |= zip(kept, zip(features, self.calibration.remover.transform_image(features)))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from i0t.embeddings import read_safetensors
+from i0t.embeddings import json_entry, read_safetensors
 from i0t.errors import I0TError
 from i0t.features import check_shape, l2_normalize, to_numpy
 from i0t.files import atomic_path
@@ -114,4 +114,4 @@ class VectorTransform:
         dim = len(tensors["image_bias"])
         if any(shape != ((dim, dim) if name.endswith("matrix") else (dim,)) for name, shape in shapes.items()):
             raise I0TError(f"{path}: its matrices and biases do not fit together: {shapes}.")
-        return cls(**{name: tensors[name] for name in TENSORS}, description=json.loads(header["description"]))
+        return cls(**{name: tensors[name] for name in TENSORS}, description=json_entry(path, header, "description"))

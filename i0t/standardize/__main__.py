@@ -85,8 +85,22 @@ def _fit(options: argparse.Namespace) -> None:
     except (ValueError, TypeError) as error:
         raise I0TError(f"--set {' '.join(options.set)}: {error}. Write NAME=NUMBER, as the remover has them.") from None
     shards = _shards(options)
+    _require_both(shards)
+    output = Path(options.output)
+    if output.is_dir():
+        raise I0TError(f"{output}: is a folder. Give --output the name of a file, e.g. {output / 'stats.safetensors'}.")
+    ensure_folder(output.parent)  # all this before reading, which may take hours
     path = fit_shards(make, shards, options.jobs).save(options.output)
     _say_fitted(load_remover(path, options.remover), path)
+
+
+def _require_both(shards: list[Work]) -> None:
+    """Refuse to fit one modality alone: the file of a fitted remover holds the means of both."""
+    for modality, flag, folder in (("image", "--images", "img_emb"), ("text", "--texts", "text_emb")):
+        if all(held != modality for held, _ in shards):
+            raise I0TError(
+                f"fit: no shards of {modality}s, and both are needed. Give {flag}, or a folder with {folder}."
+            )
 
 
 def _merge(options: argparse.Namespace) -> None:
@@ -95,7 +109,9 @@ def _merge(options: argparse.Namespace) -> None:
     for path, remover in zip(options.files, removers):
         for digest in _digests(remover.provenance):
             if digest in origins:
-                raise I0TError(f"{path}: the same shards are in {origins[digest]}; they would count twice.")
+                raise I0TError(
+                    f"{path}: the same {digest.split()[0]} vectors are in {origins[digest]}; they would count twice."
+                )
             origins[digest] = path
     merged = reduce(lambda one, other: one.merge(other), removers)
     merged.provenance = {"merged": [remover.provenance for remover in removers]}

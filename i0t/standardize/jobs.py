@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from i0t.standardize.shards import Shard
 
 Work = tuple[Modality, Shard]
 LEDGER = "i0t_apply"  # folder inside the output: one note a finished shard, for resuming
+SAMPLED = 64  # vectors of a block that stand for it in a shard's digest: all of them would cost more than the sums
 
 
 def fit_shards(make: Callable[[], GapRemover], shards: list[Work], jobs: int) -> GapRemover:
@@ -34,7 +36,7 @@ def fit_shards(make: Callable[[], GapRemover], shards: list[Work], jobs: int) ->
         jobs: processes.
 
     Returns:
-        The fitted remover; `provenance["shards"]` has counts and a digest of the files of each modality.
+        The fitted remover; `provenance["shards"]` has counts and a digest of the vectors of each modality.
 
     Raises:
         I0TError: a bad shard or row, named.
@@ -51,13 +53,14 @@ def fit_shards(make: Callable[[], GapRemover], shards: list[Work], jobs: int) ->
     """
     total = make()
     rows: dict[str, list[str]] = {"image": [], "text": []}
-    for (modality, shard), fitted in zip(shards, _each(partial(_fit_one, make), shards, jobs, "fit")):
+    for (modality, _), (fitted, digest) in zip(shards, _each(partial(_fit_one, make), shards, jobs, "fit")):
         total = total.merge(fitted)
-        count = fitted.n_images_ if modality == "image" else fitted.n_texts_
-        rows[modality].append(f"{shard.path.name}:{shard.path.stat().st_size}:{count}")
+        rows[modality].append(digest)
     total.provenance = {
         "shards": {
-            modality: {"files": len(names), "sha256": list_sha256(names)} for modality, names in rows.items() if names
+            modality: {"files": len(held), "sha256": list_sha256(sorted(held))}
+            for modality, held in rows.items()
+            if held
         },
         "n_images": total.n_images_,
         "n_texts": total.n_texts_,
@@ -65,13 +68,20 @@ def fit_shards(make: Callable[[], GapRemover], shards: list[Work], jobs: int) ->
     return total
 
 
-def _fit_one(make: Callable[[], GapRemover], work: Work) -> GapRemover:
+def _fit_one(make: Callable[[], GapRemover], work: Work) -> tuple[GapRemover, str]:
+    """The remover fitted to one shard, and a digest of its vectors.
+
+    Neither name nor size tells shards apart: clip-retrieval numbers them from 0 on every machine, and full ones are of
+    one size. Bytes as stored, not sums, whose last bits depend on the machine.
+    """
     modality, shard = work
-    remover = make()
+    remover, digest = make(), hashlib.sha256()
     for start, block in shard.blocks():
         with _named(shard, start):
             remover.partial_fit(**{f"{modality}_features": block})
-    return remover
+        digest.update(f"{start} {block.shape} {block.dtype.str}".encode())
+        digest.update(block[:: -(-len(block) // SAMPLED)].tobytes())
+    return remover, digest.hexdigest()
 
 
 def apply_shards(remover: GapRemover, work: list[tuple[Work, Path]], output: Path, jobs: int) -> tuple[int, int]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from i0t.embeddings import read_safetensors
+from i0t.embeddings import json_entry, read_safetensors
+from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.standardize.overlap import ItemHashes, hash_tensors, hashes_of_tensors
 
@@ -71,8 +72,25 @@ class MeansFile:
             tensors=tensors,
             counts=tensors["counts"],
             items=hashes_of_tensors(tensors),
-            **{key: json.loads(header[key]) for key in HEADERS},
+            **{key: json_entry(path, header, key) for key in HEADERS},
         )
+
+    def refuse_stream(self, path: str | Path, name: str) -> None:
+        """Refuse to take the training means alone from a file that learned from a stream after training.
+
+        Args:
+            path: the file, for the error.
+            name: the class that would leave the stream out.
+
+        Raises:
+            I0TError: vectors of a stream were seen.
+        """
+        seen = sum(int(self.tensors[key][0]) for key in self.tensors if key.endswith("_stream_count"))
+        if seen:
+            raise I0TError(
+                f"{path}: its means moved with {seen} vectors of a stream, which {name} would leave out. Load it with "
+                f"RunningStandardizer (i0t.standardize), or move shards with `i0t standardize apply {path}`."
+            )
 
 
 def remover_named_in(path: str | Path) -> str | None:
@@ -91,4 +109,7 @@ def remover_named_in(path: str | Path) -> str | None:
         return None  # `MeansFile.load` will say what is wrong
     if header.get("format") != FORMAT or "remover" not in header:
         return None
-    return json.loads(header["remover"])
+    try:
+        return json.loads(header["remover"])
+    except json.JSONDecodeError:
+        return None

@@ -14,6 +14,8 @@ REMOVERS = {
     "z_score": "i0t.standardize:ZScore",
     "whitening": "i0t.standardize:Whitening",
 }
+# Never fitted to shards or by a program: it learns from a stream, in Python.
+LOADED_ONLY = {"running": "i0t.standardize:RunningStandardizer"}
 
 
 def remover_class(name: str) -> type[GapRemover]:
@@ -54,6 +56,7 @@ def load_remover(path: str | Path, name: str | None = None) -> GapRemover:
     """
     if name is None:
         name = remover_named_in(path)
-        if name is not None and name not in REMOVERS:
+        name = LOADED_ONLY.get(name, name)
+        if name is not None and name not in (*REMOVERS, *LOADED_ONLY.values()):
             raise I0TError(f"{path}: saved by remover {name!r}, unknown here. Name its class: --remover MODULE:CLASS.")
     return remover_class(name or "i0t_post").load(path)

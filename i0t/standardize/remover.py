@@ -38,6 +38,7 @@ class GapRemover(ABC, Generic[Features]):
 
     name: ClassVar[str]
     statistics: ClassVar[type[VectorSum]] = VectorSum  # what is learned of each modality
+    keeps_stream: ClassVar[bool] = False  # whether its means are of a stream as well, as RunningStandardizer's
 
     def __init__(self) -> None:
         self._sums: dict[Modality, VectorSum] = {"image": self.statistics(), "text": self.statistics()}
@@ -205,9 +206,11 @@ class GapRemover(ABC, Generic[Features]):
         saved; parameters not given are taken from the file when it is of this class.
 
         Raises:
-            I0TError: missing, truncated or another format.
+            I0TError: missing, truncated or another format, or with a stream that this class knows nothing of.
         """
         file = MeansFile.load(path)
+        if not cls.keeps_stream:
+            file.refuse_stream(path, cls.__name__)
         if file.remover == cls.name:
             parameters = {**file.parameters, **parameters}
         remover = cls(**parameters)

@@ -44,6 +44,7 @@ class RunningStandardizer(Standardizer):
     """
 
     name = "running"
+    keeps_stream = True
 
     def __init__(self, kappa: float | None = None) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def find_shards(patterns: list[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern)
-        matches = [str(file) for file in path.iterdir()] if path.is_dir() else glob.glob(pattern, recursive=True)
+        # As for `*`, hidden files of a folder do not count: what a killed run left half written, or macOS' ._ files.
+        held = [str(file) for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else None
+        matches = glob.glob(pattern, recursive=True) if held is None else held
         shards = [Path(match) for match in matches if Path(match).suffix in SUFFIXES]
         if not shards:
             raise I0TError(f"{pattern}: no {', '.join(SUFFIXES)} file matches. Quote patterns: 'folder/*.npy'.")
@@ -81,14 +84,10 @@ class Shard:
         Raises:
             I0TError: unreadable, or no vectors of floating point in it.
         """
-        try:
+        with self._reading():
             yield from {".npy": self._npy, ".safetensors": self._safetensors, ".parquet": self._parquet}[
                 self.path.suffix
             ]()
-        except I0TError:
-            raise
-        except Exception as error:  # three libraries, each with errors of its own; NumPy even lets TokenError through
-            raise I0TError(f"{self.path}: cannot be read ({str(error).splitlines()[0]}). Copy it again.") from error
 
     def rewrite(self, output: Path, move: Move) -> int:
         """Write the same file with moved vectors: same format, dtype, names and other content.
@@ -99,11 +98,25 @@ class Shard:
 
         Returns:
             How many vectors there were.
+
+        Raises:
+            I0TError: as `blocks`, or what `move` or the output's folder refuses.
         """
         with atomic_path(output) as temporary:
             return {".npy": self._to_npy, ".safetensors": self._to_safetensors, ".parquet": self._to_parquet}[
                 self.path.suffix
             ](temporary, move)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Errors of reading, told with the file's name; those of writing must stay outside."""
+        try:
+            yield
+        except I0TError:
+            raise
+        except Exception as error:  # three libraries, each with errors of its own; NumPy even lets TokenError through
+            why = (str(error) or type(error).__name__).splitlines()[0]
+            raise I0TError(f"{self.path}: cannot be read ({why}). Copy it again.") from error
 
     def _npy(self) -> Iterator[tuple[int, np.ndarray]]:
         array = np.load(self.path, mmap_mode="r", allow_pickle=False)
@@ -113,7 +126,8 @@ class Shard:
             yield start[0], np.asarray(array[start[0] : start[1]])
 
     def _to_npy(self, temporary: Path, move: Move) -> int:
-        source = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        with self._reading():
+            source = np.load(self.path, mmap_mode="r", allow_pickle=False)
         target = np.lib.format.open_memmap(temporary, mode="w+", dtype=source.dtype, shape=source.shape)
         for start, block in self.blocks():
             target[start : start + len(block)] = move(block, start)
@@ -148,7 +162,7 @@ class Shard:
         from safetensors import safe_open
         from safetensors.numpy import save_file
 
-        with safe_open(self.path, framework="numpy") as file:
+        with self._reading(), safe_open(self.path, framework="numpy") as file:
             name, header = self._tensor(file), file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys() if key != name}  # noqa: SIM118 (not a dict)
         moved = [move(block, start) for start, block in self.blocks()]
@@ -167,12 +181,13 @@ class Shard:
         """(the row group's number, its column of vectors), empty ones left out."""
         import pyarrow.parquet as pq
 
-        file = pq.ParquetFile(self.path)
-        name = self._column(file.schema_arrow)
-        for number in range(file.num_row_groups):
-            column = file.read_row_group(number, columns=[name]).column(0)
-            if len(column):
-                yield number, column
+        with self._reading():
+            file = pq.ParquetFile(self.path)
+            name = self._column(file.schema_arrow)
+            for number in range(file.num_row_groups):
+                column = file.read_row_group(number, columns=[name]).column(0)
+                if len(column):
+                    yield number, column
 
     def _column(self, schema: Any) -> str:
         import pyarrow.types as kinds
@@ -207,7 +222,8 @@ class Shard:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        file = pq.ParquetFile(self.path)
+        with self._reading():
+            file = pq.ParquetFile(self.path)
         schema = file.schema_arrow
         name = self._column(schema)
         compression = file.metadata.row_group(0).column(0).compression if file.num_row_groups else "NONE"
@@ -226,7 +242,8 @@ class Shard:
                     lists = maker.from_arrays(
                         pa.array(offsets, type=pa.int64() if maker is pa.LargeListArray else pa.int32()), values
                     )
-                table = file.read_row_group(number)
+                with self._reading():
+                    table = file.read_row_group(number)
                 writer.write_table(
                     table.set_column(table.schema.get_field_index(name), schema.field(name), lists.cast(kind))
                 )
