@@ -87,6 +87,17 @@ def test_bare_arrays_leave_it_unknown():
     assert found == Overlap(None, None) and not found and "unknown" in str(found)
 
 
+def test_items_are_unknown_once_bare_arrays_join_in():
+    one, other = embeddings(np.arange(10)), embeddings(np.arange(10, 20))
+    named = Standardizer().fit_embeddings(one)
+    bare = Standardizer().fit(other.image_features, other.text_features)
+    for joined in (named.merge(bare), bare.merge(named), named.merge(named).partial_fit(other.image_features)):
+        assert joined.overlap(other) == Overlap(None, None)
+    assert (
+        Standardizer().merge(named).overlap(one).image_share == named.merge(Standardizer()).overlap(one).text_share == 1
+    )
+
+
 def test_hashes_are_blake2b():
     expected = sorted(int.from_bytes(hashlib.blake2b(item, digest_size=8).digest(), "little") for item in (b"a", b"b"))
     assert hash_items([b"b", b"a", b"b"]).hashes.tolist() == expected

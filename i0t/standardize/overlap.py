@@ -126,17 +126,14 @@ def _rows(features: np.ndarray) -> Iterable[bytes]:
 
 
 def merged_hashes(one: dict[str, ItemHashes], other: dict[str, ItemHashes]) -> dict[str, ItemHashes]:
-    """Hashes of what either has fitted.
+    """Hashes of what either has fitted, of the same kinds.
 
     Example:
         >>> merged = merged_hashes({"text_words": hash_items([b"a"])}, {"text_words": hash_items([b"a", b"b"])})
         >>> merged["text_words"].count, len(merged["text_words"].hashes)
         (3, 2)
     """
-    return {
-        kind: one[kind].merged(other[kind]) if kind in one and kind in other else {**one, **other}[kind]
-        for kind in {**one, **other}
-    }
+    return {kind: hashes.merged(other[kind]) for kind, hashes in one.items()}
 
 
 def find_overlap(fitted: dict[str, ItemHashes], embeddings: Embeddings) -> Overlap:

@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal
 
@@ -95,7 +96,7 @@ class GapRemover(ABC, Generic[Features]):
                 check_shape(features, f"{modality}_features", known)
                 known = features.shape[-1]
                 sums[modality].add(features, f"{modality}_features")
-        self._sums = sums
+        self._sums, self.items_ = sums, {}  # bare arrays name no items, so no overlap can be excluded any more
         return self
 
     def merge(self, other: GapRemover) -> GapRemover:
@@ -105,7 +106,9 @@ class GapRemover(ABC, Generic[Features]):
         merged = type(self)(**self.parameters())
         merged._sums = {modality: held.merged(other._sums[modality]) for modality, held in self._sums.items()}
         merged.provenance = {"merged": [self.provenance, other.provenance]}
-        merged.items_ = merged_hashes(self.items_, other.items_)
+        known = [part.items_ for part in (self, other) if part.n_images_ + part.n_texts_]
+        if known and all(known):  # where one part knows its items only, no overlap could be excluded
+            merged.items_ = reduce(merged_hashes, known)
         return merged
 
     @property
