@@ -77,11 +77,29 @@ def test_index_is_read_once_and_made_again_when_the_file_changes(tmp_path, monke
     assert second.digest != first.digest
 
 
-def test_damaged_index_is_made_again(tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: b"ARROW1 cut off",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"\0" * len(whole),
+        lambda whole: whole[:-100] + b"\0" * 90 + whole[-10:],  # the footer
+        lambda whole: whole[:-10] + b"\xff\xff" + whole[-8:],  # and its length
+        lambda whole: whole.replace(b'{"version"', b"{'version'"),  # our own header
+        lambda whole: whole.replace(b'"sha256"', b'"sha257"'),
+    ],
+)
+def test_damaged_index_is_made_again(tmp_path, damage):
     source = write_json(tmp_path, 12)
-    open_index(source)
-    index_path(source).write_bytes(b"ARROW1 cut off")
+    path = open_index(source).path
+    whole = path.read_bytes()
+    spoilt = damage(whole)
+    assert spoilt != whole
+    path.unlink()  # a file that is still mapped must not change
+    path.write_bytes(spoilt)
     assert len(open_index(source)) == 12
+    assert path.read_bytes() == whole
 
 
 def test_index_of_a_folder_that_cannot_be_written_lies_under_tensors(tmp_path, monkeypatch):
