@@ -372,6 +372,15 @@ def test_bad_templates_are_refused(tmp_path, content):
         read_templates(path)
 
 
+def test_templates_that_cannot_be_read_are_told_by_name(tmp_path):
+    path = tmp_path / "templates.txt"
+    with pytest.raises(I0TError, match=r"templates\.txt: cannot be read \(No such file or directory\)\. It needs one"):
+        read_templates(path)
+    path.write_bytes("a {} of Curaçao\n".encode("latin-1"))
+    with pytest.raises(I0TError, match=r"templates\.txt: not UTF-8 text \(invalid continuation byte at byte 12\)"):
+        read_templates(path)
+
+
 # --- whole layouts ---------------------------------------------------------------------------
 
 
