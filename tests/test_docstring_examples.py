@@ -18,7 +18,7 @@ ROOMS = (
     "i0t/encoders/{checkpoint,heads,openclip,positions,precision,spec}.py",
     "i0t/training/objectives/**/*.py",
     "i0t/training/{pairs,recipe,schedule,states}.py",
-    "i0t/data/{caption_index,captions,census,class_sets,expected,images,judgments,record_scan,sharegpt4v}.py",
+    "i0t/data/{caption_index,captions,census,class_sets,expected,fields,images,judgments,record_scan,sharegpt4v}.py",
     "baselines/{clip_layouts,cloob_loss,state_dicts,unif_align}.py",
     "evaluation/{completeness,gap_removal,pac_score,table,task}.py",
 )

@@ -247,6 +247,54 @@ def test_what_is_there_and_differs_is_never_replaced_unasked(tmp_path, roots, ru
     assert "pictures linked: 1" in run("flickr30k", "--from", source)[1]
 
 
+def differing_list(roots: Roots, name: str) -> Path:
+    """Another list at the place of a set's own."""
+    places = {"flickr8k_expert": roots.main / "pacscore_datasets" / "flickr8k" / "flickr8k.json"}
+    path = places.get(name) or caption_file(name, roots.sub)
+    return put(path, [{"image_id": "another.jpg", "captions": ["another"]}])
+
+
+@pytest.mark.parametrize("name", ["coco", "coco_val2017", "flickr", "nocaps", "flickr8k_expert"])
+def test_a_list_that_differs_is_told_before_anything_is_placed(tmp_path, roots, run, name):
+    source = tmp_path / "from"
+    coco_folder(source, {1: 5, 2: 5}, {})
+    put(source / "captions_val2017.json", coco_style({9: coco_name(9, "val2017")}))
+    pictures(source / "val2017", [coco_name(9, "val2017")])
+    flickr_folder(source, {"1.jpg": "test", "2.jpg": "test"})
+    put(source / "nocaps_val_4500_captions.json", nocaps_rows(OPEN_IMAGES))
+    pictures(source / "val", [f"{name}.jpg" for name in OPEN_IMAGES.values()])
+    flickr8k_texts(source)
+    command = {"coco_val2017": ["coco", "--split", "val2017"], "flickr": ["flickr30k"]}.get(name, [name])
+    path = differing_list(roots, name)
+    before = path.read_bytes()
+    status, _, err = run(*command, "--from", source)
+    assert status == 2
+    assert f"{path}: is there and differs" in err
+    assert files_below(roots.main) + files_below(roots.sub) == [path]
+    path.write_bytes(b"\xff\xfe no text")
+    assert f"{path}: is there and differs" in run(*command, "--from", source)[2]
+    path.write_bytes(before)
+    assert f"{path}: written" in run(*command, "--from", source, "--overwrite")[1]
+    assert len(files_below(roots.main) + files_below(roots.sub)) > 1
+
+
+def test_a_picture_that_differs_is_told_before_anything_is_placed(tmp_path, roots, run):
+    other = put(picture_folder("flickr", roots.sub) / "2.jpg", "not the same picture")
+    status, _, err = run("flickr30k", "--from", flickr_folder(tmp_path / "f", {"1.jpg": "test", "2.jpg": "test"}))
+    assert status == 2
+    assert f"{other}: is there, and is not" in err
+    assert files_below(roots.sub) == [other]
+
+    other = put(roots.main / class_sets.BIRDSNAP / "Anhinga" / "2.jpg", "not the same picture")
+    pictures(tmp_path / "birds" / "test" / "Anhinga", ["1.jpg", "2.jpg"])
+    assert f"{other}: is there, and is not" in run("birdsnap", "--from", tmp_path / "birds")[2]
+    assert list((roots.main / class_sets.BIRDSNAP).rglob("*")) == [other.parent, other]
+
+    other = put(roots.main / FILE, "not the same list")
+    assert f"{other}: is there, and is not" in run("sharegpt4v", "--from", sharegpt4v_folder(tmp_path / "share"))[2]
+    assert not (roots.main / IMAGES).exists()
+
+
 def test_a_list_that_says_the_same_is_left_as_it_is(tmp_path, roots, run):
     source = flickr_folder(tmp_path / "flickr", {"1.jpg": "test"})
     run("flickr30k", "--from", source)
@@ -570,6 +618,12 @@ def test_pacscore_file_with_nan_keeps_it(tmp_path, roots, run):
     assert load_judgments("flickr8k_cf", roots.main).n_dropped == 1
 
 
+def pacscore(references: list[str], rating: object) -> str:
+    """A file in the pacscore form with one rating of one picture."""
+    rated = [{"caption": "a cat", "rating": rating}]
+    return json.dumps({"7": {"image_path": "100_aa.jpg", "ground_truth": references, "human_judgement": rated}})
+
+
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
@@ -579,6 +633,14 @@ def test_pacscore_file_with_nan_keeps_it(tmp_path, roots, run):
         ("ExpertAnnotations.txt", "100_aa.jpg\t200_bb.jpg#1\t1\t1\t5\n", "a rating of 5, the scale is 1 to 4"),
         ("flickr8k.json", "[]", "flickr8k.json: not in the pacscore form"),
         ("flickr8k.json", '{"7": {"image_path": "7.jpg"}}', "flickr8k.json: 7: not in the pacscore form"),
+        (
+            "flickr8k.json",
+            '{"7": {"image_path": "7.jpg", "human_judgement": []}}',
+            '7: not in the pacscore form: has no "g',
+        ),
+        ("flickr8k.json", pacscore([], 1), '7: 100_aa.jpg has no references ("ground_truth")'),
+        ("flickr8k.json", pacscore(["a dog"], math.nan), "flickr8k.json: holds no rating that is a number"),
+        ("flickr8k.json", pacscore(["a dog"], "3"), '7: not in the pacscore form: judgement 0: "rating" is "3"'),
     ],
 )
 def test_ratings_of_another_form_are_refused_by_row(tmp_path, roots, run, file, text, message):

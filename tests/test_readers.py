@@ -153,6 +153,7 @@ def test_missing_training_file_is_told(tmp_path):
 # --- COCO, Flickr30k, NoCaps -----------------------------------------------------------------
 
 FIVE = [f"caption {number}" for number in range(5)]
+GOOD = {"image_id": "a.jpg", "captions": FIVE}
 GOLD_FOLDERS = {"coco": "coco/images/val2014", "flickr": "flickr30k/images/flickr30k-images"}
 
 
@@ -219,22 +220,29 @@ def test_nocaps_is_joined_by_id_not_by_order(tmp_path):
     [
         ("flickr", "[{", "not valid JSON"),
         ("flickr", {"images": []}, "expected a list"),
-        ("flickr", ["a.jpg"], "expected a list"),
+        ("flickr", ["a.jpg"], 'entry 0: is "a.jpg", not an object'),
         ("flickr", None, "expected a list"),
-        ("flickr", [{"image_id": "a.jpg"}], "expected a list.*captions"),
-        ("flickr", [{"captions": FIVE}], "expected a list.*image_id"),
-        ("flickr", [{"image_id": 17, "captions": FIVE}], "expected a list"),
-        ("flickr", [{"image_id": "a.jpg", "captions": "a dog"}], "expected a list"),
-        ("flickr", [{"image_id": "a.jpg", "captions": [None]}], "expected a list"),
-        ("flickr", [{"image_id": "a.jpg", "captions": None}], "expected a list"),
+        ("flickr", [GOOD, {"image_id": "a.jpg"}], 'entry 1: has no "captions".*download'),
+        ("flickr", [{"captions": FIVE}], 'entry 0: has no "image_id"'),
+        ("flickr", [{"image_id": 17, "captions": FIVE}], 'entry 0: "image_id" is 17, not a string'),
+        ("flickr", [{"image_id": "a.jpg", "captions": "a dog"}], 'entry 0: "captions" is "a dog", not a list'),
+        ("flickr", [{"image_id": "a.jpg", "captions": ["a", None]}], r'entry 0: "captions"\[1\] is null, not a string'),
+        ("flickr", [{"image_id": "a.jpg", "captions": None}], 'entry 0: "captions" is null, not a list'),
         ("flickr", [], "lists no image"),
         ("flickr", [{"image_id": "a.jpg", "captions": []}], r"a\.jpg has no captions"),
         ("flickr", [{"image_id": "x/gone.jpg", "captions": FIVE}] * 2, r"2 of the 2 pictures.*first .*gone\.jpg"),
         ("nocaps", [], "expected NoCaps"),
         ("nocaps", {"images": []}, "expected NoCaps.*annotations"),
-        ("nocaps", nocaps([(1, "a.jpg")], [(2, "of an image that is not listed")]), "expected NoCaps"),
+        (
+            "nocaps",
+            nocaps([(1, "a.jpg")], [(1, "a dog"), (77, "a cat")]),
+            "annotation 1: is of image 77, which the file does not list.*download",
+        ),
+        ("nocaps", {"images": [{"id": 1}], "annotations": []}, 'image 0: has no "file_name"'),
+        ("nocaps", nocaps([(None, "a.jpg")], []), 'image 0: "id" is null, not a number or a'),
+        ("nocaps", {**nocaps([(1, "a.jpg")], []), "annotations": [{"image_id": 1}]}, 'annotation 0: has no "caption"'),
         ("nocaps", nocaps([(1, "a.jpg")], []), r"a\.jpg has no captions"),
-        ("nocaps", nocaps([(1, "a.jpg")], [(1, None)]), "expected NoCaps"),
+        ("nocaps", nocaps([(1, "a.jpg")], [(1, None)]), 'annotation 0: "caption" is null, not a string'),
         ("nocaps", nocaps([(1, "gone.jpg")], [(1, "a dog")]), r"1 of the 1 pictures.*gone\.jpg"),
     ],
 )
@@ -284,16 +292,16 @@ def test_nan_ratings_are_dropped_and_counted_and_white_space_collapses(tmp_path,
         ("{", "not valid JSON"),
         ([], "not in the pacscore form"),
         (None, "not in the pacscore form"),
-        ({"1": "words"}, "not in the pacscore form"),
-        ({"1": {"image_path": "x.jpg", "ground_truth": ["a"]}}, "not in the pacscore form.*human_judgement"),
-        ({"1": judged("x.jpg", None, ("a", 1))}, "not in the pacscore form"),
-        ({"1": judged("x.jpg", "a dog", ("a", 1))}, "not in the pacscore form"),
-        ({"1": judged("x.jpg", ["a"], (None, 1))}, "not in the pacscore form"),
-        ({"1": judged("x.jpg", ["a"], ("a", None))}, "not in the pacscore form"),
-        ({"1": judged("x.jpg", ["a"], ("a", "good"))}, "not in the pacscore form"),
+        ({"1": "words"}, '1: not in the pacscore form: is "words", not an object'),
+        ({"7": {"image_path": "x.jpg", "ground_truth": ["a"]}}, '7: not in the .* has no "human_judgement".*download'),
+        ({"1": judged("x.jpg", None, ("a", 1))}, '1: not in the .* "ground_truth" is null, not a list'),
+        ({"1": judged("x.jpg", "a dog", ("a", 1))}, '1: not in the .* "ground_truth" is "a dog", not a list'),
+        ({"1": judged("x.jpg", ["a"], (None, 1))}, '1: not in the .* judgement 0: "caption" is null'),
+        ({"1": judged("x.jpg", ["a"], ("a", 1), ("a", None))}, '1: not in the .* judgement 1: "rating" is null'),
+        ({"1": judged("x.jpg", ["a"], ("a", "good"))}, '1: not in the .*: "rating" is "good", not a number'),
         ({"1": judged("x.jpg", ["a"], ("a", math.nan), ("b", math.nan))}, r"no rating left \(2 were NaN\)"),
         ({}, "no rating left"),
-        ({"1": judged("x.jpg", [], ("a", 1))}, r"x\.jpg has no references"),
+        ({"1": judged("x.jpg", [], ("a", 1))}, r"1: x\.jpg has no references"),
         ({"1": judged("d/gone.jpg", ["a"], ("a", 1))}, r"1 of the 1 pictures.*images/gone\.jpg"),
     ],
 )
@@ -338,7 +346,7 @@ def test_missing_class_folders_are_told(tmp_path):
     with pytest.raises(I0TError, match=r"birdsnap/test: no such folder"):
         load_class_set("birdsnap", roots)
     pictures(tmp_path / BIRDSNAP, "a/readme.txt", "b/readme.txt")
-    with pytest.raises(I0TError, match="2 class folders, but no picture"):
+    with pytest.raises(I0TError, match=r"no picture in its class folders \(2 found\)"):
         load_class_set("birdsnap", roots)
 
 
@@ -369,6 +377,15 @@ def test_cifar_templates_are_the_papers_eighteen():
 def test_bad_templates_are_refused(tmp_path, content):
     path = put(tmp_path / "templates.txt", content)
     with pytest.raises(I0TError, match=r"templates\.txt: every line must be a template with one \{\}"):
+        read_templates(path)
+
+
+def test_templates_that_cannot_be_read_are_told_by_name(tmp_path):
+    path = tmp_path / "templates.txt"
+    with pytest.raises(I0TError, match=r"templates\.txt: cannot be read \(No such file or directory\)\. It needs one"):
+        read_templates(path)
+    path.write_bytes("a {} of Curaçao\n".encode("latin-1"))
+    with pytest.raises(I0TError, match=r"templates\.txt: not UTF-8 text \(invalid continuation byte at byte 12\)"):
         read_templates(path)
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
+import multiprocessing
 import pickle
+import re
 import tarfile
 from collections import Counter
 from dataclasses import replace
@@ -77,11 +78,29 @@ def test_index_is_read_once_and_made_again_when_the_file_changes(tmp_path, monke
     assert second.digest != first.digest
 
 
-def test_damaged_index_is_made_again(tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: b"ARROW1 cut off",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"\0" * len(whole),
+        lambda whole: whole[:-100] + b"\0" * 90 + whole[-10:],  # the footer
+        lambda whole: whole[:-10] + b"\xff\xff" + whole[-8:],  # and its length
+        lambda whole: whole.replace(b'{"version"', b"{'version'"),  # our own header
+        lambda whole: whole.replace(b'"sha256"', b'"sha257"'),
+    ],
+)
+def test_damaged_index_is_made_again(tmp_path, damage):
     source = write_json(tmp_path, 12)
-    open_index(source)
-    index_path(source).write_bytes(b"ARROW1 cut off")
+    path = open_index(source).path
+    whole = path.read_bytes()
+    spoilt = damage(whole)
+    assert spoilt != whole
+    path.unlink()  # a file that is still mapped must not change
+    path.write_bytes(spoilt)
     assert len(open_index(source)) == 12
+    assert path.read_bytes() == whole
 
 
 def test_index_of_a_folder_that_cannot_be_written_lies_under_tensors(tmp_path, monkeypatch):
@@ -198,8 +217,10 @@ def test_unreadable_picture_stops_the_run_or_gives_its_place_to_the_next(tmp_pat
 # --- shards ----------------------------------------------------------------------------------
 
 
-def write_shards(folder: Path, shards: int = 5, samples: int = 6, spoil: int | None = None) -> str:
-    """Shards of one-colour pictures, numbered through; the `{a..b}` name of them all."""
+def write_shards(
+    folder: Path, shards: int = 5, samples: int = 6, spoil: int | None = None, texts: dict[int, bytes] | None = None
+) -> str:
+    """Shards of one-colour pictures, numbered through, `texts` some of their own; the `{a..b}` name of them all."""
     folder.mkdir(exist_ok=True)
     for shard in range(shards):
         with tarfile.open(folder / f"{shard:05d}.tar", "w") as tar:
@@ -207,7 +228,8 @@ def write_shards(folder: Path, shards: int = 5, samples: int = 6, spoil: int | N
                 stream = io.BytesIO()
                 Image.new("RGB", (4, 4), (row, 0, 0)).save(stream, "png")
                 picture = b"no picture" if row == spoil else stream.getvalue()
-                for suffix, data in (("png", picture), ("txt", f"Picture\n{row}".encode())):
+                caption = (texts or {}).get(row, f"Picture\n{row}".encode())
+                for suffix, data in (("png", picture), ("txt", caption)):
                     info = tarfile.TarInfo(f"{row:04d}.{suffix}")
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
@@ -258,9 +280,48 @@ def test_shards_that_cannot_do_are_told(tmp_path):
         rows_of(source, feed(), 10)
     seen = sum(rows_of(source, feed(skip_unreadable=True, total_steps=5), 5), [])
     assert len(seen) == 20 and 10 not in seen
-    os.remove(tmp_path / "s" / "00003.tar")
-    with pytest.raises(I0TError, match="cannot be read"):
-        rows_of(ShardPairs(pattern, 24), feed(skip_unreadable=True), 10)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (Path.unlink, "No such file or directory"),
+        (lambda path: path.write_text("<html>404</html>" * 100), "invalid header"),
+        (lambda path: path.write_bytes(path.read_bytes()[:2600]), "unexpected end of data"),
+        (lambda path: path.write_bytes(b""), "empty file"),
+        (lambda path: path.write_bytes(b"\x1f\x8b\x08" + bytes(600)), ""),
+    ],
+)
+def test_bad_shard_stops_the_run_in_one_line_that_names_it(tmp_path, workers, spoil, message):
+    pattern = write_shards(tmp_path / "s", spoil=10)  # and a picture that is left out, which is not the reason
+    spoil(tmp_path / "s" / "00003.tar")
+    for first in (0, 4):  # a resumed run meets it while it reads past what it has had
+        run = feed(skip_unreadable=True, workers=workers, first_step=first)
+        with pytest.raises(I0TError) as caught:
+            rows_of(ShardPairs(pattern, 24), run, 10)
+        assert not multiprocessing.active_children()  # one that is left would keep the program from ending
+        assert re.fullmatch(
+            rf"{tmp_path}/s/00003\.tar: the shard cannot be read \(.*{message}.*\)\. .*", str(caught.value)
+        )
+
+
+def test_failed_command_of_a_shard_is_told(tmp_path):
+    source = ShardPairs(f"pipe:cat {tmp_path}/{{0..2}}.tar 2>&-", 24)
+    with pytest.raises(I0TError, match=r"^pipe:cat .*/0\.tar 2>&-: the shard cannot be read \(.*exit 1 .*\)\. Make"):
+        source.validation(tmp_path / "unpacked")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_caption_that_is_not_utf8_is_an_unreadable_sample(tmp_path, workers):
+    pattern = write_shards(tmp_path / "s", texts={2: "Caf\xe9 2".encode("latin-1"), 9: "Caf\xe9 9".encode("latin-1")})
+    source = ShardPairs(pattern, 24)
+    with pytest.raises(I0TError, match=r"^.*/00001\.tar: sample 0009: its txt is not UTF-8 .* byte 3\).*--skip-unread"):
+        rows_of(source, feed(workers=workers), 10)
+    seen = sum(rows_of(source, feed(skip_unreadable=True, workers=workers, total_steps=5), 5), [])
+    assert len(seen) == 20 and 9 not in seen
+    with pytest.raises(I0TError, match=r"^.*/00000\.tar: sample 0002: its txt is not UTF-8 .*\. Write it as UTF-8\.$"):
+        source.validation(tmp_path / "unpacked")
 
 
 @pytest.mark.slow

@@ -127,7 +127,8 @@ def open_index(source: Path) -> CaptionIndex:
     if path.is_file():
         try:
             index = CaptionIndex(path)
-        except (pa.ArrowInvalid, KeyError, TypeError):  # damaged, or not ours: it can be made again
+        # Damaged, or not ours: it can be made again. Arrow tells damage by OSError or by a ValueError of its own.
+        except (OSError, ValueError, KeyError, TypeError):
             index = None
         if index is not None and {key: index.header.get(key) for key in now} == now:
             return index

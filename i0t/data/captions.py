@@ -12,6 +12,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
+from i0t.data.fields import IDENTITY, REMEDY, field, strings
 from i0t.errors import I0TError
 from i0t.files import read_json
 
@@ -69,42 +70,36 @@ class _Layout:
     parse: Callable[[Any, Path], list[tuple[str, list[str]]]]
 
 
-def strings(value: Any) -> list[str]:
-    """The value itself, if it is a list of strings.
-
-    Raises:
-        TypeError: it is not; readers turn that into an error that names their file.
-
-    Example:
-        >>> strings(["a dog"])
-        ['a dog']
-        >>> strings("a dog")
-        Traceback (most recent call last):
-            ...
-        TypeError: not a list of strings: 'a dog'
-    """
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise TypeError(f"not a list of strings: {value!r:.80}")
-    return value
-
-
 def _parse_gold(content: Any, source: Path) -> list[tuple[str, list[str]]]:
-    try:
-        return [(Path(entry["image_id"]).name, strings(entry["captions"])) for entry in content]
-    except (TypeError, KeyError) as error:
-        raise I0TError(f'{source}: expected a list of {{"image_id", "captions"}}: {error!r}.') from None
+    if not isinstance(content, list):
+        raise I0TError(f'{source}: expected a list of {{"image_id", "captions"}}. Is it another file?')
+    rows = []
+    for number, entry in enumerate(content):
+        place = f"{source}: entry {number}"
+        rows.append((Path(field(entry, "image_id", str, place)).name, strings(entry, "captions", place)))
+    return rows
 
 
 def _parse_nocaps(content: Any, source: Path) -> list[tuple[str, list[str]]]:
-    try:
-        captions: dict[int, list[str]] = {image["id"]: [] for image in content["images"]}
-        for annotation in content["annotations"]:
-            captions[annotation["image_id"]].append(annotation["caption"])
-        return [(Path(image["file_name"]).name, strings(captions[image["id"]])) for image in content["images"]]
-    except (TypeError, KeyError) as error:
+    lists = [content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations")]
+    if not all(isinstance(part, list) for part in lists):
         raise I0TError(
-            f"{source}: expected NoCaps' official validation file with images and annotations: {error!r}."
-        ) from None
+            f'{source}: expected NoCaps\' official validation file, with lists "images" and "annotations". '
+            "Is it another file?"
+        )
+    names, captions = [], {}
+    for number, image in enumerate(lists[0]):
+        place = f"{source}: image {number}"
+        identity = field(image, "id", IDENTITY, place)
+        names.append((identity, Path(field(image, "file_name", str, place)).name))
+        captions[identity] = []
+    for number, annotation in enumerate(lists[1]):
+        place = f"{source}: annotation {number}"
+        identity = field(annotation, "image_id", IDENTITY, place)
+        if identity not in captions:
+            raise I0TError(f"{place}: is of image {identity}, which the file does not list. {REMEDY}")
+        captions[identity].append(field(annotation, "caption", str, place))
+    return [(name, captions[identity]) for identity, name in names]
 
 
 _FLICKR_IMAGES = "flickr30k/images/flickr30k-images"

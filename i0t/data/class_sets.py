@@ -162,29 +162,34 @@ def read_class_names(name: str) -> list[str]:
         >>> len(names), names[0]
         (500, 'Acadian Flycatcher')
     """
-    path = configs_folder() / "classes" / f"{name}.txt"
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise I0TError(f"{path}: cannot be read ({error.strerror}). It comes with the checkout.") from None
-    return [line for line in lines if line and not line.startswith("#")]
+    return _lines(configs_folder() / "classes" / f"{name}.txt", "It comes with the checkout.")
 
 
 def read_templates(path: Path) -> list[str]:
     """Prompt templates, one a line, each with {} for the class name; # starts a comment.
 
     Raises:
-        I0TError: no template, or one without {}.
+        I0TError: the file is missing, has no template, or one without {}.
 
     Example:
         >>> read_templates(configs_folder() / "templates" / "birdsnap.txt")
         ['a photo of a {}, a type of bird.']
     """
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    templates = [line for line in lines if line and not line.startswith("#")]
+    templates = _lines(path, "It needs one prompt template a line, as configs/templates/cifar100.txt has them.")
     if not templates or any(line.count("{}") != 1 for line in templates):
         raise I0TError(f"{path}: every line must be a template with one {{}} for the class name.")
     return templates
+
+
+def _lines(path: Path, remedy: str) -> list[str]:
+    """The lines of a text file that hold more than a comment."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise I0TError(f"{path}: cannot be read ({error.strerror}). {remedy}") from None
+    except UnicodeDecodeError as error:
+        raise I0TError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). {remedy}") from None
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 class _ArrayImages(Sequence):

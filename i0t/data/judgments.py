@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from i0t.data.captions import require_files, strings
+from i0t.data.captions import require_files
+from i0t.data.fields import NUMBER, REMEDY, field, strings
 from i0t.errors import I0TError
 from i0t.files import read_json
 
@@ -84,34 +86,82 @@ def load_judgments(name: str, data_dir: Path, missing_ok: bool = False) -> Judgm
         (['a cat'], [0.5], 1)
     """
     source = judgment_file(name, data_dir)
-    content = read_json(source, f"the ratings of {name}")
+    entries = parse_judgments(read_json(source, f"the ratings of {name}"), source)
     images, references, image_of_rating, candidates, ratings, dropped = [], [], [], [], [], 0
     missing: list[Path] = []
-    try:
-        for entry in content.values():
-            path, row = data_dir / FOLDER / "images" / Path(entry["image_path"]).name, len(images)
-            if not path.is_file():
-                missing.append(path)
+    for entry in entries:
+        path, row = data_dir / FOLDER / "images" / entry.picture, len(images)
+        if not path.is_file():
+            missing.append(path)
+            continue
+        images.append(path)
+        references.append([_clean(text) for text in entry.references])
+        for caption, rating in entry.ratings:
+            if math.isnan(rating):
+                dropped += 1
                 continue
-            images.append(path)
-            references.append([_clean(text) for text in strings(entry["ground_truth"])])
-            for judgment in entry["human_judgement"]:
-                if math.isnan(judgment["rating"]):
-                    dropped += 1
-                    continue
-                image_of_rating.append(row)
-                candidates.append(_clean(judgment["caption"]))
-                ratings.append(float(judgment["rating"]))
-    except (AttributeError, TypeError, KeyError) as error:
-        raise I0TError(f"{source}: not in the pacscore form ({error!r}).") from None
+            image_of_rating.append(row)
+            candidates.append(_clean(caption))
+            ratings.append(rating)
     if missing and not (missing_ok and images):
         require_files(images + missing, source)
     if not ratings:
         raise I0TError(f"{source}: no rating left ({dropped} were NaN). Download the file again.")
-    for path, texts in zip(images, references, strict=True):
-        if not texts:
-            raise I0TError(f"{source}: {path.name} has no references (ground_truth).")
     return Judgments(name, images, references, image_of_rating, candidates, ratings, dropped, source, missing)
+
+
+class Entry(NamedTuple):
+    """One picture of a file in the pacscore form.
+
+    Attributes:
+        key: of the entry.
+        picture: base name.
+        references: captions of the picture, as they stand there.
+        ratings: (candidate caption, rating) pairs; a rating may be NaN.
+
+    Example:
+        >>> Entry("1", "a.jpg", ["a dog"], [("a cat", 0.5)]).picture
+        'a.jpg'
+    """
+
+    key: str
+    picture: str
+    references: list[str]
+    ratings: list[tuple[str, float]]
+
+
+def parse_judgments(content: Any, source: Path) -> list[Entry]:
+    """The entries of a file in the pacscore form, all of them checked.
+
+    Args:
+        content: what the file holds.
+        source: the file, for the error.
+
+    Raises:
+        I0TError: it is of another form, or a picture has no references; names the entry.
+
+    Example:
+        >>> entry = {"image_path": "x/a.jpg", "ground_truth": ["a dog"], "human_judgement": [{"caption": "a cat"}]}
+        >>> parse_judgments({"1": entry}, Path("cf.json"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: cf.json: 1: not in the pacscore form: judgement 0: has no "rating". Correct it, or ...
+    """
+    if not isinstance(content, dict):
+        raise I0TError(f"{source}: not in the pacscore form (an object of pictures). Is it another file?")
+    entries = []
+    for key, entry in content.items():
+        place = f"{source}: {key}: not in the pacscore form"
+        picture = Path(field(entry, "image_path", str, place)).name
+        references = strings(entry, "ground_truth", place)
+        if not references:
+            raise I0TError(f'{source}: {key}: {picture} has no references ("ground_truth"). {REMEDY}')
+        ratings = []
+        for number, judged in enumerate(field(entry, "human_judgement", list, place)):
+            where = f"{place}: judgement {number}"
+            ratings.append((field(judged, "caption", str, where), float(field(judged, "rating", NUMBER, where))))
+        entries.append(Entry(key, picture, references, ratings))
+    return entries
 
 
 def _clean(text: str) -> str:

@@ -201,9 +201,10 @@ class Collate:
 
     def __call__(self, items: list[tuple[torch.Tensor | None, str, list[str]]]) -> dict[str, Any]:
         """{"pixels": (b, 3, H, W), "tokens": one (b, L) or two, "errors": messages, "lost": a place is empty}."""
+        lost = [messages for pixels, _, messages in items if pixels is None]
+        if lost:  # the messages of other places are of what was left out as asked, and would hide why this one is empty
+            return {"errors": lost[0], "lost": True}
         errors = [message for _, _, messages in items for message in messages]
-        if any(pixels is None for pixels, _, _ in items):
-            return {"errors": errors, "lost": True}
         captions = [caption for _, caption, _ in items]
         kinds = [captions] + ([[short_caption(caption) for caption in captions]] if self.short_captions else [])
         return {
@@ -229,7 +230,10 @@ def readable(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             ...
         i0t.errors.I0TError: a.jpg: no such picture
     """
-    for batch in batches:
-        if batch["lost"]:
-            raise I0TError(batch["errors"][0])
-        yield batch
+    try:
+        for batch in batches:
+            if batch["lost"]:
+                raise I0TError(batch["errors"][0])
+            yield batch
+    finally:
+        del batches  # ends its workers here: the error keeps this frame, and an exit would wait for them without end

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
@@ -29,6 +30,7 @@ from i0t.files import atomic_path
 from i0t.training.pairs import Feed
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
+GO_ON = "Or go on without such samples: --skip-unreadable."
 BUFFER = 2_000  # samples to shuffle among; a shard usually holds ten thousand
 
 
@@ -103,6 +105,8 @@ class ShardPairs:
 class ShardStream(IterableDataset):
     """Decoded samples of one worker's shards, epoch after epoch.
 
+    Errors travel as values because an exception raised in a worker reaches the user as a traceback.
+
     Args:
         urls: all training shards.
         feed: the run.
@@ -117,14 +121,22 @@ class ShardStream(IterableDataset):
         info = get_worker_info()
         number, workers = (0, 1) if info is None else (info.id, info.num_workers)
         stream, streams = self.feed.process * workers + number, self.feed.processes * workers
+        try:
+            yield from self._decoded(stream, streams)
+        except I0TError as error:  # of a shard, which no flag skips: an epoch would be shorter than it says
+            while True:  # the loader drops a last batch that is not full
+                yield None, "", [str(error)]
+
+    def _decoded(self, stream: int, streams: int) -> Iterator[tuple[torch.Tensor | None, str, list[str]]]:
         errors: list[str] = []
         for sample in islice(self._shuffled(stream, streams), self.skipped, None):
             try:
                 pixels, caption = _decoded(sample, self.feed.preprocess)
             except I0TError as error:
-                errors.append(str(error))
-                if not self.feed.skip_unreadable:
-                    yield None, "", errors
+                if self.feed.skip_unreadable:
+                    errors.append(str(error))
+                else:
+                    yield None, "", [f"{error} {GO_ON}"]
                 continue
             yield pixels, caption, errors
             errors = []
@@ -138,11 +150,23 @@ class ShardStream(IterableDataset):
 
 
 def _samples(urls: list[str]) -> Iterator[dict[str, Any]]:
-    stream = webdataset.DataPipeline(webdataset.SimpleShardList(urls), webdataset.tarfile_to_samples())
-    try:
-        yield from stream
-    except (OSError, ValueError, EOFError) as error:  # tarfile's own errors are OSErrors or ValueErrors
-        raise I0TError(f"shards {urls[0]} ...: cannot be read ({error}).") from None
+    """The samples of one shard after another."""
+    for url in urls:
+        stream = webdataset.DataPipeline(webdataset.SimpleShardList([url]), webdataset.tarfile_to_samples())
+        try:
+            yield from stream
+        except (OSError, ValueError, EOFError, tarfile.TarError) as error:
+            raise I0TError(
+                f"{url}: the shard cannot be read ({_reason(error)}). Make or copy it again, or correct shards=."
+            ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a shard, in one line, without the objects that webdataset adds to it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error.args[0] if error.args else type(error).__name__)
+    return text.partition("\n")[0].partition(" @ <")[0]
 
 
 def _parts(sample: dict[str, Any]) -> tuple[str, bytes, str]:
@@ -151,7 +175,13 @@ def _parts(sample: dict[str, Any]) -> tuple[str, bytes, str]:
     if suffix is None or "txt" not in sample:
         found = ", ".join(key for key in sample if not key.startswith("__"))
         raise I0TError(f"{_place(sample)}: needs a picture ({', '.join(PICTURES)}) and a txt, has {found}.")
-    return suffix, sample[suffix], sample["txt"].decode("utf-8").replace("\n", " ")
+    try:
+        caption = sample["txt"].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise I0TError(
+            f"{_place(sample)}: its txt is not UTF-8 ({error.reason} at byte {error.start}). Write it as UTF-8."
+        ) from None
+    return suffix, sample[suffix], caption.replace("\n", " ")
 
 
 def _decoded(sample: dict[str, Any], preprocess: Preprocess) -> tuple[torch.Tensor, str]:
@@ -159,9 +189,7 @@ def _decoded(sample: dict[str, Any], preprocess: Preprocess) -> tuple[torch.Tens
     try:
         return preprocess(open_image(io.BytesIO(data))), caption
     except I0TError:
-        raise I0TError(
-            f"{_place(sample)}: unreadable picture. Replace it, or go on without: --skip-unreadable."
-        ) from None
+        raise I0TError(f"{_place(sample)}: unreadable picture. Replace it.") from None
 
 
 def _place(sample: dict[str, Any]) -> str:

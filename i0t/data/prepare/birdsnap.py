@@ -27,10 +27,11 @@ def prepare_birdsnap(job: Job) -> list[str]:
         pairs, gone = _of_test_list(job, test_list, names, target)
     if not pairs:
         raise I0TError(f"{job.folder}: no test picture found. Fetch them with Birdsnap's get_birdsnap.py first.")
+    placed = job.place(pairs)
     for name in names.values():
         ensure_folder(target / name)
     empty = len(names) - len({pair[1].parent for pair in pairs})
-    lines = [f"{len(names)} class folders, {empty} of them without pictures", job.place(pairs)]
+    lines = [f"{len(names)} class folders, {empty} of them without pictures", placed]
     return [*lines, gone] if gone else lines
 
 

@@ -62,7 +62,7 @@ def prepare_val2017(job: Job) -> list[str]:
             raise I0TError(f"{source}: {name} has {len(captions)} captions, the layout needs {COCO_CAPTIONS}.")
         gold.append({"image_id": f"{target.name}/{name}", "captions": captions[:COCO_CAPTIONS]})
         pairs.append((first_in(folders, name), target / name))
-    return [job.place(pairs), job.write_list(caption_file(job.dataset, job.roots.data_dir_sub), gold)]
+    return job.place_with_list(pairs, caption_file(job.dataset, job.roots.data_dir_sub), gold)
 
 
 def prepare_nocaps(job: Job) -> list[str]:
@@ -87,8 +87,8 @@ def prepare_nocaps(job: Job) -> list[str]:
     _refuse_strays(coco, source)
     ordered = {**coco.dataset, "images": list(coco.imgs.values()), "annotations": annotations}
     moved = "already in the order of the images" if annotations == coco.dataset["annotations"] else "put in order"
-    written = job.write_list(caption_file(job.dataset, job.roots.data_dir_sub), ordered)
-    return [f"{source.name}: {len(annotations)} captions, {moved}", job.place(pairs), written]
+    lines = job.place_with_list(pairs, caption_file(job.dataset, job.roots.data_dir_sub), ordered)
+    return [f"{source.name}: {len(annotations)} captions, {moved}", *lines]
 
 
 def _aliases(image: dict[str, Any], name: str) -> list[str]:

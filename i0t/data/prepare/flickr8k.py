@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from i0t.data.judgments import FOLDER, judgment_file
+from i0t.data.fields import REMEDY
+from i0t.data.judgments import FOLDER, judgment_file, parse_judgments
 from i0t.data.prepare.job import Job, first_in
 from i0t.errors import I0TError
 from i0t.files import read_json
@@ -35,9 +36,10 @@ def prepare_flickr8k(job: Job) -> list[str]:
     names = _checked(content, source, *RANGES[job.dataset])
     folders = job.picture_folders(*PICTURE_FOLDERS, *(f"flickr8k/{name}" for name in PICTURE_FOLDERS))
     pictures = job.roots.data_dir / FOLDER / "images"
-    placed = job.place([(first_in(folders, name), pictures / name) for name in names])
+    pairs = [(first_in(folders, name), pictures / name) for name in names]
     ratings = sum(len(entry["human_judgement"]) for entry in content.values())
-    return [f"{source.name}: {ratings} ratings of {len(content)} pictures", placed, job.write_list(target, content)]
+    lines = job.place_with_list(pairs, target, content)
+    return [f"{source.name}: {ratings} ratings of {len(content)} pictures", *lines]
 
 
 def _below(name: str) -> tuple[str, ...]:
@@ -50,19 +52,16 @@ def _checked(content: Any, source: Path, least: float, most: float) -> list[str]
     Raises:
         I0TError: it is of another form, or holds a rating outside the scale; names the entry.
     """
-    if not isinstance(content, dict) or not content:
-        raise I0TError(f"{source}: not in the pacscore form (an object of pictures).")
-    names = []
-    for key, entry in content.items():
-        try:
-            names.append(Path(entry["image_path"]).name)
-            ratings = [float(judgment["rating"]) for judgment in entry["human_judgement"] if judgment["caption"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise I0TError(f"{source}: {key}: not in the pacscore form ({error!r}).") from None
-        wrong = [rating for rating in ratings if not (math.isnan(rating) or least <= rating <= most)]
+    entries = parse_judgments(content, source)
+    if all(math.isnan(rating) for entry in entries for _, rating in entry.ratings):
+        raise I0TError(f"{source}: holds no rating that is a number. Download it again.")
+    for entry in entries:
+        wrong = [rating for _, rating in entry.ratings if not (math.isnan(rating) or least <= rating <= most)]
         if wrong:
-            raise I0TError(f"{source}: {key}: a rating of {wrong[0]:g}, the scale is {least:g} to {most:g}.")
-    return list(dict.fromkeys(names))
+            raise I0TError(
+                f"{source}: {entry.key}: a rating of {wrong[0]:g}, the scale is {least:g} to {most:g}. {REMEDY}"
+            )
+    return list(dict.fromkeys(entry.picture for entry in entries))
 
 
 def _from_text(job: Job, source: Path) -> dict[str, Any]:

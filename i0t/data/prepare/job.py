@@ -90,7 +90,8 @@ class Job:
         """Link or copy pictures to their places; what is there stays. Returns a line on what was done.
 
         Raises:
-            I0TError: pictures are missing and `allow_partial` is not set; nothing has been placed then.
+            I0TError: pictures are missing and `allow_partial` is not set, or another is at the place of one; nothing
+                has been placed then.
         """
         missing = [pair for pair in pairs if not pair[0].is_file() and not pair[1].is_file()]
         if missing and (not self.allow_partial or len(missing) == len(pairs)):
@@ -98,6 +99,8 @@ class Job:
                 f"{missing[0][0]}: no such picture; {len(missing)} of {len(pairs)} that the list names are missing. "
                 "Complete the download, or go on without them: --allow-partial."
             )
+        for source, target in pairs:
+            refuse_another(source, target)
         left_out = set(missing)
         new = sum(
             place_file(source, target, self.copy)
@@ -107,35 +110,53 @@ class Job:
         kept = len(pairs) - len(missing) - new
         return f"pictures {'copied' if self.copy else 'linked'}: {new}, already there: {kept}, missing: {len(missing)}"
 
-    def write_list(self, path: Path, content: Any) -> str:
-        """Write a JSON list as `write_text` does, one line an entry of the outermost list."""
-        rows = (json.dumps(row, ensure_ascii=False) for row in content)
-        text = "[\n" + ",\n".join(rows) + "\n]\n" if isinstance(content, list) else json.dumps(content) + "\n"
-        return self.write_text(path, text)
+    def place_with_list(self, pairs: Sequence[Pair], path: Path, content: Any) -> list[str]:
+        """Place pictures, and write the JSON file that lists them, unless the same is there. Returns two lines.
 
-    def write_text(self, path: Path, text: str) -> str:
-        """Write a file unless the same is there. Returns a line on what was done.
+        The file comes last, so that nothing looks prepared before it is; whether it may be written is settled first.
 
         Raises:
-            I0TError: another one is there, and `overwrite` is not set.
+            I0TError: as `place`, or another list is there and `overwrite` is not set; nothing has been placed then.
         """
-        if path.is_file() and _same(path.read_text(encoding="utf-8"), text):
-            return f"{path}: unchanged"
-        if path.exists() and not self.overwrite:
+        text = _laid_out(content)
+        same = path.is_file() and _same(path.read_bytes(), text)
+        if path.exists() and not (same or self.overwrite):
             raise I0TError(f"{path}: is there and differs. Move it away, or replace it: --overwrite.")
+        placed = self.place(pairs)
+        if same:
+            return [placed, f"{path}: unchanged"]
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        return f"{path}: written"
+        return [placed, f"{path}: written"]
 
 
-def _same(old: str, new: str) -> bool:
-    """Whether two JSON texts say the same, however they are laid out."""
-    if old == new:
+def _laid_out(content: Any) -> str:
+    """JSON, one line an entry of the outermost list."""
+    if not isinstance(content, list):
+        return json.dumps(content) + "\n"
+    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in content) + "\n]\n"
+
+
+def _same(old: bytes, text: str) -> bool:
+    """Whether a file says in JSON what a text says, however it is laid out."""
+    if old == text.encode():
         return True
     try:
-        return json.loads(old) == json.loads(new)
-    except json.JSONDecodeError:
+        return json.loads(old) == json.loads(text)
+    except ValueError:  # no JSON, or no text at all
         return False
+
+
+def refuse_another(source: Path, target: Path) -> None:
+    """Make sure that a picture's place is free, or has the picture or a link, which may be replaced.
+
+    Raises:
+        I0TError: another file is there.
+    """
+    if target.is_symlink() or not target.exists() or not source.is_file() or source.samefile(target):
+        return
+    if source.stat().st_size != target.stat().st_size:
+        raise I0TError(f"{target}: is there, and is not {source}. Move it away and run this again.")
 
 
 def place_file(source: Path, target: Path, copy: bool) -> bool:
@@ -146,9 +167,8 @@ def place_file(source: Path, target: Path, copy: bool) -> bool:
     Raises:
         I0TError: another file is there, or the folder cannot be written.
     """
+    refuse_another(source, target)
     if not target.is_symlink() and target.exists():
-        if source.is_file() and not source.samefile(target) and source.stat().st_size != target.stat().st_size:
-            raise I0TError(f"{target}: is there, and is not {source}. Move it away and run this again.")
         return False
     if not source.exists():
         return False  # a link to what was there before, and still leads to it

@@ -65,7 +65,7 @@ def _rows(source: Path, dataset: str, split: str) -> list[dict[str, Any]]:
 def _write(job: Job, rows: list[dict[str, Any]], folders: list[Path], source: Path) -> list[str]:
     target = picture_folder(job.dataset, job.roots.data_dir_sub)
     names = [row["filename"] for row in rows]
-    placed = job.place([(first_in(folders, name), target / name) for name in names])
+    pairs = [(first_in(folders, name), target / name) for name in names]
     sentences = [[sentence["raw"] for sentence in row["sentences"]] for row in rows]
     gold = [
         {"image_id": f"{target.name}/{name}", "captions": captions[:CAPTIONS_PER_IMAGE]}
@@ -73,7 +73,7 @@ def _write(job: Job, rows: list[dict[str, Any]], folders: list[Path], source: Pa
     ]
     given = sum(map(len, sentences))
     kept = f"{source.name}: {given} captions of {len(rows)} images, the first {CAPTIONS_PER_IMAGE} of each kept"
-    return [kept, placed, job.write_list(caption_file(job.dataset, job.roots.data_dir_sub), gold)]
+    return [kept, *job.place_with_list(pairs, caption_file(job.dataset, job.roots.data_dir_sub), gold)]
 
 
 def _compared(job: Job, rows: list[dict[str, Any]], source: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from i0t.data.caption_index import stream_pairs
-from i0t.data.prepare.job import Job, link, place_file
+from i0t.data.prepare.job import Job, link, place_file, refuse_another
 from i0t.data.sharegpt4v import FILE, IMAGES
 
 # Where the layout has a folder, and where it may lie below --from: in ShareGPT4V's own tree, or as its archive unpacks.
@@ -24,6 +24,7 @@ def prepare_sharegpt4v(job: Job) -> list[str]:
     name = Path(FILE).name
     source, target = job.find_file(name), job.roots.data_dir / FILE
     next(stream_pairs(source))  # a file of another form is told before anything is linked
+    refuse_another(source, target)
     lines = _link_folders(job)
     new = place_file(source, target, job.copy)
     return [*lines, f"{target}: {'placed' if new else 'already there'}"]
