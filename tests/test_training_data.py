@@ -10,6 +10,8 @@ import json
 import multiprocessing
 import pickle
 import re
+import subprocess
+import sys
 import tarfile
 from collections import Counter
 from dataclasses import replace
@@ -308,7 +310,7 @@ def test_bad_shard_stops_the_run_in_one_line_that_names_it(tmp_path, workers, sp
 
 def test_failed_command_of_a_shard_is_told(tmp_path):
     source = ShardPairs(f"pipe:cat {tmp_path}/{{0..2}}.tar 2>&-", 24)
-    with pytest.raises(I0TError, match=r"^pipe:cat .*/0\.tar 2>&-: the shard cannot be read \(.*exit 1 .*\)\. Make"):
+    with pytest.raises(I0TError, match=r"^pipe:cat .*/0\.tar 2>&-: the shard cannot be read \((.*exit 1 .*|empty file)\)\. "):
         source.validation(tmp_path / "unpacked")
 
 
@@ -322,6 +324,33 @@ def test_caption_that_is_not_utf8_is_an_unreadable_sample(tmp_path, workers):
     assert len(seen) == 20 and 9 not in seen
     with pytest.raises(I0TError, match=r"^.*/00000\.tar: sample 0002: its txt is not UTF-8 .*\. Write it as UTF-8\.$"):
         source.validation(tmp_path / "unpacked")
+
+
+def test_shards_without_any_good_sample_do_not_loop_for_ever(tmp_path):
+    empty = write_shards(tmp_path / "empty", samples=0)
+    with pytest.raises(I0TError, match=r"00004\.tar.*: no sample in 4 shards"):
+        rows_of(ShardPairs(empty, 24), feed(), 1)
+    bad = write_shards(tmp_path / "bad", texts=dict.fromkeys(range(30), b"\xe9"))
+    with pytest.raises(I0TError, match=r"^100 samples in a row cannot be read\. The last one: .*not UTF-8"):
+        rows_of(ShardPairs(bad, 24), feed(skip_unreadable=True), 1)
+
+
+FAILS_IN_A_WORKER = """
+from i0t.training.pairs import DiskPairs, Feed
+
+class Bug:
+    def image(self, row): raise RuntimeError("a bug")
+    def __len__(self): return 8
+
+batches = DiskPairs(Bug()).batches(Feed(None, None, False, 4, 0, 2, seed=0, workers=1))
+next(batches)
+"""
+
+
+def test_program_ends_when_a_worker_fails():
+    """Workers ignore SIGTERM, with which Python ends its children."""
+    done = subprocess.run([sys.executable, "-c", FAILS_IN_A_WORKER], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "a bug" in done.stderr
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ is a function of seed and step alone, whatever the number of workers. `shard_pai
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -64,6 +66,8 @@ class Feed:
 
     def loader(self, dataset: Dataset, **options: Any) -> DataLoader:
         """A DataLoader that keeps a GPU busy: persistent workers, pinned memory, its own random state."""
+        if self.workers:
+            atexit.register(_end_workers)
         return DataLoader(
             dataset,
             num_workers=self.workers,
@@ -74,6 +78,13 @@ class Feed:
             **({"prefetch_factor": 4, "persistent_workers": True} if self.workers else {}),
             **options,
         )
+
+
+def _end_workers() -> None:
+    """A program that fails while its loader lives would wait for ever: its workers ignore what Python sends them."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def _outlive_sigterm(_: int) -> None:

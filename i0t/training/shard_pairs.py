@@ -27,7 +27,7 @@ from i0t.data.images import Preprocess, open_image
 from i0t.data.sharegpt4v import VALIDATION_RECORDS
 from i0t.errors import I0TError
 from i0t.files import atomic_path
-from i0t.training.pairs import Feed
+from i0t.training.pairs import SUBSTITUTES, Feed
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 GO_ON = "Or go on without such samples: --skip-unreadable."
@@ -133,10 +133,12 @@ class ShardStream(IterableDataset):
             try:
                 pixels, caption = _decoded(sample, self.feed.preprocess)
             except I0TError as error:
-                if self.feed.skip_unreadable:
-                    errors.append(str(error))
-                else:
+                if not self.feed.skip_unreadable:
                     yield None, "", [f"{error} {GO_ON}"]
+                    continue
+                errors.append(str(error))
+                if len(errors) == SUBSTITUTES:
+                    raise I0TError(f"{SUBSTITUTES} samples in a row cannot be read. The last one: {error}") from None
                 continue
             yield pixels, caption, errors
             errors = []
@@ -146,7 +148,12 @@ class ShardStream(IterableDataset):
             order = np.random.default_rng([self.feed.seed, epoch]).permutation(len(self.urls))
             own = [self.urls[shard] for shard in order[stream::streams]]
             mixing = random.Random(f"{self.feed.seed}-{epoch}-{stream}")
-            yield from webdataset.filters.shuffle(BUFFER, initial=BUFFER, rng=mixing)(_samples(own))
+            empty = True
+            for sample in webdataset.filters.shuffle(BUFFER, initial=BUFFER, rng=mixing)(_samples(own)):
+                empty = False
+                yield sample
+            if empty:
+                raise I0TError(f"{', '.join(own[:3])}, ...: no sample in {len(own)} shards. Correct shards=.")
 
 
 def _samples(urls: list[str]) -> Iterator[dict[str, Any]]:
