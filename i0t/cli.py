@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 from i0t.processes import count_here, rank
 
 
@@ -65,7 +65,7 @@ def device_of(arguments: argparse.Namespace) -> str:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise I0TError(f"--device {device}: {str(error).splitlines()[0]}. Use --device cpu.") from None
+        raise I0TError(f"--device {device}: {first_line(error)}. Use --device cpu.") from None
     return device
 
 

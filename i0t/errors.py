@@ -15,3 +15,13 @@ class I0TError(Exception):
             ...
         i0t.errors.I0TError: Standardizer has no text mean yet: call fit(image_features, text_features).
     """
+
+
+def first_line(error: BaseException) -> str:
+    r"""What an error says in one line: its first, or its kind where it says nothing (as EOFError does).
+
+    Example:
+        >>> first_line(OSError("disk full\nat byte 7")), first_line(EOFError())
+        ('disk full', 'EOFError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()

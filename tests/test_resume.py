@@ -222,3 +222,23 @@ def test_newest_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsy
     assert "step-00000015: cannot be read" in capsys.readouterr().err
     store.clear()
     assert store.newest is None
+
+
+@pytest.mark.parametrize("part", ["shared.pt", "process-0.pt"])
+def test_empty_file_of_a_state_is_passed_over(tmp_path, capsys, part):
+    """What a machine that lost power may leave; torch's error of it has no text."""
+    store = StateStore(tmp_path / "run", 2, make_accelerator("cpu"))
+    for step in (5, 10):
+        store.save(step, {"step": step}, {})
+    (store.path(10) / part).write_bytes(b"")
+    assert store.load() == ({"step": 5}, {})
+    assert "step-00000010: cannot be read (process 0: EOFError)" in capsys.readouterr().err
+
+
+def test_failed_write_without_a_text_is_told(tmp_path):
+    class Silent:
+        def __reduce__(self):
+            raise OSError
+
+    with pytest.raises(I0TError, match="shared.pt: cannot be written .OSError"):
+        StateStore(tmp_path / "run", 2, make_accelerator("cpu")).save(1, {"weights": Silent()}, {})

@@ -18,7 +18,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.heads import NormHeads
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 from i0t.paths import say
 
 # What open_clip and torch raise where a configuration has wrong keys, kinds or sizes.
@@ -71,7 +71,7 @@ def load_pretrained(architecture: str, pretrained: str, name: str = "") -> Encod
     except (RuntimeError, OSError) as error:
         raise I0TError(
             f"{architecture}/{pretrained}: the weights can be neither found in the cache nor downloaded "
-            f"({str(error).splitlines()[0][:160]}). Connect once, or copy the Hugging Face cache of a machine that "
+            f"({first_line(error)[:160]}). Connect once, or copy the Hugging Face cache of a machine that "
             "has them; without them start from the small model: --base tiny."
         ) from None
     return Encoder(
