@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from i0t import I0TError
 from i0t.encoders.checkpoint import training_of
+from i0t.encoders.encoder import Encoder
 from i0t.paths import REPO
 from i0t.training import states as states_module
 from i0t.training.__main__ import main as train
@@ -148,6 +149,53 @@ def test_finished_run_is_kept_and_fresh_trains_again(configs, tmp_path, capsys):
     assert path.stat().st_mtime_ns > before
 
 
+def stopped_in_step(monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+    """Train, and get SIGTERM in the middle of the first step."""
+    from i0t.training.objectives import CyClip
+
+    plain = CyClip.forward
+
+    def stopped(self, *features):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, *features)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CyClip, "forward", stopped)
+        assert train(flags) == 0
+
+
+def test_fresh_run_that_is_stopped_goes_on_without_fresh(configs, tmp_path, capsys, monkeypatch):
+    """And not with the result of the run before, which it replaces."""
+    flags = [*FLAGS, "steps=3", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
+    assert train(flags) == 0
+    expected = load_file(next((tmp_path / "out").glob("*-last.safetensors")))
+    capsys.readouterr()
+    stopped_in_step(monkeypatch, [*flags, "--fresh"])
+    printed = capsys.readouterr()
+    assert "stopped by SIGTERM; the same command without --fresh goes on from" in printed.err
+    assert not printed.out
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+    assert train(flags) == 0
+    said = capsys.readouterr().err
+    assert "goes on after step" in said and "trained before" not in said
+    assert_same_weights(load_file(next((tmp_path / "out").glob("*-last.safetensors"))), expected)
+
+
+def test_validation_is_in_the_precision_of_the_recipe(configs, tmp_path, monkeypatch):
+    seen = []
+    for name in ("encode_images", "encode_texts"):
+        plain = getattr(Encoder, name)
+
+        def noted(*args, plain=plain, **options):
+            seen.append(options.get("precision"))
+            return plain(*args, **options)
+
+        monkeypatch.setattr(Encoder, name, noted)
+    flags = [*FLAGS, "steps=1", "precision=fp32", "--output", str(tmp_path / "out"), "--workers", "0"]
+    assert train(flags) == 0
+    assert seen == ["fp32", "fp32"]
+
+
 def test_other_base_or_data_is_another_run(configs, tmp_path, sample_roots):
     flags = [*FLAGS, "steps=1", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
     assert train(flags) == 0
@@ -191,6 +239,49 @@ def test_disk_that_will_not_hold_the_run_is_told_before_the_first_step(configs, 
     error = capsys.readouterr().err
     assert "0.0 GB free, but this run may need" in error and "--output" in error
     assert "step/s" not in error
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What room was asked for, and how much."""
+    calls = []
+
+    def noted(folder, needed, what):
+        calls.append((what, needed))
+        require_space(folder, needed, what)
+
+    monkeypatch.setattr("i0t.training.keeper.require_space", noted)
+    return calls
+
+
+def test_run_that_the_start_accepts_fits_to_its_end(configs, tmp_path, capsys, monkeypatch, asked):
+    """On a disk that the run itself fills up, with no more than the start asks for."""
+    out, capacity = tmp_path / "out", 0
+
+    def usage(_):
+        used = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        return Usage(capacity, used, capacity - used)
+
+    monkeypatch.setattr(states_module.shutil, "disk_usage", usage)
+    flags = [*FLAGS, "save_every=1", "validate_every=2", "--output", str(out), "--workers", "0"]
+    assert train(flags) == 2
+    capacity = asked[0][1] + 2**20  # logs, and headers of files
+    assert train(flags) == 0, capsys.readouterr().err
+    assert {what for what, _ in asked} == {"this run", "the next state"}
+
+
+def test_files_that_are_there_need_no_room_again(configs, tmp_path, monkeypatch, asked):
+    """A run goes on on the disk that it was begun on."""
+    flags = [*FLAGS, "--output", str(tmp_path / "out"), "--workers", "0"]
+    stopped_in_step(monkeypatch, flags)
+    (state,) = (tmp_path / "out").glob("states/*/step-*")
+    for kind in ("last", "best"):
+        (tmp_path / "out" / f"{state.parent.name}-{kind}.safetensors").write_bytes(b"of a step before")
+    assert train(flags) == 0
+    first, second = (needed for what, needed in asked if what == "this run")
+    checkpoint = sum(value.numel() * value.element_size() for value in weights(tmp_path / "out").values())
+    one_state = first // 3 - checkpoint  # at first: two states, last, best, and one of each being written
+    assert second == 2 * one_state + checkpoint
 
 
 def test_disk_that_fills_up_leaves_the_states_before(tmp_path):
