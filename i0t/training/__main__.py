@@ -49,7 +49,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--base", help="model, spec or checkpoint to start from (default: the recipe's)")
     parser.add_argument("--fresh", action="store_true", help="begin anew, whatever there is of this very run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
-    add_common_flags(parser)
+    add_common_flags(
+        parser,
+        batch_size="pairs a step, over all processes: the loss contrasts them all (default: the recipe's). "
+        "Where memory is short set chunk_size=N instead, pairs a forward pass",
+    )
     return parser.parse_intermixed_args(argv)  # key=value may stand between flags
 
 
