@@ -1,7 +1,8 @@
 """open_clip models as `Encoder`s: by architecture and tag, or by a plain configuration.
 
 An architecture is a dict {"model": open_clip's configuration, "preprocess": its image settings},
-enough to rebuild the module without a network.
+enough to rebuild the module without a network; "stretched_from" says how many text positions it had
+before they were stretched, if they were.
 """
 
 from __future__ import annotations
@@ -120,16 +121,20 @@ def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: 
 def set_context_length(encoder: Encoder, length: int) -> None:
     """Stretch the text positions of an encoder to `length`, in place (Long-CLIP; section 4.1).
 
+    Its architecture records that, because training keeps the first rows of stretched positions.
+
     Example:
         >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1, "vocab_size": 9}
         >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
         >>> set_context_length(encoder, 248)
-        >>> encoder.context_length, encoder.tokenize(["a dog"]).shape
-        (248, torch.Size([1, 248]))
+        >>> encoder.context_length, encoder.tokenize(["a dog"]).shape, encoder.architecture["stretched_from"]
+        (248, torch.Size([1, 248]), 77)
     """
     from i0t.encoders.positions import stretch_text_tower
 
+    before = encoder.context_length
     stretch_text_tower(encoder.model, length)
+    encoder.architecture.setdefault("stretched_from", before)
     text_config = {**encoder.architecture["model"]["text_cfg"], "context_length": length}
     encoder.architecture["model"] = {**encoder.architecture["model"], "text_cfg": text_config}
     encoder.tokenize = _tokenizer(encoder.architecture["model"])
