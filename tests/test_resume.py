@@ -196,6 +196,54 @@ def test_validation_is_in_the_precision_of_the_recipe(configs, tmp_path, monkeyp
     assert seen == ["fp32", "fp32"]
 
 
+# --- recipes that start from the last checkpoint -------------------------------------------------
+
+
+@pytest.fixture
+def stage1(configs, tmp_path: Path) -> Path:
+    """A checkpoint of stage 1, which is the last one."""
+    assert train([*FLAGS, "steps=1", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]) == 0
+    return next((tmp_path / "out").glob("lccom-*-last.safetensors"))
+
+
+def again(tmp_path: Path, recipe: str, *more: str) -> list[str]:
+    """A command without --base."""
+    few = ["base=last", "steps=2", "batch_size=8", "validate_every=0", "--workers", "0"]
+    return ["--recipe", recipe, *few, "--output", str(tmp_path / "out"), *more]
+
+
+@pytest.mark.parametrize("recipe", ["bn_async", "cloob"])
+def test_same_command_does_not_train_on_its_own_result(configs, stage1, tmp_path, capsys, recipe):
+    for seed in (7, 7, 42):
+        capsys.readouterr()
+        assert train(again(tmp_path, recipe, f"seed={seed}")) == 0, capsys.readouterr().err
+        (last,) = (tmp_path / "out").glob(f"{recipe}-seed{seed}-*-last.safetensors")
+        assert training_of(last)["recipe"]["base"] == str(stage1)
+        printed = capsys.readouterr()
+        assert printed.out.splitlines()[-1] == f"last, noted in ckpt_file_name.txt: {last}"
+    assert len(list((tmp_path / "out").glob(f"{recipe}-*-last.safetensors"))) == 2
+
+
+def test_base_that_is_gone_is_told(configs, stage1, tmp_path, capsys):
+    assert train(again(tmp_path, "bn_async")) == 0
+    stage1.unlink()
+    capsys.readouterr()
+    assert train(again(tmp_path, "bn_async")) == 2
+    error = capsys.readouterr().err
+    assert f"recipe bn_async made it from {stage1}, which cannot be loaded again" in error and "--base" in error
+
+
+def test_fresh_stage_2_that_is_stopped_finds_its_base_again(configs, stage1, tmp_path, capsys, monkeypatch):
+    flags = again(tmp_path, "bn_async", "steps=3")
+    assert train(flags) == 0
+    stopped_in_step(monkeypatch, [*flags, "--fresh"])
+    capsys.readouterr()
+    assert train(flags) == 0
+    assert "goes on after step" in capsys.readouterr().err
+    (last,) = (tmp_path / "out").glob("bn_async-*-last.safetensors")
+    assert training_of(last)["recipe"]["base"] == str(stage1)
+
+
 def test_other_base_or_data_is_another_run(configs, tmp_path, sample_roots):
     flags = [*FLAGS, "steps=1", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
     assert train(flags) == 0
