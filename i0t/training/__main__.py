@@ -50,7 +50,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--recipe", default="lccom", help="a file of configs/recipes (default: lccom)")
     parser.add_argument("--base", help="model, spec or checkpoint to start from (default: the recipe's)")
-    parser.add_argument("--fresh", action="store_true", help="begin anew, whatever there is of this very run")
+    parser.add_argument("--fresh", action="store_true", help="begin anew; removes what there is of this very run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
     add_common_flags(
         parser,
@@ -69,13 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.fresh:
         _note_base_of(trainer, roots)
     summary = trainer.run(arguments.fresh)
-    if summary is None or not trainer.accelerator.is_main_process:
+    if summary is None:
         return 0
-    write_last_checkpoint(trainer.keeper.last_path, roots)
-    rows = {**summary["validation"], "steps": summary["step"], "seconds": summary["seconds"]}
-    print(tabulate(rows.items(), headers=[trainer.recipe.name, "validation"], floatfmt=".3f"))
-    print(f"best by R@1: {trainer.keeper.best_path}")
-    print(f"last, noted in ckpt_file_name.txt: {trainer.keeper.last_path}")
+    if trainer.accelerator.is_main_process:
+        write_last_checkpoint(trainer.keeper.last_path, roots)
+        rows = {**summary["validation"], "steps": summary["step"], "seconds": summary["seconds"]}
+        print(tabulate(rows.items(), headers=[trainer.recipe.name, "validation"], floatfmt=".3f"))
+        print(f"best by R@1: {trainer.keeper.best_path}")
+    if trainer.accelerator.is_local_main_process:  # scripts/ladder.sh reads this line, on every machine
+        print(f"last, noted in ckpt_file_name.txt: {trainer.keeper.last_path}")
     return 0
 
 
