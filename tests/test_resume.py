@@ -363,6 +363,15 @@ def test_newest_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsy
     assert store.newest is None
 
 
+def test_damaged_state_does_not_push_out_whole_ones(tmp_path):
+    """It is the newest by its number until the run, resumed from the one before, gets there again."""
+    store = StateStore(tmp_path / "run", 1, make_accelerator("cpu"))
+    store.save(10, {"step": 10}, {})
+    (store.path(10) / "shared.pt").write_bytes(b"")
+    store.save(7, {"step": 7}, {})
+    assert store.load() == ({"step": 7}, {})
+
+
 @pytest.mark.parametrize("part", ["shared.pt", "process-0.pt"])
 def test_empty_file_of_a_state_is_passed_over(tmp_path, capsys, part):
     """What a machine that lost power may leave; torch's error of it has no text."""

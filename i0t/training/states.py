@@ -93,8 +93,11 @@ class StateStore:
             shutil.rmtree(self.path(step), ignore_errors=True)
             unfinished.replace(self.path(step))
             _sync(self.folder)
-            for old in self.steps()[: -self.keep]:
-                shutil.rmtree(self.path(old))
+            steps = self.steps()
+            here = steps.index(step) + 1
+            # Later ones could not be read when the run was resumed: kept, they would push out whole ones.
+            for other in steps[: max(0, here - self.keep)] + steps[here:]:
+                shutil.rmtree(self.path(other))
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
         """The newest state that every process can read: what all share, and this process's own part.
