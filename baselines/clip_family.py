@@ -16,7 +16,7 @@ from typing import Any
 from open_clip.transform import PreprocessCfg
 from torch import Tensor
 
-from baselines.clip_layouts import LAYOUTS, rounded_like_openai, split_heads
+from baselines.clip_layouts import LAYOUTS, POSITIONS_OF_CLIP, rounded_like_openai, split_heads
 from baselines.state_dicts import count_indices, grid_side, head_count, load_exactly, naming, need, read_state_dict
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.openclip import build_encoder
@@ -52,6 +52,8 @@ def load(name: str, file: str | Path, layout: str, round_fp16: bool = False) -> 
         if round_fp16:
             state = rounded_like_openai(state)
         architecture = {"model": clip_config(state), "preprocess": PREPROCESS}
+        if layout == "longclip":  # further training keeps its first positions, as its authors' does
+            architecture["stretched_from"] = POSITIONS_OF_CLIP
         encoder = build_encoder(architecture, heads="batch_norm" if heads else None, name=name)
         load_exactly(encoder.model, state)
         if encoder.heads is not None:

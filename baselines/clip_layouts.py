@@ -14,6 +14,7 @@ from baselines.state_dicts import StateDict, below, need
 from i0t.encoders.positions import KEPT_ROWS
 from i0t.errors import I0TError
 
+POSITIONS_OF_CLIP = 77  # what Long-CLIP's were stretched from
 # OpenAI's own archives record these three beside the weights.
 RECORDED_SIZES = ("input_resolution", "context_length", "vocab_size")
 HEAD_NAMES = {"image": "bn_final_image.", "text": "bn_final_text."}

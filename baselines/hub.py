@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 
 
 def from_hub(model_class: type, name: str) -> Any:
@@ -22,7 +22,7 @@ def from_hub(model_class: type, name: str) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise I0TError(
             f"{name}: can be neither found in the cache of the Hugging Face hub nor downloaded "
-            f"({str(error).splitlines()[0][:160]}). Connect once, or use the authors' own file."
+            f"({first_line(error)[:160]}). Connect once, or use the authors' own file."
         ) from None
     strange = [key for key in info["unexpected_keys"] if not key.endswith("position_ids")]
     for what, keys in (("missing", info["missing_keys"]), ("left over", strange)):

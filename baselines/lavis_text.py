@@ -15,7 +15,7 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 
 from i0t.encoders.towers import token_lengths
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 
 MAX_WORDS = 50
 VOCABULARY_FILE = "vocab.txt"
@@ -83,5 +83,5 @@ def _from_hub(name: str) -> str:
     except (OSError, ValueError) as error:  # no network, no such repository
         raise I0TError(
             f"BERT's vocabulary: no <data_dir>/{name}/{VOCABULARY_FILE} is there, and the hub cannot give {name} "
-            f"({str(error).splitlines()[0][:160]}). Connect once, or put the file there."
+            f"({first_line(error)[:160]}). Connect once, or put the file there."
         ) from None

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 
 StateDict = dict[str, Tensor]
 
@@ -93,8 +93,7 @@ def _read(path: Path) -> Any:
             "unpickling it can run code. If you trust it, save its state dict alone with torch.save."
         ) from None
     except Exception as error:  # a damaged pickle can fail in any way
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise I0TError(f"cannot be read ({first[:160]}). Download it again.") from None
+        raise I0TError(f"cannot be read ({first_line(error)[:160]}). Download it again.") from None
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -102,7 +102,7 @@ def _train_both(
         flags = ["--recipe", recipe, "--base", base or paths["stage1"], "--output", str(folder / "checkpoints")]
         trainer = build_trainer(parse_training([*flags, "--workers", arguments.workers, *arguments.overrides]), roots)
         if trainer.run(arguments.fresh) is None:
-            raise I0TError("stopped by SIGTERM; the same command goes on where it was.")
+            raise I0TError("stopped by SIGTERM; the same command (without --fresh) goes on where it was.")
         paths[stage] = str(trainer.keeper.last_path)
     encoders = {stage: load_checkpoint(path) for stage, path in paths.items()}
     validation = encoders["stage1"].training_summary["validation"]

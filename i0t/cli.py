@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 
-from i0t.errors import I0TError
-from i0t.processes import count_here, rank
+from i0t.errors import I0TError, first_line
+from i0t.processes import count_here, own_device, rank
 
 
 def program(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
@@ -30,12 +30,12 @@ def program(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[s
     return run
 
 
-def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags every program has."""
+def add_common_flags(parser: argparse.ArgumentParser, batch_size: str = "items a forward pass") -> None:
+    """Flags every program has; `batch_size` is what that one means in it."""
     group = parser.add_argument_group("common")
     group.add_argument("--output", metavar="DIR", help="folder for what the run writes (made if missing)")
     group.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if there is one, else cpu)")
-    group.add_argument("--batch-size", type=_positive, metavar="N", help="items a forward pass")
+    group.add_argument("--batch-size", type=_positive, metavar="N", help=batch_size)
     group.add_argument(
         "--workers",
         type=not_negative,
@@ -54,18 +54,19 @@ def add_root_flags(parser: argparse._ActionsContainer) -> None:
 
 
 def device_of(arguments: argparse.Namespace) -> str:
-    """The device asked for, or the best there is.
+    """The device asked for, or the best there is; of several processes, the card of this one.
 
     Raises:
         I0TError: CUDA asked for where there is none.
     """
     import torch
 
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    # Tried on this process's own card: a context of every process on the first one would fill it.
+    device = own_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise I0TError(f"--device {device}: {str(error).splitlines()[0]}. Use --device cpu.") from None
+        raise I0TError(f"--device {device}: {first_line(error)}. Use --device cpu.") from None
     return device
 
 

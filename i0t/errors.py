@@ -31,3 +31,13 @@ class NoPictureError(I0TError):
     def __init__(self, message: str, unreadable: list[str]) -> None:
         super().__init__(message)
         self.unreadable = unreadable
+
+
+def first_line(error: BaseException) -> str:
+    r"""What an error says in one line: its first, or its kind where it says nothing (as EOFError does).
+
+    Example:
+        >>> first_line(OSError("disk full\nat byte 7")), first_line(EOFError())
+        ('disk full', 'EOFError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()

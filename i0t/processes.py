@@ -33,6 +33,20 @@ def count_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
+def own_device(device: str) -> str:
+    """The device of this process: of several that share a machine's cards, each has its own, as accelerate deals them.
+
+    Example:
+        >>> own_device("cuda"), own_device("cpu")  # in a plain process it is the one asked for
+        ('cuda', 'cpu')
+    """
+    if count() == 1 or not device.startswith("cuda"):
+        return device
+    import torch
+
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % max(1, torch.cuda.device_count())}"
+
+
 def is_main() -> bool:
     """Whether this process prints and writes."""
     return rank() == 0

@@ -5,18 +5,25 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 output="${OUTPUT:-$here/../tensors/ladder}"
-seed="${SEED:-7}"
 recipes=("$@")
 [ $# -gt 0 ] || recipes=(lc lco lcco cloob unif_align lccom ln ln_async bn bn_async bn_async_no_mcsie)
 
-trained() { ls -t "$output/checkpoints/$1-seed$seed-"*-last.safetensors | head -n 1; }
+train() {  # train RECIPE FLAGS...: sets $checkpoint to the one that the trainer names, now or of a run finished before
+    local printed
+    printed="$(bash "$here/train.sh" --recipe "$1" --seed "${SEED:-7}" --output "$output/checkpoints" "${@:2}")"
+    checkpoint="$(sed -n 's/^last, noted in ckpt_file_name.txt: //p' <<<"$printed")"
+    if [ -z "$checkpoint" ]; then
+        echo "error: recipe $1 was stopped before its end. Give the same command again: it goes on from there." >&2
+        exit 1
+    fi
+    [ "$1" != lccom ] || lccom="$checkpoint"
+    echo "$printed"
+}
 for recipe in "${recipes[@]}"; do
-    case "$recipe" in
-        *_async*) base=(--base "$(trained lccom)") ;;
-        *) base=() ;;
-    esac
-    bash "$here/train.sh" --recipe "$recipe" --seed "$seed" --output "$output/checkpoints" "${base[@]}"
+    stage2=""
+    if [[ "$recipe" == *_async* ]]; then [ -n "${lccom:-}" ] || train lccom; stage2=1; fi
+    train "$recipe" ${stage2:+--base "$lccom"}
     for task in ${TASKS:-retrieval classification correlation}; do
-        bash "$here/evaluate_$task.sh" --model "$(trained "$recipe")" --output "$output"
+        bash "$here/evaluate_$task.sh" --model "$checkpoint" --output "$output"
     done
 done

@@ -5,8 +5,11 @@ Run: python -m pytest tests/test_distributed_training.py
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,18 +26,19 @@ LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", str(REPO / "confi
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """What two gloo processes found, each with half of the batch."""
     path = tmp_path_factory.mktemp("two") / "found.pt"
-    command = [sys.executable, *LAUNCH, str(REPO / "tests/gradients_of_processes.py"), str(path)]
-    done = subprocess.run(command, cwd=REPO, env=_environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    _launch("gradients_of_processes.py", path)
     found = torch.load(path, weights_only=True)
     assert found["processes"] == 2
     return found
 
 
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+def _launch(program: str, path: Path) -> str:
+    """Run a program of this folder in two processes; what they said."""
+    command = [sys.executable, *LAUNCH, str(REPO / "tests" / program), str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
 
 
 def assert_same(found: dict, expected: dict) -> None:
@@ -100,3 +104,10 @@ def test_batch_that_cannot_be_shared_evenly_is_refused():
     assert own_part(9, Three()) == 3
     with pytest.raises(I0TError, match="batch_size=8 .* 3 processes .* Use batch_size=9"):
         own_part(8, Three())
+
+
+def test_processes_resume_from_the_same_step_when_one_part_is_damaged(tmp_path):
+    said = _launch("states_of_processes.py", tmp_path)
+    loaded = [json.loads((tmp_path / f"loaded-{rank}.json").read_text()) for rank in (0, 1)]
+    assert loaded == [[{"step": 500}, {"rank": 0}], [{"step": 500}, {"rank": 1}]]
+    assert "step-00001000: cannot be read (process 1: " in said

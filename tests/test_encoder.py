@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from i0t import Encoder, I0TError, load_encoder
 from i0t.data.images import open_image
+from i0t.encoders.checkpoint import load_checkpoint, save_checkpoint
 from i0t.encoders.heads import NormHeads
 from i0t.encoders.openclip import build_encoder, set_attention_dropout, set_context_length
 from i0t.encoders.positions import stretch_positions, stretch_text_tower
@@ -328,6 +329,43 @@ def recipe(**changes: Any) -> Recipe:
     """Stage 1 without dropout."""
     values = {"name": "r", "objective": "i0t.training.objectives:Contrastive", "objective_args": {}, "base": "x"}
     return Recipe(**{**values, "trains": "encoders", "learning_rate": 1e-2, "weight_decay": 0.5, **changes})
+
+
+def position_gradient(encoder: Encoder) -> torch.Tensor:
+    """(L,) how far training moves each text position, of a base that is prepared for stage 1."""
+    settings = recipe(context_length=encoder.context_length)
+    prepare_encoder(encoder, settings)
+    freeze(encoder, settings)
+    images, texts = encoder(torch.randn(2, 3, 32, 32), encoder.tokenize([words(60), words(30) + " red"]))
+    F.cross_entropy(10 * images @ texts.T, torch.arange(2)).backward()
+    return encoder.model.positional_embedding.grad.abs().amax(dim=1)
+
+
+def test_positions_stretched_by_an_earlier_run_stay_kept(small, tmp_path):
+    set_context_length(small, 248)
+    again = load_checkpoint(save_checkpoint(tmp_path / "stage1.safetensors", small, {}))
+    assert again.architecture["stretched_from"] == 77
+    moved = position_gradient(again)
+    assert not moved[:20].any() and (moved[20:62] > 0).all()
+
+
+def test_positions_that_nothing_stretched_are_trained(small, tmp_path):
+    """As are those of checkpoints from before it was recorded."""
+    assert (position_gradient(small)[:62] > 0).all()
+    set_context_length(small, 248)
+    del small.architecture["stretched_from"]
+    old = load_checkpoint(save_checkpoint(tmp_path / "old.safetensors", small, {}))
+    assert (position_gradient(old)[:62] > 0).all()
+    assert "stretched_from" not in load_encoder("tiny").architecture
+
+
+def test_frozen_encoders_with_stretched_positions_can_be_given_heads(small):
+    set_context_length(small, 248)
+    settings = recipe(trains="heads", heads="batch_norm")
+    for _ in range(2):  # the second time the positions are frozen already
+        prepare_encoder(small, settings)
+        assert all(parameter.shape == (16,) for parameter in freeze(small, settings))
+        small.heads = None
 
 
 def test_kept_positions_stay_bit_identical_in_training_while_all_else_moves(small):

@@ -171,6 +171,12 @@ def test_our_own_checkpoint_keeps_a_rival_whole(rival, tmp_path):
     assert again.fingerprint == encoder.fingerprint
 
 
+def test_stretched_positions_are_recorded(rival):
+    """By which further training keeps the first of them."""
+    name, _, path = rival
+    assert load(name, path).architecture.get("stretched_from") == (77 if LAYOUT[name] == "longclip" else None)
+
+
 def test_plain_clip_cannot_pass_for_pac_s(tmp_path):
     clip = load("clip", Fixture.read("clip").save(tmp_path / "clip.pt"))
     pacscore = load("pacscore", Fixture.read("pacscore").save(tmp_path / "pacscore.pth"))

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from i0t import I0TError
 from i0t.encoders.checkpoint import training_of
+from i0t.encoders.encoder import Encoder
 from i0t.paths import REPO
 from i0t.training import states as states_module
 from i0t.training.__main__ import main as train
@@ -148,6 +149,101 @@ def test_finished_run_is_kept_and_fresh_trains_again(configs, tmp_path, capsys):
     assert path.stat().st_mtime_ns > before
 
 
+def stopped_in_step(monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+    """Train, and get SIGTERM in the middle of the first step."""
+    from i0t.training.objectives import CyClip
+
+    plain = CyClip.forward
+
+    def stopped(self, *features):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, *features)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CyClip, "forward", stopped)
+        assert train(flags) == 0
+
+
+def test_fresh_run_that_is_stopped_goes_on_without_fresh(configs, tmp_path, capsys, monkeypatch):
+    """And not with the result of the run before, which it replaces."""
+    flags = [*FLAGS, "steps=3", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
+    assert train(flags) == 0
+    expected = load_file(next((tmp_path / "out").glob("*-last.safetensors")))
+    capsys.readouterr()
+    stopped_in_step(monkeypatch, [*flags, "--fresh"])
+    printed = capsys.readouterr()
+    assert "stopped by SIGTERM; the same command without --fresh goes on from" in printed.err
+    assert not printed.out
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+    assert train(flags) == 0
+    said = capsys.readouterr().err
+    assert "goes on after step" in said and "trained before" not in said
+    assert_same_weights(load_file(next((tmp_path / "out").glob("*-last.safetensors"))), expected)
+
+
+def test_validation_is_in_the_precision_of_the_recipe(configs, tmp_path, monkeypatch):
+    seen = []
+    for name in ("encode_images", "encode_texts"):
+        plain = getattr(Encoder, name)
+
+        def noted(*args, plain=plain, **options):
+            seen.append(options.get("precision"))
+            return plain(*args, **options)
+
+        monkeypatch.setattr(Encoder, name, noted)
+    flags = [*FLAGS, "steps=1", "precision=fp32", "--output", str(tmp_path / "out"), "--workers", "0"]
+    assert train(flags) == 0
+    assert seen == ["fp32", "fp32"]
+
+
+# --- recipes that start from the last checkpoint -------------------------------------------------
+
+
+@pytest.fixture
+def stage1(configs, tmp_path: Path) -> Path:
+    """A checkpoint of stage 1, which is the last one."""
+    assert train([*FLAGS, "steps=1", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]) == 0
+    return next((tmp_path / "out").glob("lccom-*-last.safetensors"))
+
+
+def again(tmp_path: Path, recipe: str, *more: str) -> list[str]:
+    """A command without --base."""
+    few = ["base=last", "steps=2", "batch_size=8", "validate_every=0", "--workers", "0"]
+    return ["--recipe", recipe, *few, "--output", str(tmp_path / "out"), *more]
+
+
+@pytest.mark.parametrize("recipe", ["bn_async", "cloob"])
+def test_same_command_does_not_train_on_its_own_result(configs, stage1, tmp_path, capsys, recipe):
+    for seed in (7, 7, 42):
+        capsys.readouterr()
+        assert train(again(tmp_path, recipe, f"seed={seed}")) == 0, capsys.readouterr().err
+        (last,) = (tmp_path / "out").glob(f"{recipe}-seed{seed}-*-last.safetensors")
+        assert training_of(last)["recipe"]["base"] == str(stage1)
+        printed = capsys.readouterr()
+        assert printed.out.splitlines()[-1] == f"last, noted in ckpt_file_name.txt: {last}"
+    assert len(list((tmp_path / "out").glob(f"{recipe}-*-last.safetensors"))) == 2
+
+
+def test_base_that_is_gone_is_told(configs, stage1, tmp_path, capsys):
+    assert train(again(tmp_path, "bn_async")) == 0
+    stage1.unlink()
+    capsys.readouterr()
+    assert train(again(tmp_path, "bn_async")) == 2
+    error = capsys.readouterr().err
+    assert f"recipe bn_async made it from {stage1}, which cannot be loaded again" in error and "--base" in error
+
+
+def test_fresh_stage_2_that_is_stopped_finds_its_base_again(configs, stage1, tmp_path, capsys, monkeypatch):
+    flags = again(tmp_path, "bn_async", "steps=3")
+    assert train(flags) == 0
+    stopped_in_step(monkeypatch, [*flags, "--fresh"])
+    capsys.readouterr()
+    assert train(flags) == 0
+    assert "goes on after step" in capsys.readouterr().err
+    (last,) = (tmp_path / "out").glob("bn_async-*-last.safetensors")
+    assert training_of(last)["recipe"]["base"] == str(stage1)
+
+
 def test_other_base_or_data_is_another_run(configs, tmp_path, sample_roots):
     flags = [*FLAGS, "steps=1", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
     assert train(flags) == 0
@@ -193,6 +289,49 @@ def test_disk_that_will_not_hold_the_run_is_told_before_the_first_step(configs, 
     assert "step/s" not in error
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What room was asked for, and how much."""
+    calls = []
+
+    def noted(folder, needed, what):
+        calls.append((what, needed))
+        require_space(folder, needed, what)
+
+    monkeypatch.setattr("i0t.training.keeper.require_space", noted)
+    return calls
+
+
+def test_run_that_the_start_accepts_fits_to_its_end(configs, tmp_path, capsys, monkeypatch, asked):
+    """On a disk that the run itself fills up, with no more than the start asks for."""
+    out, capacity = tmp_path / "out", 0
+
+    def usage(_):
+        used = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        return Usage(capacity, used, capacity - used)
+
+    monkeypatch.setattr(states_module.shutil, "disk_usage", usage)
+    flags = [*FLAGS, "save_every=1", "validate_every=2", "--output", str(out), "--workers", "0"]
+    assert train(flags) == 2
+    capacity = asked[0][1] + 2**20  # logs, and headers of files
+    assert train(flags) == 0, capsys.readouterr().err
+    assert {what for what, _ in asked} == {"this run", "the next state"}
+
+
+def test_files_that_are_there_need_no_room_again(configs, tmp_path, monkeypatch, asked):
+    """A run goes on on the disk that it was begun on."""
+    flags = [*FLAGS, "--output", str(tmp_path / "out"), "--workers", "0"]
+    stopped_in_step(monkeypatch, flags)
+    (state,) = (tmp_path / "out").glob("states/*/step-*")
+    for kind in ("last", "best"):
+        (tmp_path / "out" / f"{state.parent.name}-{kind}.safetensors").write_bytes(b"of a step before")
+    assert train(flags) == 0
+    first, second = (needed for what, needed in asked if what == "this run")
+    checkpoint = sum(value.numel() * value.element_size() for value in weights(tmp_path / "out").values())
+    one_state = first // 3 - checkpoint  # at first: two states, last, best, and one of each being written
+    assert second == 2 * one_state + checkpoint
+
+
 def test_disk_that_fills_up_leaves_the_states_before(tmp_path):
     store = StateStore(tmp_path / "run", 2, make_accelerator("cpu"))
     store.save(1, {"weights": torch.ones(3)}, {})
@@ -222,3 +361,32 @@ def test_newest_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsy
     assert "step-00000015: cannot be read" in capsys.readouterr().err
     store.clear()
     assert store.newest is None
+
+
+def test_damaged_state_does_not_push_out_whole_ones(tmp_path):
+    """It is the newest by its number until the run, resumed from the one before, gets there again."""
+    store = StateStore(tmp_path / "run", 1, make_accelerator("cpu"))
+    store.save(10, {"step": 10}, {})
+    (store.path(10) / "shared.pt").write_bytes(b"")
+    store.save(7, {"step": 7}, {})
+    assert store.load() == ({"step": 7}, {})
+
+
+@pytest.mark.parametrize("part", ["shared.pt", "process-0.pt"])
+def test_empty_file_of_a_state_is_passed_over(tmp_path, capsys, part):
+    """What a machine that lost power may leave; torch's error of it has no text."""
+    store = StateStore(tmp_path / "run", 2, make_accelerator("cpu"))
+    for step in (5, 10):
+        store.save(step, {"step": step}, {})
+    (store.path(10) / part).write_bytes(b"")
+    assert store.load() == ({"step": 5}, {})
+    assert "step-00000010: cannot be read (process 0: EOFError)" in capsys.readouterr().err
+
+
+def test_failed_write_without_a_text_is_told(tmp_path):
+    class Silent:
+        def __reduce__(self):
+            raise OSError
+
+    with pytest.raises(I0TError, match="shared.pt: cannot be written .OSError"):
+        StateStore(tmp_path / "run", 2, make_accelerator("cpu")).save(1, {"weights": Silent()}, {})

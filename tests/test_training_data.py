@@ -310,7 +310,9 @@ def test_bad_shard_stops_the_run_in_one_line_that_names_it(tmp_path, workers, sp
 
 def test_failed_command_of_a_shard_is_told(tmp_path):
     source = ShardPairs(f"pipe:cat {tmp_path}/{{0..2}}.tar 2>&-", 24)
-    with pytest.raises(I0TError, match=r"^pipe:cat .*/0\.tar 2>&-: the shard cannot be read \((.*exit 1 .*|empty file)\)\. "):
+    with pytest.raises(
+        I0TError, match=r"^pipe:cat .*/0\.tar 2>&-: the shard cannot be read \((.*exit 1 .*|empty file)\)\. "
+    ):
         source.validation(tmp_path / "unpacked")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 from i0t.files import atomic_path, file_sha256, is_writable
 from i0t.paths import TENSORS
 
@@ -200,7 +200,7 @@ def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
             yield record["image"] + "", caption  # the sum refuses anything but a string
             number += 1
     except ijson.JSONError as error:
-        reason = str(error).splitlines()[0].strip()  # the other lines draw an arrow
+        reason = first_line(error)  # the other lines draw an arrow
         raise I0TError(
             f"{source}: not valid JSON (the ShareGPT4V captions) at record {number}: {reason}. Download it again."
         ) from None

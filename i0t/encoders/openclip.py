@@ -1,7 +1,8 @@
 """open_clip models as `Encoder`s: by architecture and tag, or by a plain configuration.
 
 An architecture is a dict {"model": open_clip's configuration, "preprocess": its image settings},
-enough to rebuild the module without a network.
+enough to rebuild the module without a network; "stretched_from" says how many text positions it had
+before they were stretched, if they were.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.heads import NormHeads
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 from i0t.paths import say
 
 # What open_clip and torch raise where a configuration has wrong keys, kinds or sizes.
@@ -71,7 +72,7 @@ def load_pretrained(architecture: str, pretrained: str, name: str = "") -> Encod
     except (RuntimeError, OSError) as error:
         raise I0TError(
             f"{architecture}/{pretrained}: the weights can be neither found in the cache nor downloaded "
-            f"({str(error).splitlines()[0][:160]}). Connect once, or copy the Hugging Face cache of a machine that "
+            f"({first_line(error)[:160]}). Connect once, or copy the Hugging Face cache of a machine that "
             "has them; without them start from the small model: --base tiny."
         ) from None
     return Encoder(
@@ -120,16 +121,20 @@ def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: 
 def set_context_length(encoder: Encoder, length: int) -> None:
     """Stretch the text positions of an encoder to `length`, in place (Long-CLIP; section 4.1).
 
+    Its architecture records that, because training keeps the first rows of stretched positions.
+
     Example:
         >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1, "vocab_size": 9}
         >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
         >>> set_context_length(encoder, 248)
-        >>> encoder.context_length, encoder.tokenize(["a dog"]).shape
-        (248, torch.Size([1, 248]))
+        >>> encoder.context_length, encoder.tokenize(["a dog"]).shape, encoder.architecture["stretched_from"]
+        (248, torch.Size([1, 248]), 77)
     """
     from i0t.encoders.positions import stretch_text_tower
 
+    before = encoder.context_length
     stretch_text_tower(encoder.model, length)
+    encoder.architecture.setdefault("stretched_from", before)
     text_config = {**encoder.architecture["model"]["text_cfg"], "context_length": length}
     encoder.architecture["model"] = {**encoder.architecture["model"], "text_cfg": text_config}
     encoder.tokenize = _tokenizer(encoder.architecture["model"])

@@ -14,7 +14,7 @@ PRECISIONS = (AUTO, *DTYPES)
 
 
 def resolve_precision(device: torch.device, precision: str = AUTO) -> str:
-    """The precision that "auto" stands for: bf16 on CUDA (fp16 where the card lacks bf16), fp32 elsewhere.
+    """The precision that "auto" stands for: bf16 on CUDA (fp16 where the card has no bf16 of its own), fp32 elsewhere.
 
     Args:
         device: where the model is.
@@ -33,7 +33,9 @@ def resolve_precision(device: torch.device, precision: str = AUTO) -> str:
         return precision
     if device.type != "cuda":
         return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    with torch.cuda.device(device):  # the question is about the current card
+        # Cards before Ampere (V100, T4) only emulate bf16, slower than fp32; newer torch counts that by default.
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextManager:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 from i0t.files import atomic_path
 
 BLOCK_BYTES = 64 * 2**20  # of a shard in memory at once; a Parquet row group may be larger
@@ -115,8 +115,7 @@ class Shard:
         except I0TError:
             raise
         except Exception as error:  # three libraries, each with errors of its own; NumPy even lets TokenError through
-            why = (str(error) or type(error).__name__).splitlines()[0]
-            raise I0TError(f"{self.path}: cannot be read ({why}). Copy it again.") from error
+            raise I0TError(f"{self.path}: cannot be read ({first_line(error)}). Copy it again.") from error
 
     def _npy(self) -> Iterator[tuple[int, np.ndarray]]:
         array = np.load(self.path, mmap_mode="r", allow_pickle=False)

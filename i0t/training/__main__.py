@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,14 @@ from tabulate import tabulate
 
 from i0t.cli import add_common_flags, device_of, program, workers_of
 from i0t.data.roots import roots_of
+from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.paths import Roots, last_checkpoint, say, write_last_checkpoint
 from i0t.training.recipe import LAST, Recipe, load_recipe
 
 if TYPE_CHECKING:
     from i0t.data.sharegpt4v import LongCaptions
+    from i0t.encoders.encoder import Encoder
     from i0t.training.loop import Trainer
     from i0t.training.pairs import Source
     from i0t.training.shard_pairs import ValidationPairs
@@ -47,9 +50,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--recipe", default="lccom", help="a file of configs/recipes (default: lccom)")
     parser.add_argument("--base", help="model, spec or checkpoint to start from (default: the recipe's)")
-    parser.add_argument("--fresh", action="store_true", help="begin anew, whatever there is of this very run")
+    parser.add_argument("--fresh", action="store_true", help="begin anew; removes what there is of this very run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
-    add_common_flags(parser)
+    add_common_flags(
+        parser,
+        batch_size="pairs a step, over all processes: the loss contrasts them all (default: the recipe's). "
+        "Where memory is short set chunk_size=N instead, pairs a forward pass",
+    )
     return parser.parse_intermixed_args(argv)  # key=value may stand between flags
 
 
@@ -59,14 +66,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     roots = roots_of(arguments)
     trainer = build_trainer(arguments, roots)
+    if arguments.fresh:
+        _note_base_of(trainer, roots)
     summary = trainer.run(arguments.fresh)
-    if summary is None or not trainer.accelerator.is_main_process:
+    if summary is None:
         return 0
-    write_last_checkpoint(trainer.keeper.last_path, roots)
-    rows = {**summary["validation"], "steps": summary["step"], "seconds": summary["seconds"]}
-    print(tabulate(rows.items(), headers=[trainer.recipe.name, "validation"], floatfmt=".3f"))
-    print(f"best by R@1: {trainer.keeper.best_path}")
-    print(f"last, noted in ckpt_file_name.txt: {trainer.keeper.last_path}")
+    if trainer.accelerator.is_main_process:
+        write_last_checkpoint(trainer.keeper.last_path, roots)
+        rows = {**summary["validation"], "steps": summary["step"], "seconds": summary["seconds"]}
+        print(tabulate(rows.items(), headers=[trainer.recipe.name, "validation"], floatfmt=".3f"))
+        print(f"best by R@1: {trainer.keeper.best_path}")
+    if trainer.accelerator.is_local_main_process:  # scripts/ladder.sh reads this line, on every machine
+        print(f"last, noted in ckpt_file_name.txt: {trainer.keeper.last_path}")
     return 0
 
 
@@ -78,16 +89,13 @@ def build_trainer(arguments: argparse.Namespace, roots: Roots) -> Trainer:
     """
     import torch
 
-    from i0t.encoders import load_encoder
     from i0t.training.accelerator import make_accelerator
     from i0t.training.loop import Trainer
 
     flags = {"seed": arguments.seed, "batch_size": arguments.batch_size}
     recipe = load_recipe(arguments.recipe, arguments.overrides, roots.is_sample, **flags)
-    base = arguments.base or recipe.base
-    base = str(last_checkpoint(roots) if base == LAST else base)
     torch.manual_seed(recipe.seed)  # before the base, whose weights may be random
-    encoder = load_encoder(base, roots=roots)
+    base, encoder = _load_base(arguments.base or recipe.base, recipe.name, roots)
     recipe = load_recipe(arguments.recipe, arguments.overrides, encoder.is_small, **flags, base=base)
     accelerator = make_accelerator(device_of(arguments), recipe.precision)
     folder = Path(arguments.output or roots.checkpoints())
@@ -108,6 +116,44 @@ def build_trainer(arguments: argparse.Namespace, roots: Roots) -> Trainer:
         workers_of(arguments),
         arguments.skip_unreadable,
     )
+
+
+def _load_base(base: str, recipe: str, roots: Roots) -> tuple[str, Encoder]:
+    """What to start from, by name and loaded.
+
+    Where it is the last checkpoint and this very recipe made that, it is what that one started from:
+    so the same command finds its run again, and another seed starts from the same base.
+    """
+    from i0t.encoders import load_encoder
+    from i0t.encoders.checkpoint import training_of
+
+    if base != LAST:
+        return base, load_encoder(base, roots=roots)
+    last = last_checkpoint(roots)
+    before = training_of(last).get("recipe", {})
+    if before.get("name") != recipe:
+        return str(last), load_encoder(last, roots=roots)
+    base = before["base"]
+    say(f"{last} is itself of recipe {recipe}: starting from its base, {base} (--base names another)")
+    try:
+        return base, load_encoder(base, roots=roots)
+    except I0TError as error:
+        raise I0TError(
+            f"{last}: recipe {recipe} made it from {base}, which cannot be loaded again: {error} "
+            "Say what to start from: --base CHECKPOINT."
+        ) from None
+
+
+def _note_base_of(trainer: Trainer, roots: Roots) -> None:
+    """Before a fresh run removes its checkpoint: if that is the noted one, the run's base takes its place.
+
+    Or the same command would not find what to start from after an interruption.
+    """
+    base = Path(trainer.recipe.base)
+    with suppress(I0TError):  # nothing is noted, or not what is there
+        noted = last_checkpoint(roots).resolve() == trainer.keeper.last_path.resolve()
+        if noted and base.is_file() and trainer.accelerator.is_main_process:
+            write_last_checkpoint(base, roots)
 
 
 def _pairs(

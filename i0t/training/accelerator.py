@@ -8,7 +8,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from i0t.encoders.precision import resolve_precision
 from i0t.errors import I0TError
+from i0t.processes import own_device
 
 MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -18,16 +20,14 @@ def make_accelerator(device: str, precision: str = "auto") -> Accelerator:
 
     Args:
         device: of a single process, "cpu", "cuda", "cuda:1"; of several, only "cpu" matters.
-        precision: "auto" is bf16 on CUDA (fp16 where the card lacks it) and fp32 elsewhere; or "fp32",
-            "bf16", "fp16".
+        precision: see `resolve_precision`.
     """
+    device = own_device(device)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
-    if precision == "auto" and device.startswith("cuda"):
-        precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     return Accelerator(
         cpu=device == "cpu",
-        mixed_precision=MIXED.get(precision, "no"),
+        mixed_precision=MIXED[resolve_precision(torch.device(device), precision)],
         # Towers have no running statistics that differ between processes: batch norms in them are frozen.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )

@@ -81,6 +81,13 @@ class Keeper:
             self.states.clear()
         self.accelerator.wait_for_everyone()
 
+    def clear(self) -> None:
+        """Remove states and checkpoints, so that nothing passes for a finished run; all processes call this."""
+        if self.accelerator.is_main_process:
+            for path in (self.last_path, self.best_path):
+                path.unlink(missing_ok=True)
+        self.clear_states()
+
     def resume(self) -> None:
         """Go on from the newest state, if there is one."""
         found = self.states.load()
@@ -104,7 +111,7 @@ class Keeper:
         Raises:
             I0TError: the disk is too full for it.
         """
-        self.require_space(1, "the next state")
+        require_space(self.folder, self._state_bytes, "the next state")
         scaler = self.accelerator.scaler
         shared = {
             "weights": self._trained.state_dict(),
@@ -137,18 +144,26 @@ class Keeper:
         for path in [self.last_path] + [self.best_path] * is_best:
             save_checkpoint(path, self.encoder, summary)
 
-    def require_space(self, states: int, what: str) -> None:
-        """Refuse to begin what the disk cannot hold: some states, and the checkpoints.
+    def require_space_for_run(self) -> None:
+        """Refuse to begin what the disk cannot hold beside what is there of this run.
 
         Raises:
             I0TError: less is free.
         """
-        weights = sum(value.numel() * value.element_size() for value in self.encoder.state_dict().values())
+        # A new state or checkpoint is whole before it takes the place of an old one.
+        states = max(0, self.recipe.keep_states + 1 - len(self.states.steps()))
+        checkpoints = 1 + sum(not path.is_file() for path in (self.last_path, self.best_path))
+        require_space(self.folder, states * self._state_bytes + checkpoints * self._weight_bytes, "this run")
+
+    @property
+    def _weight_bytes(self) -> int:
+        return sum(value.numel() * value.element_size() for value in self.encoder.state_dict().values())
+
+    @property
+    def _state_bytes(self) -> int:
         trained = sum(p.numel() * p.element_size() for p in self.encoder.parameters() if p.requires_grad)
-        held = weights if self._trained is self.encoder else trained
-        state = held + 2 * trained  # AdamW keeps two moments
-        # Last and best, and the one that is written before it takes the place of the old.
-        require_space(self.folder, states * state + 3 * weights, what)
+        held = self._weight_bytes if self._trained is self.encoder else trained
+        return held + 2 * trained  # AdamW keeps two moments
 
 
 def _score(metrics: dict[str, float]) -> float:

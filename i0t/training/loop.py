@@ -86,7 +86,7 @@ class Trainer:
         """Train, validate, save.
 
         Args:
-            fresh: begin anew, whatever is there of this run.
+            fresh: begin anew; states and checkpoints that are there of this run are removed first.
 
         Returns:
             The training summary that is also in the checkpoint; None if SIGTERM asked to stop before
@@ -100,22 +100,26 @@ class Trainer:
             say(f"{self.recipe.name}: trained before, {keeper.last_path} (--fresh trains again)")
             return keeper.finished_summary
         if fresh:
-            keeper.clear_states()
+            keeper.clear()
         keeper.resume()
-        keeper.require_space(max(0, self.recipe.keep_states + 1 - len(keeper.states.steps())), "this run")
+        keeper.require_space_for_run()
         if not self._train():
-            say(f"stopped by SIGTERM; the same command goes on from {keeper.states.newest}")
+            same = "the same command without --fresh" if fresh else "the same command"
+            say(f"stopped by SIGTERM; {same} goes on from {keeper.states.newest}")
             return None
         self.accelerator.wait_for_everyone()
         keeper.clear_states()  # the checkpoints are what stays of a finished run
         return keeper.finished_summary
 
     def validate(self) -> dict[str, float]:
-        """R@1 both ways and centroid distance over the whole validation set."""
-        pairs = self.validation_pairs
+        """R@1 both ways and centroid distance over the whole validation set, in the recipe's precision."""
+        pairs, precision = self.validation_pairs, self.recipe.precision
         with torch.random.fork_rng(devices=[]):  # a loader draws from it, and only one process validates
-            images = self.encoder.encode_images(pairs.images, 128, self.workers, self.skip_unreadable)
-            texts = self.encoder.encode_texts([pairs.captions[row] for row in self.encoder.report.kept], 128)
+            images = self.encoder.encode_images(
+                pairs.images, 128, self.workers, self.skip_unreadable, precision=precision
+            )
+            captions = [pairs.captions[row] for row in self.encoder.report.kept]
+            texts = self.encoder.encode_texts(captions, 128, precision=precision)
         metrics = retrieval_metrics(images.numpy(), texts.numpy(), torch.arange(len(images)).numpy())
         return {
             "i2t_r1": metrics["i2t_r1"],

@@ -24,7 +24,6 @@ def prepare_encoder(encoder: Encoder, recipe: Recipe) -> None:
     """
     if recipe.context_length != encoder.context_length:
         set_context_length(encoder, recipe.context_length)
-        freeze_first_positions(encoder.model)
     set_attention_dropout(encoder, recipe.attention_dropout)
     if encoder.heads is not None:
         stage1 = encoder.training_summary.get("recipe", {}).get("base")
@@ -40,11 +39,16 @@ def prepare_encoder(encoder: Encoder, recipe: Recipe) -> None:
 
 
 def freeze(encoder: Encoder, recipe: Recipe) -> list[nn.Parameter]:
-    """Freeze all that the recipe does not train and return what it does."""
+    """Freeze all that the recipe does not train and return what it does.
+
+    Of stretched text positions the first rows stay as they are (section 4.1), whichever run or rival stretched them.
+    """
     encoder.requires_grad_(False)
     if recipe.trains in ("encoders", "both"):
         encoder.model.requires_grad_(True)
         encoder.model.logit_scale.requires_grad_(recipe.train_logit_scale)
+        if "stretched_from" in encoder.architecture:
+            freeze_first_positions(encoder.model)
     if recipe.trains in ("heads", "both"):
         encoder.heads.requires_grad_(True)
     return [parameter for parameter in encoder.parameters() if parameter.requires_grad]

@@ -28,12 +28,12 @@ class Recipe(BaseModel):
         name: the file's name.
         objective: dotted path of the loss class, "module:Class".
         objective_args: its constructor arguments.
-        base: model to start from; "last" means the last checkpoint.
+        base: model to start from; "last" means the last checkpoint, or its base if this recipe made it.
         trains: "encoders", "heads" (encoders frozen: asynchronous, BN*) or "both".
         heads: normalisation heads to add: "batch_norm", "layer_norm" or none.
         views: views of each item by dropout; 2 is MCSIE, 1 is without.
         attention_dropout: dropout rate in every attention layer while training.
-        context_length: text positions are stretched to this many tokens.
+        context_length: text positions are stretched to this many tokens; the first of stretched ones stay.
         subset: ShareGPT4V folder: coco, llava, sam, all.
         shards: WebDataset shards instead of ShareGPT4V's JSON and pictures, e.g.
             "/data/{00000..00117}.tar" or "pipe:aws s3 cp s3://bucket/{00000..00117}.tar -".
@@ -43,7 +43,8 @@ class Recipe(BaseModel):
         batch_size: pairs a step, over all processes.
         chunk_size: pairs of a process a forward pass; fewer than its batch saves memory and gives the
             same gradients (cached embeddings), at the cost of a second forward pass.
-        precision: "auto" is bf16 on CUDA (fp16 where the card lacks it), fp32 elsewhere.
+        precision: of training and validation; "auto" is bf16 on CUDA (fp16 where the card has none of
+            its own), fp32 elsewhere.
         learning_rate: AdamW's, after warm-up, before cosine decay to 0.
         weight_decay: AdamW's.
         warmup_steps: linear warm-up.

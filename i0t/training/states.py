@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 from i0t.files import ensure_folder
 from i0t.paths import say
+from i0t.processes import from_main, gather
 
 SHARED, PROCESS = "shared.pt", "process-{}.pt"
 PREFIX, UNFINISHED = "step-", ".unfinished-"
@@ -92,22 +93,34 @@ class StateStore:
             shutil.rmtree(self.path(step), ignore_errors=True)
             unfinished.replace(self.path(step))
             _sync(self.folder)
-            for old in self.steps()[: -self.keep]:
-                shutil.rmtree(self.path(old))
+            steps = self.steps()
+            here = steps.index(step) + 1
+            # Later ones could not be read when the run was resumed: kept, they would push out whole ones.
+            for other in steps[: max(0, here - self.keep)] + steps[here:]:
+                shutil.rmtree(self.path(other))
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
-        """The newest state that can be read: what all share, and this process's own part.
+        """The newest state that every process can read: what all share, and this process's own part.
 
-        The own part is None where the run had fewer processes. None if there is no state at all.
+        All processes call this and get the same step: one that took another would train other weights.
+        The own part is None where the run had fewer processes. None if there is no such state at all.
         """
-        for step in reversed(self.steps()):
-            try:
-                shared = _read(self.path(step) / SHARED)
-                own = self.path(step) / PROCESS.format(self.accelerator.process_index)
-                return shared, _read(own) if own.is_file() else None
-            except DAMAGED as error:
-                say(f"{self.path(step)}: cannot be read ({str(error).splitlines()[0]}); trying the state before it.")
+        for step in reversed(from_main(self.steps())):
+            found, problem = self._try(step)
+            problems = [f"process {rank}: {text}" for rank, text in enumerate(gather([problem])) if text]
+            if not problems:
+                return found
+            say(f"{self.path(step)}: cannot be read ({problems[0]}); trying the state before it.")
         return None
+
+    def _try(self, step: int) -> tuple[tuple[dict[str, Any], dict[str, Any] | None] | None, str]:
+        """A state as this process finds it, and what is wrong with it ("" if nothing)."""
+        try:
+            shared = _read(self.path(step) / SHARED)
+            own = self.path(step) / PROCESS.format(self.accelerator.process_index)
+            return (shared, _read(own) if own.is_file() else None), ""
+        except DAMAGED as error:
+            return None, first_line(error)
 
     def clear(self) -> None:
         """Remove all states of the run."""
@@ -150,7 +163,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as a RuntimeError
         shutil.rmtree(path.parent, ignore_errors=True)
         raise I0TError(
-            f"{path}: cannot be written ({str(error).splitlines()[0]}). The states before it are whole: free some "
+            f"{path}: cannot be written ({first_line(error)}). The states before it are whole: free some "
             "space and give the same command again."
         ) from None
 
