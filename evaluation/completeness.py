@@ -47,7 +47,7 @@ def require_complete(datasets: Iterable[str], roots: Roots, options: argparse.Na
         ...     require_complete(["birdsnap"], Roots(Path(folder), None), argparse.Namespace(allow_partial=False))
         Traceback (most recent call last):
             ...
-        i0t.errors.I0TError: ...: 1 class folders, but no picture in them.
+        i0t.errors.I0TError: ...: no picture in its class folders (1 found).
     """
     for dataset in datasets:
         completeness(dataset, roots, options)
