@@ -345,10 +345,10 @@ def test_a_list_keeps_its_order_and_names_what_cannot_be_read(run, pictures, tmp
 
 
 def test_a_missing_picture_is_named_before_anything_is_encoded(run, pictures):
-    status, _, said = run("--image", pictures[0], "--image", "photo.jpg")
-    assert status == 2 and "photo.jpg: no such picture (1 of 2 are missing)" in said and "encoding" not in said
-    status, printed, _ = run("--image", pictures[0], "--image", "photo.jpg", "--caption", "x", "--skip-unreadable")
-    assert status == 0 and "not scored: photo.jpg: no such picture" in printed
+    status, _, said = run("--image", pictures[0], "--image", "gone/photo.jpg")
+    assert status == 2 and "gone/photo.jpg: no such picture (1 of 2 are missing)" in said and "encoding" not in said
+    status, printed, _ = run("--image", pictures[0], "--image", "gone/photo.jpg", "--caption", "x", "--skip-unreadable")
+    assert status == 0 and "not scored: gone/photo.jpg: no such picture" in printed
 
 
 def test_calibration_vectors_must_be_of_this_model(run, pictures, tmp_path):
