@@ -3,112 +3,32 @@
     python -m evaluation.table tensors/*.json              # one table a data set, a row a contestant
     python -m evaluation.table tensors/*.json --join       # one row a contestant over all data sets
 
-A contestant is a model with a gap remover. Records of one data set are compared in all that their
-protocol states (captions per image, split, prompts, score, precision ...) and in the data they were
-measured on. What differs becomes a column of its own and is said below the table; what all share
-stands there in one line. --join has no room for such columns and refuses to mix.
+A contestant is a model with a gap remover. What differs between the protocols of a data set's records
+becomes a column of its own and is said below the table; what all share stands there in one line. --join
+has no room for such columns and refuses to mix.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from evaluation.record import leak_of
+from evaluation.comparison import differing, labels_of, protocol_of, read_record, shown_value
 from i0t.cli import program
 from i0t.errors import I0TError
-from i0t.files import read_json
 
 FORMATS = {"text": "simple", "markdown": "github", "latex": "latex_booktabs", "tsv": "tsv"}
-NEEDED = ("task", "dataset", "metrics", "gap", "protocol", "config", "data")
-# What makes the contestant, and so its label, and not the protocol.
-REMOVER = ("remove_gap", "remover_parameters", "fit_on", "fit_dataset", "n_fit_images", "n_fit_texts", "means_leak")
-ABSENT = {*REMOVER, "fit_file", "fit_overlap", "means_fingerprint"}  # of the protocol's fields, those not compared
-# What of the data must agree as well.
-DATA = ("sha256", "built_in_sample", "images", "texts", "ratings_used")
 HEADLINE = {
     "retrieval": ("i2t_r1", "t2i_r1"),
     "classification": ("accuracy", "balanced_accuracy"),
     "correlation": ("tau_b", "tau_c"),
 }
-UNKNOWN = "not recorded"
 WIDTH = 100
-
-
-def read_record(path: str | Path) -> dict[str, Any]:
-    """A record of an evaluation, with its `path`.
-
-    Raises:
-        I0TError: not one.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "a.json").write_text(json.dumps(dict.fromkeys(NEEDED, "")))
-        ...     Path(read_record(f"{folder}/a.json")["path"]).name
-        'a.json'
-    """
-    content = read_json(path, "the record of an evaluation")
-    missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise I0TError(f"{path}: not the record of an evaluation ({', '.join(missing)} left out).")
-    return {**content, "path": str(path)}
-
-
-def protocol_of(record: dict[str, Any]) -> dict[str, Any]:
-    """All that two records of a data set must share to be comparable; the contestant is not part of it.
-
-    Example:
-        >>> protocol_of({"protocol": {"clip": True, "remove_gap": "none"}, "data": {"images": 8, "seconds": 3}})
-        {'clip': True, 'data images': 8}
-    """
-    stated = {key: value for key, value in record["protocol"].items() if key not in ABSENT}
-    measured = {f"data {key}": record["data"][key] for key in DATA if record["data"].get(key) is not None}
-    state = record["data"].get("completeness", {}).get("state")  # "partial" where pictures are known to lack
-    return {**stated, **measured, **({"data completeness": state} if state else {})}
-
-
-def differing(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Protocol fields in which records of one data set differ; one that lacks a field differs from those that do not.
-
-    Example:
-        >>> blank = {"protocol": {"clip": True}, "data": {}}
-        >>> differing([blank, {"protocol": {"clip": False}, "data": {}}])
-        ['clip']
-    """
-    protocols = [protocol_of(record) for record in records]
-    fields = dict.fromkeys(field for protocol in protocols for field in protocol)
-    return [field for field in fields if len({_text(protocol, field) for protocol in protocols}) > 1]
-
-
-def contestant_of(record: dict[str, Any]) -> tuple[str, str, str]:
-    """(model, gap remover, where its means came from) as they are printed.
-
-    Example:
-        >>> protocol = {"remove_gap": "whitening", "remover_parameters": {"shrinkage": 0.9}}
-        >>> protocol |= {"fit_on": "test", "n_fit_images": 8, "means_leak": True}
-        >>> contestant_of({"protocol": protocol, "config": {"model": {"name": "/runs/mine.safetensors"}}})
-        ('mine', 'whitening 0.9', 'test (8, leak)')
-    """
-    protocol, model = record["protocol"], record["config"]["model"]
-    name = str(model.get("name"))
-    name = Path(name).stem if name.endswith(".safetensors") else name
-    remover = str(protocol.get("remove_gap"))
-    if remover == "none":
-        return name, "-", "-"
-    parameters = (protocol.get("remover_parameters") or {}).values()  # their names would not fit into the line
-    remover = " ".join([remover, *(str(value) for value in parameters if value is not None)])
-    means = str(protocol.get("fit_dataset") if protocol.get("fit_on") != "test" else "test")
-    leak = leak_of(protocol)
-    return name, remover, f"{means} ({protocol.get('n_fit_images')}{f', {leak}' if leak else ''})"
 
 
 def dataset_table(records: Sequence[dict[str, Any]], metrics: Sequence[str], style: str = "simple") -> str:
@@ -134,10 +54,10 @@ def dataset_table(records: Sequence[dict[str, Any]], metrics: Sequence[str], sty
         All rows: clip: True.
     """
     fields = differing(records)
-    labels, names = _labels(records), metrics or HEADLINE[records[0]["task"]]
+    labels, names = labels_of(records), metrics or HEADLINE[records[0]["task"]]
     rows: dict[tuple, tuple[list[Any], str]] = {}
     for record, label in zip(records, labels, strict=True):
-        key = (*label, *(_text(protocol_of(record), field) for field in fields))
+        key = (*label, *(shown_value(protocol_of(record), field) for field in fields))
         figures = _figures(record, names)
         if key in rows and rows[key][0] != figures:
             raise I0TError(
@@ -158,7 +78,7 @@ def dataset_table(records: Sequence[dict[str, Any]], metrics: Sequence[str], sty
     )
     note = f"\nNOT ONE PROTOCOL: the rows differ in {', '.join(fields)}." if fields else ""
     shared = {key: value for key, value in protocol_of(records[0]).items() if key not in fields and value is not None}
-    same = "; ".join(f"{key}: {_text(shared, key)}" for key in shared)
+    same = "; ".join(f"{key}: {shown_value(shared, key)}" for key in shared)
     same = textwrap.fill(f"All rows: {same}.", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     return f"{records[0]['task']}, {records[0]['dataset']}\n{table}{note}\n{same}"
 
@@ -179,7 +99,7 @@ def joined_table(records: Sequence[dict[str, Any]], metrics: Sequence[str], styl
     groups = _by_dataset(records)
     columns: dict[tuple[str, str], None] = {}
     rows: dict[tuple, dict[tuple[str, str], Any]] = {}
-    labels = {record["path"]: label for record, label in zip(records, _labels(records), strict=True)}
+    labels = {record["path"]: label for record, label in zip(records, labels_of(records), strict=True)}
     for (task, dataset), group in groups.items():
         fields = differing(group)
         if fields:
@@ -203,41 +123,11 @@ def joined_table(records: Sequence[dict[str, Any]], metrics: Sequence[str], styl
     return tabulate(body, headers=header, tablefmt=style, floatfmt=".2f", disable_numparse=[0, 1, 2])
 
 
-def _labels(records: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """Contestants; models of one name but different weights are told apart by their fingerprints."""
-    prints: dict[str, set[str]] = {}
-    for record in records:
-        prints.setdefault(contestant_of(record)[0], set()).add(_print(record))
-    labels = []
-    for record in records:
-        name, *rest = contestant_of(record)
-        labels.append((f"{name} [{_print(record)[:6]}]" if len(prints[name]) > 1 else name, *rest))
-    return labels
-
-
-def _print(record: dict[str, Any]) -> str:
-    model = record["config"]["model"]
-    return str(model.get("fingerprint") or model.get("features_sha256"))
-
-
 def _figures(record: dict[str, Any], names: Sequence[str]) -> list[Any]:
     for name in names:
         if name not in record["metrics"]:
             raise I0TError(f"{record['path']}: no metric {name}. It has {', '.join(record['metrics'])}.")
     return [record["gap"]["centroid_distance"], *(record["metrics"][name] for name in names)]
-
-
-def _text(protocol: dict[str, Any], field: str) -> str:
-    """A value in a few letters: long lists by their number and digest, so that different ones look different."""
-    if field not in protocol:
-        return UNKNOWN
-    value = protocol[field]
-    digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:6]
-    if isinstance(value, (list, dict)):
-        return f"{len(value)} [{digest}]"
-    if field == "data sha256":
-        return str(value)[:6]
-    return UNKNOWN if value is None else repr(value) if value == "" or str(value) != str(value).strip() else str(value)
 
 
 def _by_dataset(records: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -20,7 +20,7 @@ ROOMS = (
     "i0t/training/{pairs,recipe,schedule,states}.py",
     "i0t/data/{caption_index,captions,census,class_sets,expected,fields,images,judgments,record_scan,sharegpt4v}.py",
     "baselines/{clip_layouts,cloob_loss,state_dicts,unif_align}.py",
-    "evaluation/{completeness,gap_removal,pac_score,table,task}.py",
+    "evaluation/{comparison,completeness,gap_removal,pac_score,table,task}.py",
 )
 COMMANDS = {"main", "parse", "parser", "build_parser"}  # and add_*_flags: their example is the command in --help
 NO_EXAMPLE = {
