@@ -61,7 +61,7 @@ def one_scale_auc(images: np.ndarray, texts: np.ndarray) -> float:
     return float(roc_auc_score(np.repeat([1, 0], [len(matched), len(others)]), np.concatenate([matched, others])))
 
 
-def rows(features: Pair, n_splits: int, methods: Iterable[str] = METHODS) -> list[dict[str, dict[str, float]]]:
+def split_rows(features: Pair, n_splits: int, methods: Iterable[str] = METHODS) -> list[dict[str, dict[str, float]]]:
     """For each split: method to `cd`, `i2t_r1`, `t2i_r1`, `auc`."""
     images, texts = features
     found = []
@@ -119,7 +119,7 @@ def main() -> int:
     parser.add_argument("--splits", type=int, default=20)
     arguments = parser.parse_args()
     features = real_features(REPO / "here")
-    found = rows(features, arguments.splits)
+    found = split_rows(features, arguments.splits)
     names, keys = list(found[0]), list(found[0]["raw"])
     table = [[name, *(_mean([row[name][key] for row in found]) for key in keys)] for name in names]
     print(tabulate(table, headers=["", "CD", "I2T R@1", "T2I R@1", "AUC"], disable_numparse=True))

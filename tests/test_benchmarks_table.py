@@ -5,6 +5,7 @@ Run: python -m pytest tests/test_benchmarks_table.py
 
 from __future__ import annotations
 
+from inspect import signature
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,6 +28,13 @@ def test_rows_of_the_module_asked_for(monkeypatch, capsys):
     assert max(map(len, printed.splitlines()[1:])) <= 120
     assert runner.main(["--only", "standardizing"]) == 0
     assert "smaller sizes" not in capsys.readouterr().out
+
+
+def test_every_module_found_can_be_asked_for_rows():
+    modules = runner.find_modules()
+    assert {"retrieval_rivals", "retrieval_matrix", "standardizing", "train_step"} <= set(modules)
+    for name, module in modules.items():
+        assert list(signature(module.rows).parameters) == ["quick"], name
 
 
 def test_unknown_module_lists_the_known(capsys):

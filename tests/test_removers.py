@@ -345,7 +345,7 @@ def splits() -> list[dict[str, float]]:
     from benchmarks import standardizers
 
     try:
-        return standardizers.rows(
+        return standardizers.split_rows(
             standardizers.real_features(Path(__file__)), n_splits=20, methods=("i0t_post", "z_score", "whitening")
         )
     except FileNotFoundError as error:
