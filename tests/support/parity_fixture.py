@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-FOLDER = Path(__file__).parent / "fixtures"
+FOLDER = Path(__file__).parents[1] / "fixtures"
 STORED = "tensor:"
 TOLERANCE = 1e-5  # other CPU kernels than the original's differ by up to 2.4e-6
 

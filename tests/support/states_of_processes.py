@@ -1,7 +1,7 @@
 """Which state each of several processes goes on from when one process's part of the newest is damaged.
 
     python -m accelerate.commands.launch --config_file configs/accelerate/cpu_2proc.yaml \
-        tests/states_of_processes.py FOLDER
+        tests/support/states_of_processes.py FOLDER
 
 All save steps 500 and 1000; `process-1.pt` of step 1000 is cut off; what each then loads goes to FOLDER.
 """

@@ -18,7 +18,7 @@ from i0t.gap import alignment, uniformity
 from i0t.paths import REPO
 from i0t.training.objectives import Contrastive, CyClip, LongClip
 from i0t.training.objectives.long_clip import pca_reconstruction
-from tests.test_objectives import assert_equal_with_gradients, batch, dot, naive_contrastive
+from tests.training.test_objectives import assert_equal_with_gradients, batch, dot, naive_contrastive
 
 
 @pytest.fixture(scope="module")

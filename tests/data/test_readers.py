@@ -23,7 +23,7 @@ from i0t.data.judgments import judgment_file, load_judgments
 from i0t.data.sharegpt4v import load_sharegpt4v, short_caption
 from i0t.paths import REPO, Roots
 
-STAMPS = Path(__file__).parents[2] / "shared" / "realdata" / "stamps"
+STAMPS = REPO.parent / "shared" / "realdata" / "stamps"
 SHAREGPT4V = "sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json"
 
 

@@ -20,6 +20,7 @@ from torch import distributed, multiprocessing
 from i0t.errors import I0TError
 from i0t.metrics import I0TScore
 from i0t.metrics.caption_scores import SCORES
+from i0t.paths import REPO
 from i0t.standardize import Standardizer, ZScore
 
 N, DIM = 37, 12
@@ -131,7 +132,7 @@ def test_bad_input_is_refused_and_counts_nothing():
 
 def test_the_library_is_imported_without_torch():
     code = "import sys, i0t, i0t.metrics; sys.exit('torch' in sys.modules or 'torchmetrics' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPO).returncode == 0
 
 
 def _of_one_process(rank: int, folder: str) -> None:

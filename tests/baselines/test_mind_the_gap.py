@@ -5,8 +5,6 @@ Run: python -m pytest tests/test_mind_the_gap.py
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,8 +12,9 @@ import torch
 from baselines.mind_the_gap import MindTheGap
 from i0t import I0TError, Standardizer
 from i0t.gap import centroid_distance
+from i0t.paths import REPO
 
-REAL = Path(__file__).parents[2] / "shared" / "realdata" / "coco500_clip_vitb16.npy"
+REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 
 
 def unit(v: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ Run: python -m pytest tests/test_standardize.py
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,10 @@ from i0t import Embeddings, I0TError, Standardizer
 from i0t import standardize as module
 from i0t.features import is_torch, to_numpy
 from i0t.gap import centroid_distance
+from i0t.paths import REPO
 from i0t.standardize import statistics as statistics_module
 
-REAL = Path(__file__).parents[2] / "shared" / "realdata" / "coco500_clip_vitb16.npy"
+REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 
 # How to make each kind of features from float64 ones, and how far rounding may carry the result.
 KINDS = {

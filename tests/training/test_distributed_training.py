@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from gradients_of_processes import CASES, OBJECTIVES, gradients
 
 from i0t import I0TError
 from i0t.paths import REPO
 from i0t.training.accelerator import make_accelerator, own_part
-from tests.gradients_of_processes import CASES, OBJECTIVES, gradients
 
 LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", str(REPO / "configs/accelerate/cpu_2proc.yaml")]
 
@@ -33,8 +33,8 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 def _launch(program: str, path: Path) -> str:
-    """Run a program of this folder in two processes; what they said."""
-    command = [sys.executable, *LAUNCH, str(REPO / "tests" / program), str(path)]
+    """Run a program of tests/support in two processes; what they said."""
+    command = [sys.executable, *LAUNCH, str(REPO / "tests/support" / program), str(path)]
     environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,7 +1,7 @@
 """Loss and gradients of one batch for every objective: run alone, or as one of several processes.
 
     python -m accelerate.commands.launch --config_file configs/accelerate/cpu_2proc.yaml \
-        tests/gradients_of_processes.py FILE
+        tests/support/gradients_of_processes.py FILE
 
 Each process takes its part of the same batch, as training does; the main one writes what it found.
 """

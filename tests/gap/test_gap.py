@@ -9,7 +9,6 @@ import itertools
 import math
 import time
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,9 @@ import torch
 from i0t import gap
 from i0t.errors import I0TError
 from i0t.metrics import ranking as blocks
+from i0t.paths import REPO
 
-REAL = Path(__file__).parents[2] / "shared" / "realdata" / "coco500_clip_vitb16.npy"
+REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 NO_PAIRS = np.zeros((0, 2), dtype=int)
 PAIR_MEASURES = ("relative_modality_gap", "alignment")
 
