@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from i0t.gap.unit_pairs import NO_PAIRS, UnitPairs, squared_distance, unit_vectors
+from i0t.gap.unit_pairs import NO_PAIRS, UnitPairs, item_vectors, squared_distance
 from i0t.metrics.ranking import TiedRanks, score_blocks
 from i0t.metrics.resampling import random_blocks, random_split
 
@@ -243,7 +243,7 @@ def uniformity(features: Any) -> float:
 
     0 is all in one point; -4 is what vectors spread evenly in many dimensions have. NaN for one item.
     """
-    return _uniformity(unit_vectors(features, "features"))
+    return _uniformity(item_vectors(features, "features"))
 
 
 def _uniformity(z: np.ndarray) -> float:
@@ -281,6 +281,7 @@ def first_cross_modal_rank(features: Any, other_features: Any) -> tuple[float, f
 
 
 def first_rank_of(own: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+    """`first_cross_modal_rank` of unit vectors."""
     n, own = len(own), own.astype(np.float32)
     counts = np.zeros((3, n), dtype=np.int64)
     for rows, cosines in score_blocks(own, np.concatenate([own, others.astype(np.float32)])):

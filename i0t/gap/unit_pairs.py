@@ -35,9 +35,9 @@ class UnitPairs:
     @classmethod
     def of(cls, image_features: Any, text_features: Any, pairs: Any = None) -> UnitPairs:
         """Check and normalise what `modality_gap` takes."""
-        x = unit_vectors(image_features, "image_features")
+        x = item_vectors(image_features, "image_features")
         check_shape(text_features, "text_features", dim=x.shape[1])
-        y = unit_vectors(text_features, "text_features")
+        y = item_vectors(text_features, "text_features")
         return cls(x, y, _checked_pairs(pairs, len(x), len(y)))
 
     @cached_property
@@ -66,7 +66,7 @@ class UnitPairs:
         return group_differences(self.x, self.y, self.group)
 
 
-def unit_vectors(features: Any, name: str) -> np.ndarray:
+def item_vectors(features: Any, name: str) -> np.ndarray:
     """(N, D) float64 unit vectors; an item of several vectors becomes their normalised mean."""
     check_shape(features, name)
     vectors = l2_normalize(to_numpy(features).astype(np.float64, copy=False), name)

@@ -34,7 +34,7 @@ def linked_groups(pairs: np.ndarray, n_images: int, n_texts: int) -> np.ndarray:
 def random_split(
     items: int | np.ndarray, rng: np.random.Generator, n_first: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Items, or the numbers below `items`, in two random parts; the first has `n_first`, by default half, rounded up."""
+    """Items, or the numbers below `items`, in two random parts; the first has `n_first`, or half, rounded up."""
     shuffled = rng.permutation(items)
     cut = -(-len(shuffled) // 2) if n_first is None else n_first
     return shuffled[:cut], shuffled[cut:]
