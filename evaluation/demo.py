@@ -30,7 +30,7 @@ from i0t.errors import I0TError
 from i0t.files import ensure_folder, write_json
 from i0t.paths import TENSORS, Roots
 from i0t.records import Record
-from i0t.report.pictures import gap_picture
+from i0t.report.figures import gap_picture
 from i0t.training.__main__ import build_trainer
 from i0t.training.__main__ import parse as parse_training
 
