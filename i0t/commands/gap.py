@@ -70,9 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and write what was asked for."""
     arguments = parser().parse_args(argv)
     _check(arguments)
-    from i0t.user_files import embeddings_from_files
+    from i0t.embeddings import load_embeddings
 
-    embeddings = embeddings_from_files(arguments.source) if arguments.source else _encoded(arguments)
+    embeddings = load_embeddings(arguments.source) if arguments.source else _encoded(arguments)
     if not processes.is_main():
         return 0  # it has encoded its share
     found = measure(embeddings, n_bootstrap=arguments.bootstrap, seed=arguments.seed or 0)
