@@ -147,17 +147,17 @@ def measure(embeddings: Any, n_bootstrap: int = 1000, seed: int = 0) -> dict[str
         >>> found["severity"], len(found["dimensions"]), found["trust"]
         ('severe', 8, ['rough: error bars from fewer than 100 pairs are themselves uncertain'])
     """
-    from i0t.gap import modality_gap
-    from i0t.gap.centroids import gap_dimensions
-    from i0t.gap.intervals import gap_intervals, severity_range
-    from i0t.gap.trust import trust_lines
+    from i0t.gap.intervals import intervals_of, severity_range
+    from i0t.gap.measures import measures_of
+    from i0t.gap.trust import dimensions_of, doubts_of
+    from i0t.gap.unit_pairs import UnitPairs
 
-    features = embeddings.image_features, embeddings.text_features, embeddings.pairs
-    values = modality_gap(*features, seed=seed)
-    intervals = gap_intervals(*features, seed=seed, n_bootstrap=n_bootstrap) if n_bootstrap else {}
+    items = UnitPairs.of(embeddings.image_features, embeddings.text_features, embeddings.pairs)
+    values = measures_of(items, seed)
+    intervals = intervals_of(items, seed, n_bootstrap) if n_bootstrap else {}
     names = [name for name, value in values.items() if isinstance(value, float)]
     debiased = intervals.get("centroid_distance_debiased")
-    dimensions = gap_dimensions(*features, top=embeddings.image_features.shape[-1])
+    dimensions = dimensions_of(items)
     return {
         "measures": {
             name: {"value": values[name], **(asdict(intervals[name]) if name in intervals else {})} for name in names
@@ -166,7 +166,7 @@ def measure(embeddings: Any, n_bootstrap: int = 1000, seed: int = 0) -> dict[str
         "severity_range": severity_range(debiased) if debiased and debiased.low == debiased.low else None,
         "dimensions": [asdict(part) for part in dimensions[:TOP]],
         "top_share": {str(k): sum(part.share for part in dimensions[:k]) for k in (1, 5, 10)},
-        "trust": trust_lines(*features, seed=seed),
+        "trust": doubts_of(items, seed),
         "counts": {name: values[name] for name in ("n_images", "n_texts", "n_pairs")} | {"dim": len(dimensions)},
         "origin": {key: embeddings.metadata.get(key) for key in ("model", "fingerprint", "dataset", "split")},
         "protocol": {"seed": seed, "bootstrap": n_bootstrap, "level": 0.95},
