@@ -99,10 +99,15 @@ def gap_picture(stages: dict[str, Embeddings], path: str | Path, seed: int = 0) 
             len(stages), 2, figsize=(7.6, 3.5 * len(stages)), layout="constrained", squeeze=False
         )
         for (left, right), title in zip(rows, stages):
-            _draw_sphere(left, points[title], f"{title}: UMAP on the sphere (pale: far side)")
-            _draw_cosines(right, cosines, title, f"{title}: cosines (dashed: mean of matched pairs)")
+            _draw_sphere(left, points[title], f"{title}: the sphere")
+            _draw_cosines(right, cosines, title, f"{title}: cosines")
             right.set_xlim(cosines["edges"][0], cosines["edges"][-1])
-        figure.legend(*rows[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+            left.legend(loc="lower left", bbox_to_anchor=(-0.16, -0.04), handletextpad=0.2)
+        figure.supxlabel(
+            "Sphere: UMAP, pale on the far side. Histograms: all on one scale, dashed is the mean of matched pairs.",
+            fontsize=8,
+            color="#444444",
+        )
         return figure
 
     _save(draw, [Path(path)], dpi=180)
@@ -155,10 +160,11 @@ def _draw_sphere(axes: Axes, points: dict[str, list[float]], title: str) -> None
     for ring in rings:
         x, y, z = (ring @ tilt.T).T
         axes.plot(np.where(z >= 0, x, np.nan), y, color="#dddddd", linewidth=0.5, zorder=1)
+    size = 6 if len(points["image"]) > 900 else 12
     for side, colour, marker in (("image", IMAGE_COLOUR, "o"), ("text", TEXT_COLOUR, "^")):
         x, y, z = (np.reshape(points[side], (-1, 3)) @ tilt.T).T
-        for front, alpha in ((z < 0, 0.1), (z >= 0, 0.7)):
-            axes.scatter(x[front], y[front], s=6, c=colour, marker=marker, alpha=alpha, linewidths=0, zorder=2)
+        for front, alpha in ((z < 0, 0.15), (z >= 0, 0.7)):
+            axes.scatter(x[front], y[front], s=size, c=colour, marker=marker, alpha=alpha, linewidths=0, zorder=2)
         axes.scatter([], [], s=16, c=colour, marker=marker, label=f"{side}s")
     axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor="#aaaaaa", linewidth=0.7))
     axes.set(aspect="equal", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), title=title)
