@@ -16,8 +16,6 @@ ROOMS = (
     "i0t/{embeddings,errors,features,files,npy,records}.py",
     "i0t/report/{calibration,definitions,figures,halves,page,pictures,prose,recall,sphere}.py",
     "i0t/encoders/{checkpoint,heads,openclip,positions,precision,spec}.py",
-    "i0t/training/objectives/**/*.py",
-    "i0t/training/{pairs,recipe,schedule,states}.py",
     "i0t/data/{caption_index,captions,census,class_sets,expected,fields,images,judgments,record_scan,sharegpt4v}.py",
     "baselines/{clip_layouts,cloob_loss,state_dicts,unif_align}.py",
     "evaluation/{comparison,completeness,gap_removal,pac_score,table,task}.py",
@@ -30,7 +28,6 @@ NO_EXAMPLE = {
     "i0t/report/pictures.py:gap_picture": "UMAP takes seconds to compile",
     "i0t/report/sphere.py:sphere_points": "UMAP takes seconds to compile",
     "i0t/scoring/models.py:calibration_pairs": "needs a model and a data set on the disk",
-    "i0t/training/pairs.py:Source": "a protocol; DiskPairs, which follows it, has one",
 }
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
