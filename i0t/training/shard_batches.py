@@ -144,7 +144,7 @@ def _samples(urls: list[str]) -> Iterator[dict[str, Any]]:
     """The samples of one shard after another."""
     for url in urls:
         try:
-            yield from webdataset.tarfile_to_samples()([{"url": url}])
+            yield from webdataset.DataPipeline(webdataset.SimpleShardList([url]), webdataset.tarfile_to_samples())
         except (OSError, ValueError, EOFError, tarfile.TarError) as error:
             raise I0TError(
                 f"{url}: the shard cannot be read ({_reason(error)}). Make or copy it again, or correct shards=."
