@@ -1,6 +1,6 @@
 """Which card a process uses and in which precision, without a card: torch's answers are put in its mouth.
 
-Run: python -m pytest tests/test_devices.py
+Run: python -m pytest tests/encoders/test_devices.py
 """
 
 from __future__ import annotations

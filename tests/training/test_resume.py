@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 
 from i0t import I0TError
 from i0t.encoders.checkpoint import training_of
-from i0t.encoders.encoder import Encoder
 from i0t.paths import REPO
+from i0t.training import loop
 from i0t.training import states as states_module
 from i0t.training.__main__ import main as train
 from i0t.training.accelerator import make_accelerator
@@ -183,14 +183,14 @@ def test_fresh_run_that_is_stopped_goes_on_without_fresh(configs, tmp_path, caps
 
 def test_validation_is_in_the_precision_of_the_recipe(configs, tmp_path, monkeypatch):
     seen = []
-    for name in ("encode_images", "encode_texts"):
-        plain = getattr(Encoder, name)
+    for name in ("encode_pictures", "encode_texts"):
+        plain = getattr(loop, name)
 
-        def noted(*args, plain=plain, **options):
-            seen.append(options.get("precision"))
-            return plain(*args, **options)
+        def noted(encoder, items, options, plain=plain):
+            seen.append(options.precision)
+            return plain(encoder, items, options)
 
-        monkeypatch.setattr(Encoder, name, noted)
+        monkeypatch.setattr(loop, name, noted)
     flags = [*FLAGS, "steps=1", "precision=fp32", "--output", str(tmp_path / "out"), "--workers", "0"]
     assert train(flags) == 0
     assert seen == ["fp32", "fp32"]
