@@ -30,7 +30,6 @@ from i0t.encoders.encode import (
     encode_pictures,
     encode_texts,
     resolve_precision,
-    settings_of,
 )
 
 TEXTS = ["a red star", "two blue circles", "a red star", "one " * 40]
@@ -112,11 +111,11 @@ def test_a_run_that_stops_keeps_nothing(pictures, cache):
 
 def keys_of(encoder: Encoder, images: list, texts: list[str], precision: str = "fp32") -> tuple[str, str]:
     tokens = encoder.tokenize(texts)
-    return key_of_images(encoder, images, precision), text_key(settings_of(encoder, precision), texts, tokens)
+    return key_of_images(encoder, images, precision), text_key(encoder.computed_with(precision), texts, tokens)
 
 
 def key_of_images(encoder: Encoder, images: list, precision: str = "fp32") -> str:
-    return image_key(settings_of(encoder, precision), encoder.preprocess, images)
+    return image_key(encoder.computed_with(precision), encoder.preprocess, images)
 
 
 def test_key_changes_with_whatever_changes_the_numbers(pictures):
@@ -148,7 +147,7 @@ def test_key_changes_with_whatever_changes_the_numbers(pictures):
         assert keys_of(encoder, pictures, others)[0] == image
         assert keys_of(encoder, pictures, others)[1] != text
     tokens = encoder.tokenize(TEXTS)
-    assert text_key(settings_of(encoder, "fp32"), TEXTS, tokens.flip(1)) != text  # another tokenizer
+    assert text_key(encoder.computed_with("fp32"), TEXTS, tokens.flip(1)) != text  # another tokenizer
 
 
 def test_a_picture_written_anew_is_encoded_anew(pictures):
