@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from evaluation.run import run_task
-from evaluation.task import Task, encode_images, encode_texts, require_pictures
+from evaluation.task import Task, require_pictures
 from i0t.cli import program
 from i0t.data.class_sets import CLASS_SETS, class_set_present, load_class_set
+from i0t.data.items import Items
 from i0t.embeddings import Embeddings
-from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
-from i0t.features import l2_normalize
 from i0t.metrics import classification_metrics
 from i0t.paths import Roots
 
@@ -54,22 +53,17 @@ class Classification(Task):
             return False
         return class_set_present(dataset, roots)
 
-    def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
-        """Pictures, and one embedding a class."""
+    def items(self, dataset: str, roots: Roots, options: argparse.Namespace) -> Items:
+        """Pictures, and the prompts of every class."""
         data = load_class_set(dataset, roots)
-        prompts = [template.format(name) for name in data.class_names for template in data.templates]
-        normalize = options.prompt_mean == "normalised"
-        prompt_features = encode_texts(encoder, prompts, options, normalize)  # (C*K, D)
-        per_class = prompt_features.reshape(len(data.class_names), len(data.templates), -1)  # (C, K, D)
-        image_features = encode_images(encoder, data.images, options)
-        kept = encoder.report.kept
-        return Embeddings(
-            image_features=image_features,
-            text_features=l2_normalize(per_class.mean(axis=1), "class embeddings"),
-            image_of_text=np.full(len(data.class_names), -1),
-            image_ids=[data.image_ids[row] for row in kept],
+        return Items(
+            images=data.images,
+            image_ids=data.image_ids,
             texts=data.class_names,
-            labels=np.array([data.labels[row] for row in kept]),
+            owners=[[-1]] * len(data.class_names),
+            labels=data.labels,
+            prompts=[[template.format(name) for template in data.templates] for name in data.class_names],
+            normalize_prompts=options.prompt_mean == "normalised",
             metadata={"source": data.source, "templates": data.templates, "prompt_mean": options.prompt_mean},
         )
 

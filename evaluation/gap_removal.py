@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.task import encode_images, encode_texts
+from i0t.cli import encode_options
+from i0t.data.items import Items
 from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.embeddings import Embeddings
+from i0t.encoders.encode import encode
 from i0t.encoders.encoder import Encoder
 from i0t.paths import Roots
 from i0t.standardize import GapRemover
@@ -67,17 +69,15 @@ class GapRemoval:
             pairs = load_sharegpt4v(self.roots.data_dir, "train")
             count = min(self.options.fit_samples, len(pairs))
             rows = np.sort(np.random.default_rng(self.options.seed).choice(len(pairs), count, replace=False))
-            images = encode_images(self.encoder, [pairs.image(row) for row in rows], self.options)
-            rows = rows[list(self.encoder.report.kept)]
-            captions = [prefix + pairs.captions[row] for row in rows]
-            self._training[prefix] = Embeddings(
-                images,
-                encode_texts(self.encoder, captions, self.options),
-                np.arange(len(rows)),
-                [pairs.image(row).name for row in rows],
-                captions,
+            items = Items(
+                images=[pairs.image(row) for row in rows],
+                image_ids=[pairs.names[row] for row in rows],
+                texts=[pairs.captions[row] for row in rows],
+                owners=[[image] for image in range(count)],
+                prefix=prefix,
                 metadata={"dataset": "sharegpt4v", "split": "train"},
             )
+            self._training[prefix] = encode(self.encoder, items, encode_options(self.options))
         return self._training[prefix]
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from evaluation.run import run_task
-from evaluation.task import Task, encode_images, encode_texts
+from evaluation.task import Task
 from i0t.cli import program
 from i0t.data.captions import LAYOUTS, caption_file, load_captions
+from i0t.data.items import Items
 from i0t.embeddings import Embeddings
-from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.metrics import retrieval_metrics
 from i0t.paths import Roots
@@ -54,21 +54,15 @@ class Retrieval(Task):
         """Whether the captions file is there."""
         return roots.sub is not None and caption_file(dataset, roots.sub).is_file()
 
-    def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
+    def items(self, dataset: str, roots: Roots, options: argparse.Namespace) -> Items:
         """All images and their captions."""
         captions = load_captions(dataset, roots.data_dir_sub, options.allow_partial)
         texts, image_of_text = captions.texts(options.captions_per_image)
-        image_features = encode_images(encoder, captions.images, options)
-        kept = encoder.report.kept
-        row_of = {image: row for row, image in enumerate(kept)}
-        used = [index for index, image in enumerate(image_of_text) if image in row_of]
-        texts = [texts[index] for index in used]
-        return Embeddings(
-            image_features=image_features,
-            text_features=encode_texts(encoder, texts, options),
-            image_of_text=np.array([row_of[image_of_text[index]] for index in used]),
-            image_ids=[captions.images[row].name for row in kept],
+        return Items(
+            images=captions.images,
+            image_ids=[path.name for path in captions.images],
             texts=texts,
+            owners=[[image] for image in image_of_text],
             metadata={"source": str(captions.source), "captions": "the first of each image, in the file's order"},
         )
 
