@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from evaluation.classification import Classification
 from evaluation.correlation import Correlation
-from evaluation.gap_removal import GapRemoval, apply_remover
+from evaluation.gap_removal import GapRemoval
 from evaluation.retrieval import Retrieval
 from evaluation.run import evaluate, parse, save
 from evaluation.task import Task
@@ -161,7 +161,7 @@ def _picture(
 
     before = embeddings["stage1", "flickr"]
     means = folder / f"{records['i0t_post']['i2t_r1'].stem}.means.safetensors"
-    after = apply_remover(Standardizer.load(means), before)
+    after = Standardizer.load(means).transform_embeddings(before, check_overlap=False)
     return gap_picture({"before": before, "after I0T_post": after}, folder / "gap.png")
 
 
