@@ -76,7 +76,7 @@ def columns(measured: dict[str, Any]) -> dict[str, list[str]]:
     counts, unit = measured["counts"], measured["unit"]
     tested = f"tested {counts['tested']:,} {unit}"
     return {
-        "all": ["Whole file", "all items, as given"],
+        "all": ["Whole file", "all items, as they are"],
         "before": ["Before", tested],
         "after": ["After", f"{tested}, held-out means", "held_out"],
         "leak": ["Test means", f"{tested}; leak", "test_means"],
