@@ -409,3 +409,10 @@ def test_several_vectors_an_item_are_told_and_not_searched(tmp_path, capsys):
     for more in ([], ["--fit-on", path], ["--fit-on", path, "--qrels", str(tmp_path / "j.qrels"), "--queries", path]):
         assert main([path, *more, "--output", str(tmp_path)]) == 2
         assert "2 vectors per item, as BLIP-2 has" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--fit-on", "x.npy", "--splits", "3"], ["--fit-on", "x.npy", "--seed", "1"]])
+def test_flags_without_effect_are_refused(pairs_file, flags, capsys):
+    with pytest.raises(SystemExit):
+        main([str(pairs_file), *flags])
+    assert "--splits and --seed are of random halves" in capsys.readouterr().err
