@@ -30,7 +30,7 @@ from i0t.errors import I0TError
 from i0t.files import ensure_folder, write_json
 from i0t.paths import TENSORS, Roots, say
 from i0t.records import Record
-from i0t.report.pictures import gap_picture
+from i0t.report.figures import gap_picture
 from i0t.training.recipe import read_overrides
 from i0t.training.run import TrainOptions, train
 
