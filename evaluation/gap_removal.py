@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from i0t.cli import encode_options
+from i0t.cli import add_remover_flags, encode_options, remover_choices
 from i0t.data.items import Items
 from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.embeddings import Embeddings
@@ -15,8 +15,8 @@ from i0t.encoders.encode import encode
 from i0t.encoders.encoder import Encoder
 from i0t.paths import Roots
 from i0t.standardize import GapRemover
-from i0t.standardize.fitting import TEST, fit_remover
-from i0t.standardize.registry import add_remover_flags, parameter_flags, remover_choices
+from i0t.standardize.registry import all_parameters, fit_remover
+from i0t.standardize.saved import TEST
 
 
 def add_gap_flags(parser: argparse.ArgumentParser) -> None:
@@ -84,5 +84,5 @@ class GapRemoval:
 def recorded_flags(options: argparse.Namespace) -> dict[str, Any]:
     """All flags, for a record: of a remover's parameters those that were named, and lambda."""
     (choice,) = remover_choices(options, [options.remove_gap])
-    flags = {key: value for key, value in vars(options).items() if key not in (*parameter_flags(), "set")}
+    flags = {key: value for key, value in vars(options).items() if key not in (*all_parameters(), "set")}
     return {**flags, "shift_lambda": 0.375, **choice.parameters}

@@ -17,7 +17,7 @@ from evaluation.given import add_source_flags, dataset_of, model_of, read_given
 from evaluation.record import common_protocol, data_facts, encoder_facts, leak_of
 from evaluation.task import Task
 from i0t import processes
-from i0t.cli import add_common_flags, add_encoding_flags, device_of, encode_options, workers_of
+from i0t.cli import add_common_flags, add_encoding_flags, device_of, encode_options, remover_choices, workers_of
 from i0t.data.roots import roots_of
 from i0t.embeddings import Embeddings
 from i0t.encoders import load_encoder
@@ -29,8 +29,7 @@ from i0t.gap import modality_gap
 from i0t.paths import TENSORS, Roots, last_checkpoint, say
 from i0t.records import Record
 from i0t.standardize import GapRemover
-from i0t.standardize.fitting import describe
-from i0t.standardize.registry import remover_choices
+from i0t.standardize.saved import describe
 
 Result = tuple[Record, Embeddings, GapRemover | None]
 

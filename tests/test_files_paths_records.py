@@ -36,7 +36,7 @@ from i0t.files import (
 )
 from i0t.paths import REPO, Roots, last_checkpoint, read_path_file, write_last_checkpoint
 from i0t.records import Record, environment
-from i0t.standardize.fitting import describe
+from i0t.standardize.saved import describe
 
 # --- files -----------------------------------------------------------------------------------
 
