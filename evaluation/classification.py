@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
 from evaluation.run import run_task
-from evaluation.task import Task, encode_images, encode_texts, require_pictures
+from evaluation.task import Task, require_pictures
 from i0t.cli import program
-from i0t.data.class_sets import CLASS_SETS, class_set_present, load_class_set
+from i0t.data.class_sets import ClassSet
+from i0t.data.items import Items
 from i0t.embeddings import Embeddings
-from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
-from i0t.features import l2_normalize
 from i0t.metrics import classification_metrics
-from i0t.paths import Roots
 
 PROMPT_MEANS = {
     "normalised": "mean of normalised prompts, normalised",
@@ -26,6 +24,7 @@ PROMPT_MEANS = {
 }
 
 
+@dataclass(frozen=True)
 class Classification(Task):
     """Nearest class embedding; a class embedding is the mean of its normalised prompts (App. D).
 
@@ -34,72 +33,50 @@ class Classification(Task):
     after that mean, as in the first public code.
     """
 
-    name = "classification"
-    datasets = CLASS_SETS
-    headline = ("accuracy", "balanced_accuracy")
-    splits = {"cifar100": "test", "birdsnap": "test"}
+    prompt_mean: str = field(
+        default="normalised",
+        metadata={
+            "choices": tuple(PROMPT_MEANS),
+            "help": "a class embedding is the mean of its prompts after (default) or before they are normalised",
+        },
+    )
 
-    def add_flags(self, parser: argparse.ArgumentParser) -> None:
-        """`--prompt-mean`."""
-        parser.add_argument(
-            "--prompt-mean",
-            choices=tuple(PROMPT_MEANS),
-            default="normalised",
-            help="a class embedding is the mean of its prompts after (default) or before they are normalised",
-        )
+    name: ClassVar[str] = "classification"
+    kind: ClassVar[str] = "classes"
+    printed: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy")
+    headline: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy")
 
-    def is_present(self, dataset: str, roots: Roots) -> bool:
-        """Whether the pictures are there; a model of the sample is not asked about CIFAR-100."""
-        if roots.is_sample and dataset == "cifar100":
-            return False
-        return class_set_present(dataset, roots)
+    def items(self, dataset: ClassSet) -> Items:
+        """Pictures, and the prompts of every class."""
+        return dataset.items(self.prompt_mean)
 
-    def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
-        """Pictures, and one embedding a class."""
-        data = load_class_set(dataset, roots)
-        prompts = [template.format(name) for name in data.class_names for template in data.templates]
-        normalize = options.prompt_mean == "normalised"
-        prompt_features = encode_texts(encoder, prompts, options, normalize)  # (C*K, D)
-        per_class = prompt_features.reshape(len(data.class_names), len(data.templates), -1)  # (C, K, D)
-        image_features = encode_images(encoder, data.images, options)
-        kept = encoder.report.kept
-        return Embeddings(
-            image_features=image_features,
-            text_features=l2_normalize(per_class.mean(axis=1), "class embeddings"),
-            image_of_text=np.full(len(data.class_names), -1),
-            image_ids=[data.image_ids[row] for row in kept],
-            texts=data.class_names,
-            labels=np.array([data.labels[row] for row in kept]),
-            metadata={"source": data.source, "templates": data.templates, "prompt_mean": options.prompt_mean},
-        )
-
-    def measure(
-        self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace
-    ) -> tuple[dict[str, float], dict[str, Any]]:
+    def measure(self, embeddings: Embeddings, dataset: ClassSet, seed: int) -> tuple[dict[str, float], dict[str, Any]]:
         """Accuracies."""
         assert embeddings.labels is not None
         classes = len(embeddings.text_features)
         counts = {"classes": classes, "classes_with_images": len(np.unique(embeddings.labels))}
         return classification_metrics(embeddings.image_features, embeddings.text_features, embeddings.labels), counts
 
-    def check(self, given: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace) -> None:
+    def check(self, embeddings: Embeddings, dataset: ClassSet) -> None:
         """Class names in order, and each picture with its label."""
-        data, files = load_class_set(dataset, roots), ", ".join(given.metadata["files"])
-        if given.labels is None:
+        files = ", ".join(embeddings.files)
+        if embeddings.labels is None:
             raise I0TError(f"{files}: no labels. Classification needs an Embeddings file with them (docs/models.md).")
-        if given.texts != data.class_names:
-            raise I0TError(f"{files}: its texts must be the {len(data.class_names)} class names of {dataset} in order.")
-        labels = dict(zip(data.image_ids, data.labels, strict=True))
-        for name, label in zip(given.image_ids, given.labels.tolist(), strict=True):
+        if embeddings.texts != dataset.class_names:
+            raise I0TError(
+                f"{files}: its texts must be the {len(dataset.class_names)} class names of {dataset.name} in order."
+            )
+        labels = dict(zip(dataset.image_ids, dataset.labels, strict=True))
+        for name, label in zip(embeddings.image_ids, embeddings.labels.tolist(), strict=True):
             if labels.get(name) != label:
-                raise I0TError(f"{files}: picture {name} of class {label} is not one of {data.source}.")
-        require_pictures(given, labels, dataset)
+                raise I0TError(f"{files}: picture {name} of class {label} is not one of {dataset.source}.")
+        require_pictures(embeddings, labels, dataset.name)
 
-    def protocol(self, options: argparse.Namespace, embeddings: Embeddings) -> dict[str, Any]:
+    def protocol(self, embeddings: Embeddings) -> dict[str, Any]:
         """The prompts, and how they become class embeddings; unknown where another program made these."""
         return {
             "templates": embeddings.metadata.get("templates"),
-            "class_embedding": PROMPT_MEANS.get(embeddings.metadata.get("prompt_mean")),
+            "class_embedding": PROMPT_MEANS.get(embeddings.metadata.get("prompt_mean", "")),
             "gap_removed_from": "class embeddings, after the mean of prompts",
         }
 
@@ -107,7 +84,7 @@ class Classification(Task):
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    return run_task(Classification(), argv)
+    return run_task(Classification, argv)
 
 
 if __name__ == "__main__":

@@ -1,48 +1,105 @@
-"""The driver of the three programs: flags, one record a data set, one table."""
+"""The driver of the evaluation programs: flags in, one record per data set, one table out."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from tabulate import tabulate
 
-from evaluation.completeness import add_partial_flag, completeness, label, notes, require_complete
-from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, describe
-from evaluation.given import add_source_flags, dataset_of, model_of, read_given
-from evaluation.record import common_protocol, data_facts, encoder_facts, encoding_metadata, leak_of
-from evaluation.task import Task, add_encoding_flags
+from evaluation.task import Task, add_task_flags, task_of
 from i0t import processes
-from i0t.cli import add_common_flags, device_of, workers_of
-from i0t.data.roots import roots_of
-from i0t.embeddings import Embeddings
+from i0t.cli import (
+    add_common_flags,
+    add_encoding_flags,
+    add_source_flags,
+    device_of,
+    encode_options,
+    workers_of,
+)
+from i0t.data.datasets import datasets_of, is_present, load_dataset
+from i0t.embeddings import Embeddings, load_embeddings
 from i0t.encoders import load_encoder
+from i0t.encoders.encode import EncodeOptions, encode
 from i0t.encoders.encoder import Encoder
-from i0t.encoders.precision import resolve_precision
 from i0t.errors import I0TError
-from i0t.files import ensure_folder
+from i0t.files import ensure_folder, list_sha256
 from i0t.gap import modality_gap
-from i0t.paths import TENSORS, Roots, last_checkpoint, say
-from i0t.records import Record
+from i0t.paths import TENSORS, Roots, last_checkpoint, resolve_roots, say
+from i0t.results.record import Record
+from i0t.results.tables import run_table
 from i0t.standardize import GapRemover
-
-Result = tuple[Record, Embeddings, GapRemover | None]
+from i0t.standardize.registry import RemoverChoice, add_remover_flags, describe, fit_remover, remover_choice
 
 EPILOG = """\
 Without arguments: the last checkpoint, on all data sets of the path files that are present.
+
 Each data set gives one JSON record in --output (default: tensors), named after model and
 protocol, with its embeddings and means beside it; the records' paths are printed last."""
+NOT_CHECKED = {"state": "not checked", "why": "embeddings of another program, measured without the data set"}
 
 
-def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What to evaluate, and how.
+
+    Attributes:
+        task: with its own flags.
+        encoding: how items are encoded.
+        remover: the gap remover.
+        fit_on: where its means come from: "test", "train" or a file.
+        fit_samples: training pairs that "train" takes.
+        seed: of everything random.
+        allow_partial: evaluate incomplete data sets.
+        flags: all flags, for the record.
+    """
+
+    task: Task
+    encoding: EncodeOptions = EncodeOptions()
+    remover: RemoverChoice = RemoverChoice()
+    fit_on: str = "test"
+    fit_samples: int = 1000
+    seed: int = 0
+    allow_partial: bool = False
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Result(NamedTuple):
+    """The record of one data set, its embeddings as encoded, and the remover that was used."""
+
+    record: Record
+    embeddings: Embeddings
+    remover: GapRemover | None
+
+
+class TrainingPairs:
+    """Training pairs of ShareGPT4V, encoded once per prefix when they are asked for (`--fit-on train`)."""
+
+    def __init__(self, encoder: Encoder, roots: Roots, options: EvaluationOptions) -> None:
+        self.encoder, self.roots, self.options = encoder, roots, options
+        self._encoded: dict[str, Embeddings] = {}
+
+    def __call__(self) -> Embeddings:
+        """Those with the prefix of the task."""
+        prefix = self.options.task.prefix
+        if prefix not in self._encoded:
+            pairs = load_dataset("sharegpt4v", self.roots)
+            count = min(self.options.fit_samples, len(pairs))
+            rows = np.sort(np.random.default_rng(self.options.seed).choice(len(pairs), count, replace=False))
+            self._encoded[prefix] = encode(self.encoder, pairs.items(rows, prefix), self.options.encoding)
+        return self._encoded[prefix]
+
+
+def parse(task: type[Task], argv: Sequence[str] | None) -> argparse.Namespace:
     """Command line of an evaluation program."""
     parser = argparse.ArgumentParser(
         prog=f"evaluate_{task.name}",
-        description=type(task).__doc__,
+        description=task.__doc__,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -50,161 +107,226 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dataset",
         action="append",
-        choices=task.datasets,
+        choices=datasets_of(task.kind),
         help="may be repeated (default: all that are present)",
     )
-    task.add_flags(parser)
-    add_partial_flag(parser)
-    add_gap_flags(parser)
+    add_task_flags(parser, task)
+    parser.add_argument(
+        "--allow-partial",
+        action="store_true",
+        help="evaluate what is there of a data set whose counts are wrong or whose pictures are missing (refused "
+        "otherwise); the record and the table say so",
+    )
+    add_remover_flags(parser)
     add_encoding_flags(parser)
     add_common_flags(parser)
     parser.set_defaults(output=str(TENSORS), batch_size=64, seed=0)
     return parser.parse_args(argv)
 
 
-def run_task(task: Task, argv: Sequence[str] | None) -> int:
+def options_of(task: type[Task], arguments: argparse.Namespace) -> EvaluationOptions:
+    """What the command line asks for."""
+    arguments.workers = workers_of(arguments)
+    return EvaluationOptions(
+        task=task_of(arguments, task),
+        encoding=encode_options(arguments, share=True),
+        remover=remover_choice(arguments),
+        fit_on=arguments.fit_on,
+        fit_samples=arguments.fit_samples,
+        seed=arguments.seed,
+        allow_partial=arguments.allow_partial,
+        flags=dict(vars(arguments)),
+    )
+
+
+def run_task(task: type[Task], argv: Sequence[str] | None) -> int:
     """Evaluate as the command line says; returns the exit status."""
-    options = parse(task, argv)
-    if options.embeddings and not processes.is_main():
+    arguments = parse(task, argv)
+    if arguments.embeddings and not processes.is_main():
         return 0  # nothing to encode, so nothing to help with
-    folder = ensure_folder(options.output)  # before hours of encoding, not after
-    options.workers = workers_of(options)
-    results = _of_embeddings(task, options) if options.embeddings else _of_model(task, options)
+    folder = ensure_folder(arguments.output)  # before hours of encoding, not after
+    arguments.device = processes.join(arguments.device) if not arguments.embeddings else arguments.device
+    options = options_of(task, arguments)
+    with processes.first_here():  # which may make the sample
+        needs_roots = not arguments.embeddings or task.needs_data
+        roots = resolve_roots(arguments.data_dir, arguments.data_dir_sub) if needs_roots else Roots(None, None)
+    if arguments.embeddings:
+        results = _of_files(arguments.embeddings, arguments.dataset, roots, options)
+    else:
+        results = _of_model(arguments.model, device_of(arguments), arguments.dataset, roots, options)
     records, paths = [], []
-    for record, embeddings, remover in results:
-        paths.append(save(folder, record, embeddings, remover))
-        records.append(record)
+    for result in results:
+        paths.append(save(folder, result))
+        records.append(result.record.as_dict())
     if processes.is_main():
-        print(results_table(task, records))
+        print(run_table(records, task.printed))
         print(*paths, sep="\n")
     processes.leave()
     return 0
 
 
-def _of_model(task: Task, options: argparse.Namespace) -> Iterator[Result]:
+def _of_model(
+    model: str | None, device: str, names: Sequence[str] | None, roots: Roots, options: EvaluationOptions
+) -> Iterator[Result]:
     """Evaluate a model on every data set asked for or present.
 
     Of several processes (`accelerate launch`) all encode and the main one measures; the others yield nothing.
     """
-    options.device = processes.join(options.device)
-    with processes.first_here():  # which may make the sample
-        roots = roots_of(options)
-    datasets = options.dataset or [name for name in task.datasets if task.is_present(name, roots)]
-    if not datasets:
+    task = options.task
+    known = datasets_of(task.kind)
+    names = names or [name for name in known if is_present(name, roots)]
+    if not names:
         folders = ", ".join(str(folder) for folder in (roots.main, roots.sub) if folder)
-        raise I0TError(f"none of {', '.join(task.datasets)} is present in {folders}. See the README for the layout.")
-    require_complete(datasets, roots, options)
+        raise I0TError(f"none of {', '.join(known)} is present in {folders}. See the README for the layout.")
+    # All are read, and refused if incomplete, before anything is encoded.
+    datasets = [load_dataset(name, roots, options.allow_partial) for name in names]
     torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
-    encoder = load_encoder(options.model or last_checkpoint(roots), device_of(options), roots)
-    gap_removal = GapRemoval(encoder, roots, options)
+    encoder = load_encoder(model or last_checkpoint(roots), device, roots)
+    training_pairs = TrainingPairs(encoder, roots, options)
     for dataset in datasets:
-        say(f"{task.name}: {dataset} with {encoder.name}")
+        say(f"{task.name}: {dataset.name} with {encoder.name}")
+        started = time.perf_counter()
+        embeddings = encode_dataset(encoder, dataset, options)
         if processes.is_main():
-            yield evaluate(task, encoder, dataset, roots, options, gap_removal)
-        else:
-            gap_removal.remover(embed_dataset(task, encoder, dataset, roots, options), task.prefix(options))
+            yield evaluate(embeddings, dataset, options, encoder, training_pairs, started)
+        elif options.remover.name and options.fit_on == "train":
+            training_pairs()
 
 
-def _of_embeddings(task: Task, options: argparse.Namespace) -> Iterator[Result]:
+def _of_files(
+    paths: Sequence[str], names: Sequence[str] | None, roots: Roots, options: EvaluationOptions
+) -> Iterator[Result]:
     """Evaluate what another program encoded."""
-    given = read_given(options.embeddings)
-    dataset = dataset_of(given, task, options)
-    # Retrieval needs nothing but the file, so it neither looks for data nor makes the sample.
-    roots = roots_of(options) if task.needs_data else Roots(None, None)
-    task.check(given, dataset, roots, options)
-    given.metadata["dataset"] = dataset
-    say(f"{task.name}: {dataset} from {', '.join(options.embeddings)}")
-    yield evaluate(task, None, dataset, roots, options, GapRemoval(None, roots, options), given)
+    task = options.task
+    if options.remover.name and options.fit_on == "train":
+        raise I0TError(
+            "--fit-on train: the training pairs must be encoded by the model itself, and --embeddings brings "
+            "none. Use --fit-on test, or a means, Embeddings or .npy file of the same model."
+        )
+    embeddings = load_embeddings(paths)
+    name = _dataset_name(embeddings, task, names)
+    dataset = load_dataset(name, roots, options.allow_partial) if task.needs_data else None
+    task.check(embeddings, dataset)
+    extra = {"dataset": name, "files": list(embeddings.files)}
+    if embeddings.metadata.get("fingerprint") is None:
+        extra["features_sha256"] = embeddings.features_sha256
+    embeddings = replace(embeddings, metadata={**embeddings.metadata, **extra})
+    say(f"{task.name}: {name} from {', '.join(paths)}")
+    yield evaluate(embeddings, dataset, options)
+
+
+def _dataset_name(embeddings: Embeddings, task: Task, names: Sequence[str] | None) -> str:
+    """Which data set embeddings of a file are of: `--dataset`, else what the file says.
+
+    Raises:
+        I0TError: neither says, they differ, or the file is of another task.
+    """
+    files, recorded, known = ", ".join(embeddings.files), embeddings.metadata.get("dataset"), datasets_of(task.kind)
+    made_for = embeddings.metadata.get("task", task.name)
+    if made_for != task.name:
+        raise I0TError(f"{files}: embeddings for {made_for}, not for {task.name}.")
+    if names and (len(names) > 1 or (recorded in known and recorded != names[0])):
+        raise I0TError(f"{files}: embeddings of {recorded}, not of --dataset {' and '.join(names)}.")
+    if names:
+        return names[0]
+    if task.needs_data and recorded not in known:
+        raise I0TError(f"{files}: say which data set they are of: --dataset {' or '.join(known)}.")
+    return embeddings.name
+
+
+def encode_dataset(encoder: Encoder, dataset: Any, options: EvaluationOptions) -> Embeddings:
+    """A data set as encoded, with what a record will want to know of that."""
+    items = options.task.items(dataset)
+    about = {
+        "task": options.task.name,
+        "dataset": dataset.name,
+        "split": "test",
+        "part": dataset.split,
+        "completeness": dataset.completeness,
+    }
+    return encode(encoder, replace(items, metadata={**items.metadata, **about}), options.encoding)
 
 
 def evaluate(
-    task: Task,
-    encoder: Encoder | None,
-    dataset: str,
-    roots: Roots,
-    options: argparse.Namespace,
-    gap_removal: GapRemoval,
-    embeddings: Embeddings | None = None,
+    embeddings: Embeddings,
+    dataset: Any,
+    options: EvaluationOptions,
+    encoder: Encoder | None = None,
+    training_pairs: TrainingPairs | None = None,
+    started: float | None = None,
 ) -> Result:
-    """Evaluate one data set.
+    """Remove the gap from the embeddings of one data set, measure, and state how.
 
     Args:
-        task: what to measure.
+        embeddings: as encoded, or of another program.
+        dataset: as loaded; None where the task does not need it and embeddings were read from files.
+        options: how.
         encoder: the model; None for embeddings of another program.
-        dataset: its name.
-        roots: data folders.
-        options: all flags.
-        gap_removal: makes the remover.
-        embeddings: of this data set, to not encode: from an earlier call with the same model, or given.
-
-    Returns:
-        The record, the embeddings as encoded, and the remover used.
+        training_pairs: for `--fit-on train`.
+        started: when the encoding began, by `time.perf_counter`.
     """
-    started = time.perf_counter()
-    complete = completeness(dataset, roots, options, embeddings)
-    if embeddings is None:
-        assert encoder is not None
-        embeddings = embed_dataset(task, encoder, dataset, roots, options)
-        embeddings.metadata.update(complete)
-    remover = gap_removal.remover(embeddings, task.prefix(options))
-    moved = apply_remover(remover, embeddings)
-    metrics, counts = task.measure(moved, dataset, roots, options)
+    task, started = options.task, time.perf_counter() if started is None else started
+    remover = fit_remover(options.remover, options.fit_on, embeddings, training_pairs)
+    moved = embeddings if remover is None else remover.transform_embeddings(embeddings)
+    metrics, counts = task.measure(moved, dataset, options.seed)
     gap_before = {} if remover is None else _gap(embeddings, options.seed)
-    gap = _gap(moved, options.seed)
     record = Record(
         task=task.name,
-        dataset=dataset,
+        dataset=embeddings.name,
         metrics=metrics,
-        gap=gap,
+        gap=_gap(moved, options.seed),
         gap_before=gap_before,
         protocol={
-            **common_protocol(embeddings),
-            **task.protocol(options, embeddings),
+            "split": embeddings.metadata.get("part"),
+            "precision": embeddings.metadata.get("precision"),
+            **task.protocol(embeddings),
             **describe(remover, embeddings),
         },
-        config={"model": model_of(embeddings) if encoder is None else encoder_facts(encoder), "flags": vars(options)},
-        data={**data_facts(embeddings, roots), **counts, **complete},
+        config={
+            "model": _model_of(embeddings) if encoder is None else encoder.facts(),
+            "flags": dict(options.flags),
+        },
+        data={**_data_facts(embeddings, dataset), **counts},
         seconds=round(time.perf_counter() - started, 3),
+        headline=task.headline,
+        headline_joined=task.headline_joined(embeddings.name),
     )
-    return record, embeddings, remover
+    return Result(record, embeddings, remover)
 
 
-def embed_dataset(task: Task, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
-    """A data set as encoded, with what a record will want to know of that."""
-    embeddings = task.embed(encoder, dataset, roots, options)
-    precision = resolve_precision(encoder.device, options.precision)
-    embeddings.metadata.update(encoding_metadata(task, encoder, dataset, precision))
-    return embeddings
-
-
-def save(folder: Path, record: Record, embeddings: Embeddings, remover: GapRemover | None) -> Path:
+def save(folder: Path, result: Result) -> Path:
     """Write embeddings (as encoded), means and record; returns the record's path, written last."""
-    embeddings.save(folder / f"{record.stem}.embeddings.safetensors")
-    if remover is not None:
-        remover.save(folder / f"{record.stem}.means.safetensors")
-    return record.save(folder)
+    stem = result.record.stem
+    result.embeddings.save(folder / f"{stem}.embeddings.safetensors")
+    if result.remover is not None:
+        result.remover.save(folder / f"{stem}.means.safetensors")
+    return result.record.save(folder)
 
 
-def results_table(task: Task, records: list[Record]) -> str:
-    """One row a data set, at most 80 columns wide."""
-    labels = [name.replace("balanced_accuracy", "balanced") for name in task.headline]
-    headers = ["data set", "CD", *labels]
-    rows = [
-        [
-            label(record),
-            f"{record.gap['centroid_distance']:.3f}",
-            *(record.metrics[name] for name in task.headline),
-        ]
-        for record in records
-    ]
-    protocol = records[0].protocol
-    title = ", ".join(
-        [str(records[0].config["model"]["name"]), f"remove_gap={protocol['remove_gap']}"]
-        + ([f"fit_on={protocol['fit_on']}"] if "fit_on" in protocol else [])
-        + ([f"means of evaluated items: {leak_of(protocol)}"] if protocol.get("means_leak") else [])
-    )
-    table = tabulate(rows, headers=headers, floatfmt=".2f", disable_numparse=[0, 1])
-    return "\n".join([title, table, *notes(records)])
+def _model_of(embeddings: Embeddings) -> dict[str, Any]:
+    """What a record says of the model behind embeddings of another program."""
+    known = ("model", "fingerprint", "features_sha256", "files")
+    return {"name" if key == "model" else key: embeddings.metadata.get(key) for key in known}
+
+
+def _data_facts(embeddings: Embeddings, dataset: Any) -> dict[str, Any]:
+    """Counts, source and hash of what was evaluated, and what of it was cut or could not be read."""
+    metadata = embeddings.metadata
+    unreadable = metadata.get("unreadable") or []
+    features = metadata.get("features_sha256")  # where the model is unknown they tell these data from others
+    complete = dataset.completeness if dataset is not None else metadata.get("completeness", NOT_CHECKED)
+    return {
+        "images": len(embeddings.image_features),
+        "texts": len(embeddings.text_features),
+        "source": metadata.get("source") or ", ".join(embeddings.files),
+        "built_in_sample": bool(complete.get("built_in_sample", False)),
+        "sha256": list_sha256([*embeddings.image_ids, *embeddings.texts, *([features] if features else [])]),
+        "truncated_texts": metadata.get("truncated_texts"),
+        "unreadable_pictures": len(unreadable),
+        "unreadable": unreadable[:10],
+        "from_cache": metadata.get("from_cache"),
+        "completeness": complete,
+    }
 
 
 def _gap(embeddings: Embeddings, seed: int) -> dict[str, Any]:

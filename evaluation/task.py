@@ -1,167 +1,133 @@
-"""What the three evaluations have in common: embed a data set, then measure the embeddings."""
+"""What an evaluation is: which items of a data set are encoded, and what is measured on their embeddings.
+
+A task is a frozen dataclass: its fields are its flags (`--captions-per-image` of `captions_per_image`).
+`docs/extending.md` adds one.
+"""
 
 from __future__ import annotations
 
 import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from typing import Any, ClassVar
+from dataclasses import MISSING, Field, fields
+from importlib import import_module
+from typing import Any, ClassVar, TypeVar
 
+from i0t.data.items import Items
 from i0t.embeddings import Embeddings
-from i0t.encoders.cache import EncodingCache
-from i0t.encoders.encoder import Encoder
-from i0t.encoders.precision import AUTO, PRECISIONS
 from i0t.errors import I0TError
-from i0t.paths import Roots
+
+AnyTask = TypeVar("AnyTask", bound="Task")
+
+# The tasks that tests of contracts, tables and the demo go through.
+TASKS = {
+    "retrieval": "evaluation.retrieval:Retrieval",
+    "classification": "evaluation.classification:Classification",
+    "correlation": "evaluation.correlation:Correlation",
+}
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of a name of `TASKS`."""
+    module, _, attribute = TASKS[name].partition(":")
+    return getattr(import_module(module), attribute)
 
 
 class Task(ABC):
     """One kind of evaluation.
 
-    Embedding and measuring are apart, so that what is encoded once can be measured again with
+    Encoding and measuring are apart, so that what is encoded once can be measured again with
     every gap remover.
 
     Attributes:
-        name: retrieval, classification or correlation.
-        datasets: names for `--dataset`.
-        headline: metrics of the printed table.
+        name: e.g. "retrieval"; the program is `evaluate_NAME`.
+        kind: of the data sets it can evaluate, see `i0t.data.datasets`.
+        printed: metrics of the table that a run prints.
+        headline: metrics of tables over several records.
         needs_data: whether embeddings cannot be measured without the files of their data set.
-        splits: which part of each data set it takes, for the protocol.
-
-    Example:
-        >>> from evaluation.retrieval import Retrieval
-        >>> task: Task = Retrieval()
-        >>> task.name, task.splits["nocaps"], task.prefix(argparse.Namespace())
-        ('retrieval', 'validation', '')
     """
 
     name: ClassVar[str]
-    datasets: ClassVar[tuple[str, ...]]
+    kind: ClassVar[str]
+    printed: ClassVar[tuple[str, ...]]
     headline: ClassVar[tuple[str, ...]]
     needs_data: ClassVar[bool] = True
-    splits: ClassVar[dict[str, str]]
+
+    @property
+    def prefix(self) -> str:
+        """What stands before every text, so that training captions get it too."""
+        return ""
 
     @abstractmethod
-    def add_flags(self, parser: argparse.ArgumentParser) -> None:
-        """Flags of this task alone."""
+    def items(self, dataset: Any) -> Items:
+        """What of a data set is to be encoded.
+
+        Args:
+            dataset: as `i0t.data.datasets.load_dataset` gives it.
+        """
 
     @abstractmethod
-    def is_present(self, dataset: str, roots: Roots) -> bool:
-        """Whether the files of a data set are there."""
+    def measure(self, embeddings: Embeddings, dataset: Any, seed: int) -> tuple[dict[str, float], dict[str, Any]]:
+        """(metrics, counts of what was used) of embeddings, after any gap removal.
+
+        Args:
+            embeddings: of the data set.
+            dataset: None for a task that does not need it, where embeddings were read from files.
+            seed: of everything random.
+        """
 
     @abstractmethod
-    def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
-        """Encode a data set, every distinct item once."""
+    def protocol(self, embeddings: Embeddings) -> dict[str, Any]:
+        """What two results must share to be comparable."""
 
-    @abstractmethod
-    def measure(
-        self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace
-    ) -> tuple[dict[str, float], dict[str, Any]]:
-        """(metrics, counts of what was used and dropped) of embeddings, after any gap removal."""
-
-    @abstractmethod
-    def check(self, given: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace) -> None:
+    def check(self, embeddings: Embeddings, dataset: Any) -> None:
         """Refuse embeddings of another program (`--embeddings`) that are not of this data set.
 
         Raises:
             I0TError: what is missing or does not agree.
         """
+        if dataset is not None:
+            require_pictures(embeddings, dataset.image_ids, dataset.name)
 
-    @abstractmethod
-    def protocol(self, options: argparse.Namespace, embeddings: Embeddings) -> dict[str, Any]:
-        """What two results must share to be comparable."""
-
-    def prefix(self, options: argparse.Namespace) -> str:
-        """What stands before every text, so that calibration texts get it too."""
-        return ""
+    def headline_joined(self, dataset: str) -> tuple[str, ...]:
+        """The metrics of a data set in a table over several."""
+        return self.headline
 
 
-def add_encoding_flags(parser: argparse.ArgumentParser) -> None:
-    """`--precision` and `--no-cache`."""
-    group = parser.add_argument_group("encoding")
-    group.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default=AUTO,
-        help="of the forward passes: auto is bf16 on CUDA and fp32 elsewhere (default); part of the protocol, as half "
-        "precision changes the third digit",
-    )
-    group.add_argument(
-        "--no-cache",
-        action="store_true",
-        help="encode again, and keep nothing in tensors/cache (python -m i0t.encoders.cache shows and clears it)",
-    )
+def add_task_flags(parser: argparse.ArgumentParser, task: type[Task]) -> None:
+    """A flag for each field of a task's dataclass; its metadata are the arguments of `add_argument`."""
+    for field in _fields(task):
+        flag, about = f"--{field.name.replace('_', '-')}", dict(field.metadata)
+        if field.default is False:
+            parser.add_argument(flag, action="store_true", **about)
+        else:
+            kind = about.pop("type", type(field.default))
+            parser.add_argument(flag, type=kind, default=field.default, **about)
 
 
-def encode_images(encoder: Encoder, images: Any, options: argparse.Namespace) -> Any:
-    """(N', D) float32 array of the readable pictures; `encoder.report.kept` says which they are.
-
-    Shared among the processes of `accelerate launch`, as `encode_texts` is: all must call it.
-
-    Example:
-        >>> from PIL import Image
-        >>> from i0t.encoders.openclip import build_encoder
-        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1, "vocab_size": 9}
-        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
-        >>> flags = {"batch_size": 2, "workers": 0, "skip_unreadable": True, "precision": "fp32", "no_cache": True}
-        >>> encode_images(encoder, [Image.new("RGB", (9, 9)), "none.jpg"], argparse.Namespace(**flags)).shape
-        (1, 8)
-    """
-    return encoder.encode_images(
-        images,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        skip_unreadable=options.skip_unreadable,
-        progress=True,
-        precision=options.precision,
-        cache=None if options.no_cache else EncodingCache(),
-        share=True,
-    ).numpy()
+def task_of(arguments: argparse.Namespace, task: type[AnyTask]) -> AnyTask:
+    """The task as the command line asks for it."""
+    return task(**{field.name: getattr(arguments, field.name) for field in _fields(task)})
 
 
-def encode_texts(encoder: Encoder, texts: list[str], options: argparse.Namespace, normalize: bool = True) -> Any:
-    """(M, D) float32 array; before its last normalisation if `normalize` is False.
-
-    Example:
-        >>> from i0t.encoders.openclip import build_encoder
-        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1}
-        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
-        >>> options = argparse.Namespace(batch_size=2, precision="fp32", no_cache=True)
-        >>> features = encode_texts(encoder, ["a dog", "a cat", "a dog"], options)
-        >>> features.shape, bool((features[0] == features[2]).all())
-        ((3, 8), True)
-    """
-    return encoder.encode_texts(
-        texts,
-        batch_size=options.batch_size,
-        progress=True,
-        precision=options.precision,
-        cache=None if options.no_cache else EncodingCache(),
-        share=True,
-        normalize=normalize,
-    ).numpy()
+def _fields(task: type[Task]) -> tuple[Field, ...]:
+    found = fields(task)  # type: ignore[arg-type]  # every task is a dataclass
+    lacking = [field.name for field in found if field.default is MISSING]
+    if lacking:
+        raise TypeError(f"{task.__name__}: the fields {', '.join(lacking)} need defaults, as they are flags.")
+    return found
 
 
-def require_pictures(given: Embeddings, names: Collection[str], dataset: str) -> None:
-    """Refuse given embeddings that lack pictures of a data set, other than those noted as unreadable.
+def require_pictures(embeddings: Embeddings, names: Collection[str], dataset: str) -> None:
+    """Refuse embeddings that lack pictures of a data set, other than those noted as unreadable.
 
     Raises:
         I0TError: how many are missing, and the first of them.
-
-    Example:
-        >>> import numpy as np
-        >>> files = {"unreadable": [], "files": ["mine.npy"]}
-        >>> given = Embeddings(np.eye(2)[:1], np.eye(2)[:1], np.arange(1), ["a.jpg"], ["a dog"], metadata=files)
-        >>> require_pictures(given, ["a.jpg"], "flickr")
-        >>> require_pictures(given, ["a.jpg", "b.jpg"], "flickr")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        i0t.errors.I0TError: mine.npy: 1 of the 2 pictures of flickr are missing, first b.jpg. ...
     """
-    present = set(given.image_ids)
+    present = set(embeddings.image_ids)
     missing = [name for name in names if name not in present]
-    if len(missing) > len(given.metadata["unreadable"]):
+    if len(missing) > len(embeddings.metadata.get("unreadable") or ()):
         raise I0TError(
-            f"{', '.join(given.metadata['files'])}: {len(missing)} of the {len(names)} pictures of {dataset} are "
+            f"{', '.join(embeddings.files)}: {len(missing)} of the {len(names)} pictures of {dataset} are "
             f"missing, first {missing[0]}. image_ids must name them as the data set does."
         )

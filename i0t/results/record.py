@@ -30,41 +30,40 @@ PACKAGES = (
     "scikit-learn",
     "safetensors",
 )
-
 DRAWN = ("seed", "bootstrap")  # flags of what is drawn at random: by which seed, and how many resamples
 
 
 @dataclass
 class Record:
-    """One evaluation of one model on one data set.
+    """One result: of a model on a data set, mostly.
 
     Attributes:
-        task: retrieval, classification or correlation.
+        task: e.g. "retrieval".
         dataset: its name.
-        metrics: in percent, except ranks.
-        gap: `modality_gap` of the features that were scored.
-        gap_before: the same before the gap was removed; empty where nothing was removed.
+        metrics: of evaluations in percent, except ranks.
         protocol: what makes two results comparable: captions per image, prefix, w, clip, fitting set.
         config: the flags and the model.
         data: counts, sources and hashes.
         seconds: wall time from loading the data to the last metric.
-
-    Example:
-        >>> config = {"model": {"name": "tiny", "fingerprint": "0123"}}
-        >>> parts = {"protocol": {"remove_gap": "i0t_post"}, "config": config, "data": {"sha256": "4567"}}
-        >>> Record("retrieval", "coco", {"i2t_r1": 50.0}, gap={}, gap_before={}, seconds=1.0, **parts).stem
-        'retrieval-coco-tiny-i0t_post-921a0a8c'
+        gap: `modality_gap` of the features that were scored.
+        gap_before: the same before the gap was removed; empty where nothing was removed.
+        headline: the metrics that a table of one data set shows.
+        headline_joined: those of a table over several data sets.
+        sections: what only this kind of result has, by name; beside the others in the file.
     """
 
     task: str
     dataset: str
     metrics: dict[str, float]
-    gap: dict[str, Any]
-    gap_before: dict[str, Any]
     protocol: dict[str, Any]
     config: dict[str, Any]
     data: dict[str, Any]
     seconds: float
+    gap: dict[str, Any] = field(default_factory=dict)
+    gap_before: dict[str, Any] = field(default_factory=dict)
+    headline: tuple[str, ...] = ()
+    headline_joined: tuple[str, ...] = ()
+    sections: dict[str, Any] = field(default_factory=dict)
     peak_memory_bytes: int = field(default_factory=lambda: peak_memory_bytes())
     environment: dict[str, Any] = field(default_factory=lambda: environment())
     created: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
@@ -72,29 +71,32 @@ class Record:
     @property
     def stem(self) -> str:
         """File name without suffix: readable, and different whenever the results may be."""
-        remover, model = self.protocol["remove_gap"], str(self.config["model"]["name"])
-        model = Path(model).stem if model.endswith(".safetensors") else re.sub(r"[^\w.+-]+", "-", model)[:100]
+        model = self.config.get("model") or {}
         # Intervals and what is drawn at random change figures, but not what may stand in one table: no protocol.
         drawn = {key: self.config.get("flags", {}).get(key) for key in DRAWN}
-        content = [self.protocol, self.config["model"]["fingerprint"], self.data["sha256"], drawn]
+        content = [self.protocol, model.get("fingerprint"), self.data["sha256"], drawn]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        return f"{self.task}-{self.dataset}-{model}-{remover}-{digest}"
+        name = str(model.get("name") or "")
+        name = Path(name).stem if name.endswith(".safetensors") else name
+        parts = (self.task, self.dataset, name, self.protocol.get("remove_gap"), digest)
+        return "-".join(re.sub(r"[^\w.+-]+", "-", str(part))[:100] for part in parts if part)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the file holds."""
+        content = asdict(self)
+        sections = content.pop("sections")
+        return plain({**content, **sections})
 
     def save(self, folder: str | Path) -> Path:
         """Write the record into a folder and return its path."""
         path = Path(folder) / f"{self.stem}.json"
-        write_json(path, _plain(asdict(self)))
+        write_json(path, self.as_dict())
         return path
 
 
 def environment() -> dict[str, Any]:
-    """Versions, git commit, machine.
-
-    Example:
-        >>> sorted(environment())
-        ['command', 'device', 'git_commit', 'packages', 'platform', 'python']
-    """
-    import torch
+    """Versions, git commit, machine."""
+    import torch  # here, since tables of records need none
 
     versions = {}
     for package in PACKAGES:
@@ -113,13 +115,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout, with "+changes" where files differ from it; None outside a checkout.
-
-    Example:
-        >>> commit = git_commit()
-        >>> commit is None or len(commit.removesuffix("+changes")) == 40
-        True
-    """
+    """Commit of the checkout, with "+changes" where files differ from it; None outside a checkout."""
     try:
         commit = _git("rev-parse", "HEAD")
         return f"{commit}+changes" if _git("status", "--porcelain", "--untracked-files=no") else commit
@@ -128,12 +124,7 @@ def git_commit() -> str | None:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far, workers not counted.
-
-    Example:
-        >>> 10**7 < peak_memory_bytes() < 10**13  # in bytes, on Linux as on macOS
-        True
-    """
+    """Largest resident memory of this process so far, workers not counted."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
@@ -143,12 +134,12 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _plain(value: Any) -> Any:
-    """JSON has neither NaN nor infinity: they become null. Paths and NumPy numbers become plain values."""
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: NaN and infinity become null, paths and NumPy numbers plain values."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
