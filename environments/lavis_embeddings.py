@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from evaluation.completeness import add_partial_flag, completeness
 from lavis_models import EVA, MODELS, VOCABULARY, LocalFiles, load_lavis
 
 from evaluation.classification import Classification
-from evaluation.completeness import add_partial_flag, completeness
 from evaluation.correlation import Correlation
 from evaluation.retrieval import Retrieval
 from evaluation.run import embed_dataset

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+from i0t.data.rated_captions import RatedCaptions
 
 from evaluation.run import run_task
 from evaluation.task import Task
 from i0t.cli import program
 from i0t.data.items import Items
-from i0t.data.rated_captions import RatedCaptions
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics import correlation_metrics
@@ -50,30 +50,22 @@ class Correlation(Task):
     kind: ClassVar[str] = "ratings"
     printed: ClassVar[tuple[str, ...]] = ("tau_b", "tau_c", "ref_tau_b", "ref_tau_c")
     headline: ClassVar[tuple[str, ...]] = ("tau_b", "tau_c")
+    headline_of: ClassVar[dict[str, tuple[str, ...]]] = {name: (tau,) for name, tau in PAPER_TAU.items()}
 
     @property
     def formula(self) -> CaptionScore:
         """Of `--score`."""
         return SCORES[self.score]
 
-    @property
-    def prefix(self) -> str:
-        """The prefix of the score."""
-        return self.formula.prefix
-
-    def headline_joined(self, dataset: str) -> tuple[str, ...]:
-        """The figure that the paper prints."""
-        return (PAPER_TAU.get(dataset, "tau_c"),)
-
     def items(self, dataset: RatedCaptions) -> Items:
         """All pictures, and every distinct candidate and reference once."""
-        return dataset.items(self.prefix)
+        return dataset.items(self.formula.prefix)
 
     def measure(
         self, embeddings: Embeddings, dataset: RatedCaptions, seed: int
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Correlations, reference-free and reference-based, and how many ratings they rest on."""
-        rated = _RatedRows(dataset, embeddings, self.prefix, self.average_ratings)
+        rated = _RatedRows(dataset, embeddings, self.formula.prefix, self.average_ratings)
         candidates = embeddings.text_features[rated.candidates]  # (R, D)
         scores = self.formula.reference_free(embeddings.image_features[rated.images], candidates)
         with_references = self.formula.with_references(scores, rated.best_reference_cosines(embeddings))
@@ -93,10 +85,10 @@ class Correlation(Task):
         super().check(embeddings, dataset)
         texts = set(embeddings.texts)
         for text in itertools.chain(dataset.candidates, *dataset.references):
-            if self.prefix + text not in texts:
+            if self.formula.prefix + text not in texts:
                 raise I0TError(
-                    f"{', '.join(embeddings.files)}: no text {self.prefix + text!r}. Correlation needs every "
-                    f"candidate and reference of {dataset.name}, each after {self.prefix!r}."
+                    f"{', '.join(embeddings.files)}: no text {self.formula.prefix + text!r}. Correlation needs every "
+                    f"candidate and reference of {dataset.name}, each after {self.formula.prefix!r}."
                 )
 
     def protocol(self, embeddings: Embeddings) -> dict[str, Any]:

@@ -1,15 +1,13 @@
 """What an evaluation is: which items of a data set are encoded, and what is measured on their embeddings.
 
-A task is a frozen dataclass: its fields are its flags (`--captions-per-image` of `captions_per_image`).
-`docs/extending.md` adds one.
+A task is a frozen dataclass: its fields are its flags (`--captions-per-image` of `captions_per_image`),
+and their metadata the arguments of argparse's `add_argument`. `docs/extending.md` adds one.
 """
 
 from __future__ import annotations
 
-import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
@@ -43,7 +41,8 @@ class Task(ABC):
         name: e.g. "retrieval"; the program is `evaluate_NAME`.
         kind: of the data sets it can evaluate, see `i0t.data.datasets`.
         printed: metrics of the table that a run prints.
-        headline: metrics of tables over several records.
+        headline: metrics of tables over several records ...
+        headline_of: ... and of a data set that is told by others, where tables join data sets.
         needs_data: whether embeddings cannot be measured without the files of their data set.
     """
 
@@ -51,12 +50,8 @@ class Task(ABC):
     kind: ClassVar[str]
     printed: ClassVar[tuple[str, ...]]
     headline: ClassVar[tuple[str, ...]]
+    headline_of: ClassVar[dict[str, tuple[str, ...]]] = {}
     needs_data: ClassVar[bool] = True
-
-    @property
-    def prefix(self) -> str:
-        """What stands before every text, so that training captions get it too."""
-        return ""
 
     @abstractmethod
     def items(self, dataset: Any) -> Items:
@@ -88,34 +83,6 @@ class Task(ABC):
         """
         if dataset is not None:
             require_pictures(embeddings, dataset.image_ids, dataset.name)
-
-    def headline_joined(self, dataset: str) -> tuple[str, ...]:
-        """The metrics of a data set in a table over several."""
-        return self.headline
-
-
-def add_task_flags(parser: argparse.ArgumentParser, task: type[Task]) -> None:
-    """A flag for each field of a task's dataclass; its metadata are the arguments of `add_argument`."""
-    for field in _fields(task):
-        flag, about = f"--{field.name.replace('_', '-')}", dict(field.metadata)
-        if field.default is False:
-            parser.add_argument(flag, action="store_true", **about)
-        else:
-            kind = about.pop("type", type(field.default))
-            parser.add_argument(flag, type=kind, default=field.default, **about)
-
-
-def task_of(arguments: argparse.Namespace, task: type[AnyTask]) -> AnyTask:
-    """The task as the command line asks for it."""
-    return task(**{field.name: getattr(arguments, field.name) for field in _fields(task)})
-
-
-def _fields(task: type[Task]) -> tuple[Field, ...]:
-    found = fields(task)  # type: ignore[arg-type]  # every task is a dataclass
-    lacking = [field.name for field in found if field.default is MISSING]
-    if lacking:
-        raise TypeError(f"{task.__name__}: the fields {', '.join(lacking)} need defaults, as they are flags.")
-    return found
 
 
 def require_pictures(embeddings: Embeddings, names: Collection[str], dataset: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from i0t.errors import I0TError
 from i0t.files import read_json
+from i0t.results.record import leak_of
 
 Content = dict[str, Any]  # of a record's file
 
@@ -111,20 +112,6 @@ def row_labels(records: Sequence[Content]) -> list[tuple[str, str, str]]:
         name, *rest = row_label(record)
         labels.append((f"{name} [{_print(record)[:6]}]" if len(prints[name]) > 1 else name, *rest))
     return labels
-
-
-def leak_of(protocol: Content) -> str:
-    """How much of the evaluated set its means come from, in a few words; nothing where they are of other items.
-
-    Example:
-        >>> leak_of({"means_leak": True, "fit_overlap": {"image_vectors": 0.25}}), leak_of({"means_leak": None})
-        ('leak of 25 %', 'leak unknown')
-    """
-    if not protocol.get("means_leak"):
-        return "" if protocol.get("means_leak") is False else "leak unknown"
-    share = max((protocol.get("fit_overlap") or {}).values(), default=0.0)
-    # Without a share the name of the data set told: the items may be other encodings of the same.
-    return f"leak of {100 * share:.2g} %" if 0 < share < 1 else "leak"
 
 
 def shown_value(protocol: Content, field: str) -> str:

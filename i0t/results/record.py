@@ -11,10 +11,13 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from tabulate import tabulate
 
 from i0t.files import write_json
 from i0t.paths import REPO
@@ -92,6 +95,44 @@ class Record:
         path = Path(folder) / f"{self.stem}.json"
         write_json(path, self.as_dict())
         return path
+
+
+def run_table(records: Sequence[Record], names: Sequence[str]) -> str:
+    """What an evaluation found: one row per data set, at most 80 columns wide, and what partial ones lack.
+
+    Args:
+        records: of one model and gap remover.
+        names: the metrics to show.
+    """
+    headers = ["data set", "CD", *(name.replace("balanced_accuracy", "balanced") for name in names)]
+    rows, notes = [], []
+    for record in records:
+        complete = record.data.get("completeness", {})
+        partial = " (partial)" if complete.get("state") == "partial" else ""
+        figures = (record.metrics[name] for name in names)
+        rows.append([record.dataset + partial, f"{record.gap['centroid_distance']:.3f}", *figures])
+        if "images" in complete and "why" in complete:
+            notes.append(f"{record.dataset}: {complete['state']}: {complete['why']}")
+    protocol = records[0].protocol
+    title = [str(records[0].config["model"]["name"]), f"remove_gap={protocol['remove_gap']}"]
+    title += [f"fit_on={protocol['fit_on']}"] if "fit_on" in protocol else []
+    title += [f"means of evaluated items: {leak_of(protocol)}"] if protocol.get("means_leak") else []
+    table = tabulate(rows, headers=headers, floatfmt=".2f", disable_numparse=[0, 1])
+    return "\n".join([", ".join(title), table, *notes])
+
+
+def leak_of(protocol: dict[str, Any]) -> str:
+    """How much of the evaluated set its means come from, in a few words; nothing where they are of other items.
+
+    Example:
+        >>> leak_of({"means_leak": True, "fit_overlap": {"image_vectors": 0.25}}), leak_of({"means_leak": None})
+        ('leak of 25 %', 'leak unknown')
+    """
+    if not protocol.get("means_leak"):
+        return "" if protocol.get("means_leak") is False else "leak unknown"
+    share = max((protocol.get("fit_overlap") or {}).values(), default=0.0)
+    # Without a share the name of the data set told: the items may be other encodings of the same.
+    return f"leak of {100 * share:.2g} %" if 0 < share < 1 else "leak"
 
 
 def environment() -> dict[str, Any]:

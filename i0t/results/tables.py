@@ -1,4 +1,4 @@
-"""Tables of records: what a run prints, one data set with its protocols, several data sets side by side."""
+"""Tables of records: one data set with its protocols, and several data sets side by side."""
 
 from __future__ import annotations
 
@@ -13,37 +13,12 @@ from i0t.results.comparison import (
     Content,
     differing,
     headline_of,
-    leak_of,
     protocol_of,
     row_labels,
     shown_value,
 )
 
 WIDTH = 100
-
-
-def run_table(records: Sequence[Content], names: Sequence[str]) -> str:
-    """What a run found: one row per data set, at most 80 columns wide.
-
-    Args:
-        records: of one model and gap remover.
-        names: the metrics to show.
-    """
-    headers = ["data set", "CD", *(name.replace("balanced_accuracy", "balanced") for name in names)]
-    rows = [
-        [_dataset_label(record), f"{record['gap']['centroid_distance']:.3f}", *(record["metrics"][n] for n in names)]
-        for record in records
-    ]
-    protocol = records[0]["protocol"]
-    title = ", ".join(
-        [str(records[0]["config"]["model"]["name"]), f"remove_gap={protocol['remove_gap']}"]
-        + ([f"fit_on={protocol['fit_on']}"] if "fit_on" in protocol else [])
-        + ([f"means of evaluated items: {leak_of(protocol)}"] if protocol.get("means_leak") else [])
-    )
-    blocks = [(record["dataset"], _completeness(record)) for record in records]
-    # What partial data sets lack, and which shortfalls are known.
-    notes = [f"{name}: {block['state']}: {block['why']}" for name, block in blocks if "images" in block and "why" in block]
-    return "\n".join([title, tabulate(rows, headers=headers, floatfmt=".2f", disable_numparse=[0, 1]), *notes])
 
 
 def dataset_table(records: Sequence[Content], metrics: Sequence[str] = (), style: str = "simple") -> str:
@@ -131,12 +106,3 @@ def _figures(record: Content, names: Sequence[str]) -> list[Any]:
         if name not in record["metrics"]:
             raise I0TError(f"{record['path']}: no metric {name}. It has {', '.join(record['metrics'])}.")
     return [record["gap"]["centroid_distance"], *(record["metrics"][name] for name in names)]
-
-
-def _dataset_label(record: Content) -> str:
-    partial = _completeness(record).get("state") == "partial"
-    return f"{record['dataset']} (partial)" if partial else record["dataset"]
-
-
-def _completeness(record: Content) -> Content:
-    return record["data"].get("completeness", {})
