@@ -128,18 +128,18 @@ def options_of(task: type[Task], arguments: argparse.Namespace) -> EvaluationOpt
 
 def add_task_flags(parser: argparse.ArgumentParser, task: type[Task]) -> None:
     """A flag for each field of a task's dataclass; its metadata are the arguments of `add_argument`."""
-    for field in _fields(task):
-        flag, about = f"--{field.name.replace('_', '-')}", dict(field.metadata)
-        if field.default is False:
+    for one in _fields(task):
+        flag, about = f"--{one.name.replace('_', '-')}", dict(one.metadata)
+        if one.default is False:
             parser.add_argument(flag, action="store_true", **about)
         else:
-            kind = about.pop("type", type(field.default))
-            parser.add_argument(flag, type=kind, default=field.default, **about)
+            kind = about.pop("type", type(one.default))
+            parser.add_argument(flag, type=kind, default=one.default, **about)
 
 
 def task_of(arguments: argparse.Namespace, task: type[AnyTask]) -> AnyTask:
     """The task as the command line asks for it."""
-    return task(**{field.name: getattr(arguments, field.name) for field in _fields(task)})
+    return task(**{one.name: getattr(arguments, one.name) for one in _fields(task)})
 
 
 def _fields(task: type[Task]) -> tuple[Field, ...]:
