@@ -52,6 +52,11 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def is_main_here() -> bool:
+    """Whether this process is the first one on its machine."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+
+
 def join(device: str | None) -> str | None:
     """Meet the other processes; the device this one is to use.
 

@@ -97,4 +97,4 @@ def test_batch_size_of_training_is_not_one_of_memory(capsys):
         parse(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert "--batch-size N pairs a step, over all processes" in said and "chunk_size=N" in said
-    assert parse(["--batch-size", "8"]).batch_size == 8
+    assert parse(["--batch-size", "8"])[0].overrides == {"batch_size": 8}

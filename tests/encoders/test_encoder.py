@@ -27,7 +27,7 @@ from i0t.encoders.heads import NormHeads
 from i0t.encoders.openclip import build_encoder, set_attention_dropout, set_context_length
 from i0t.encoders.positions import stretch_positions, stretch_text_tower
 from i0t.errors import NoPictureError
-from i0t.training.prepare import build_optimizer, freeze, prepare_encoder
+from i0t.training.model_setup import build_optimizer, freeze, prepare_encoder
 from i0t.training.recipe import Recipe
 
 PLAIN = EncodeOptions(cache=False, progress=False)
