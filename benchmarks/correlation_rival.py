@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from benchmarks.encoding_setup import MODEL, evaluation, in_turn, photos, spread, times_faster
+from benchmarks.encoding_setup import MODEL, evaluation, in_turn, photos, spread, times_faster, uncached
 from benchmarks.row import Row
 from evaluation.correlation import Correlation
 from i0t.data.images import open_image
@@ -40,7 +40,7 @@ def measure(pictures: int, rounds: int) -> list[Row]:
     encoder = load_encoder(MODEL)
     with photos(flickr=1, judged=pictures) as roots:
         judgments = load_judgments("flickr8k_expert", roots.data_dir)
-        ours = evaluation(Correlation(), encoder, "flickr8k_expert", roots, "--no-cache", "--score", "pac_s")
+        ours = evaluation(Correlation(score="pac_s"), encoder, "flickr8k_expert", roots, uncached())
         taken = in_turn(ours, lambda: pacscore_loop(encoder, judgments), rounds)
     distinct = len(set(zip(judgments.image_of_rating, judgments.candidates)))
     note = (
