@@ -23,7 +23,7 @@ from tabulate import tabulate
 from evaluation.gap_removal import GapRemoval
 from evaluation.retrieval import Retrieval
 from evaluation.run import evaluate, parse
-from i0t.data.captions import load_captions
+from i0t.data.datasets import load_dataset
 from i0t.data.images import open_image
 from i0t.data.sample import SampleSize, data_dir, data_dir_sub, make_sample
 from i0t.encoders import load_encoder
@@ -33,8 +33,8 @@ from i0t.paths import Roots
 
 def bare_seconds(encoder: Encoder, roots: Roots, batch_size: int) -> float:
     """Seconds of decoding plus plain batched forward passes."""
-    captions = load_captions("flickr", roots.data_dir_sub)
-    texts, _ = captions.texts(1)
+    captions = load_dataset("flickr", roots, allow_partial=True)
+    texts = captions.items().texts
     started = time.perf_counter()
     pixels = torch.stack([encoder.preprocess(open_image(path)) for path in captions.images])
     tokens = encoder.tokenize(texts)

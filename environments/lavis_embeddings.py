@@ -15,12 +15,12 @@ from pathlib import Path
 from lavis_models import EVA, MODELS, VOCABULARY, LocalFiles, load_lavis
 
 from evaluation.classification import Classification
-from evaluation.completeness import add_partial_flag, completeness
+from evaluation.completeness import completeness
 from evaluation.correlation import Correlation
 from evaluation.retrieval import Retrieval
 from evaluation.run import embed_dataset
 from evaluation.task import Task, add_encoding_flags
-from i0t.cli import add_common_flags, device_of, program, workers_of
+from i0t.cli import add_common_flags, add_partial_flag, device_of, program, workers_of
 from i0t.data.roots import roots_of
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError

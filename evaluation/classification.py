@@ -12,7 +12,7 @@ import numpy as np
 from evaluation.run import run_task
 from evaluation.task import Task, encode_images, encode_texts, require_pictures
 from i0t.cli import program
-from i0t.data.class_sets import CLASS_SETS, class_set_present, load_class_set
+from i0t.data.datasets import DATASETS, datasets_of, load_dataset
 from i0t.embeddings import Embeddings
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
@@ -35,9 +35,9 @@ class Classification(Task):
     """
 
     name = "classification"
-    datasets = CLASS_SETS
+    datasets = datasets_of("classes")
     headline = ("accuracy", "balanced_accuracy")
-    splits = {"cifar100": "test", "birdsnap": "test"}
+    splits = {name: DATASETS[name].split for name in datasets_of("classes")}
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         """`--prompt-mean`."""
@@ -50,14 +50,14 @@ class Classification(Task):
 
     def is_present(self, dataset: str, roots: Roots) -> bool:
         """Whether the pictures are there; a model of the sample is not asked about CIFAR-100."""
-        if roots.is_sample and dataset == "cifar100":
-            return False
-        return class_set_present(dataset, roots)
+        return dataset in datasets_of("classes", roots)
 
     def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
         """Pictures, and one embedding a class."""
-        data = load_class_set(dataset, roots)
-        prompts = [template.format(name) for name in data.class_names for template in data.templates]
+        data = load_dataset(dataset, roots, options.allow_partial)
+        items = data.items(options.prompt_mean)
+        assert items.prompts is not None
+        prompts = [prompt for prompts in items.prompts for prompt in prompts]
         normalize = options.prompt_mean == "normalised"
         prompt_features = encode_texts(encoder, prompts, options, normalize)  # (C*K, D)
         per_class = prompt_features.reshape(len(data.class_names), len(data.templates), -1)  # (C, K, D)
@@ -68,9 +68,9 @@ class Classification(Task):
             text_features=l2_normalize(per_class.mean(axis=1), "class embeddings"),
             image_of_text=np.full(len(data.class_names), -1),
             image_ids=[data.image_ids[row] for row in kept],
-            texts=data.class_names,
+            texts=list(data.class_names),
             labels=np.array([data.labels[row] for row in kept]),
-            metadata={"source": data.source, "templates": data.templates, "prompt_mean": options.prompt_mean},
+            metadata=dict(items.metadata),
         )
 
     def measure(
@@ -84,10 +84,10 @@ class Classification(Task):
 
     def check(self, given: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace) -> None:
         """Class names in order, and each picture with its label."""
-        data, files = load_class_set(dataset, roots), ", ".join(given.metadata["files"])
+        data, files = load_dataset(dataset, roots, options.allow_partial), ", ".join(given.metadata["files"])
         if given.labels is None:
             raise I0TError(f"{files}: no labels. Classification needs an Embeddings file with them (docs/models.md).")
-        if given.texts != data.class_names:
+        if given.texts != list(data.class_names):
             raise I0TError(f"{files}: its texts must be the {len(data.class_names)} class names of {dataset} in order.")
         labels = dict(zip(data.image_ids, data.labels, strict=True))
         for name, label in zip(given.image_ids, given.labels.tolist(), strict=True):

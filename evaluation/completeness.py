@@ -6,31 +6,12 @@ import argparse
 from collections.abc import Iterable
 from typing import Any
 
-from i0t.data.census import USABLE, take_census
-from i0t.data.expected import OFFICIAL
+from i0t.data.datasets import DATASETS, load_dataset
 from i0t.embeddings import Embeddings
-from i0t.errors import I0TError
 from i0t.paths import Roots
 from i0t.records import Record
 
 NOT_CHECKED = {"state": "not checked", "why": "embeddings of another program, measured without the data set"}
-
-
-def add_partial_flag(parser: argparse.ArgumentParser) -> None:
-    """`--allow-partial`.
-
-    Example:
-        >>> parser = argparse.ArgumentParser()
-        >>> add_partial_flag(parser)
-        >>> parser.parse_args(["--allow-partial"]).allow_partial, parser.parse_args([]).allow_partial
-        (True, False)
-    """
-    parser.add_argument(
-        "--allow-partial",
-        action="store_true",
-        help="evaluate what is there of a data set whose counts are wrong or whose pictures are missing (refused "
-        "otherwise); the record and the table say so",
-    )
 
 
 def require_complete(datasets: Iterable[str], roots: Roots, options: argparse.Namespace) -> None:
@@ -73,19 +54,9 @@ def completeness(
         >>> completeness("mine", Roots(None, None), options)["completeness"]["state"]
         'not checked'
     """
-    if dataset not in OFFICIAL or (roots.main is None and roots.sub is None):
+    if dataset not in DATASETS or (roots.main is None and roots.sub is None):
         return {"completeness": (given.metadata if given else {}).get("completeness", NOT_CHECKED)}
-    census = take_census(dataset, roots)
-    if census.state == "broken":
-        raise I0TError(census.problem)
-    # What is absent is told by the reader that asks for it, which knows what it asked for.
-    if census.state not in (*USABLE, "absent") and not options.allow_partial:
-        raise I0TError(
-            f"{census.source}: {dataset} is not complete: {census.problem.removeprefix(f'{census.source}: ')}. "
-            "Complete it (docs/data.md), or evaluate what is there and say so: --allow-partial."
-        )
-    why = {"why": census.problem} if census.problem else {}
-    return {"completeness": {**census.counts(), "built_in_sample": census.sample, **why}}
+    return {"completeness": load_dataset(dataset, roots, options.allow_partial).completeness}
 
 
 def label(record: Record) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from evaluation.run import run_task
 from evaluation.task import Task, encode_images, encode_texts, require_pictures
 from i0t.cli import program
-from i0t.data.judgments import FILES, Judgments, judgment_file, load_judgments
+from i0t.data.datasets import DATASETS, datasets_of, is_present, load_dataset
+from i0t.data.ratings import RatedCaptions
 from i0t.embeddings import Embeddings
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
@@ -32,9 +33,9 @@ class Correlation(Task):
     """
 
     name = "correlation"
-    datasets = tuple(FILES)
+    datasets = datasets_of("ratings")
     headline = ("tau_b", "tau_c", "ref_tau_b", "ref_tau_c")
-    splits = {"flickr8k_expert": "all rated captions", "flickr8k_cf": "all rated captions"}
+    splits = {name: DATASETS[name].split for name in datasets_of("ratings")}
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         """`--score` and `--average-ratings`."""
@@ -53,11 +54,11 @@ class Correlation(Task):
 
     def is_present(self, dataset: str, roots: Roots) -> bool:
         """Whether the ratings file is there."""
-        return roots.main is not None and judgment_file(dataset, roots.main).is_file()
+        return is_present(dataset, roots)
 
     def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
         """All pictures, and every distinct candidate and reference once."""
-        judgments = load_judgments(dataset, roots.data_dir, options.allow_partial)
+        judgments = load_dataset(dataset, roots, options.allow_partial)
         prefix = self.prefix(options)
         image_features = encode_images(encoder, judgments.images, options)
         kept = encoder.report.kept
@@ -73,14 +74,14 @@ class Correlation(Task):
             image_of_text=np.array(list(owner.values())),
             image_ids=[judgments.images[row].name for row in kept],
             texts=list(owner),
-            metadata={"source": str(judgments.source)},
+            metadata=judgments.metadata(),
         )
 
     def measure(
         self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Correlations, reference-free and reference-based, and how many ratings they rest on."""
-        judgments = load_judgments(dataset, roots.data_dir, options.allow_partial)
+        judgments = load_dataset(dataset, roots, options.allow_partial)
         score = SCORES[options.score]
         rated = _RatedRows(judgments, embeddings, score.prefix, options.average_ratings)
         candidates = embeddings.text_features[rated.candidates]  # (R, D)
@@ -99,7 +100,7 @@ class Correlation(Task):
 
     def check(self, given: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace) -> None:
         """Every picture by its base name, every candidate and reference with the prefix."""
-        judgments, texts = load_judgments(dataset, roots.data_dir, options.allow_partial), set(given.texts)
+        judgments, texts = load_dataset(dataset, roots, options.allow_partial), set(given.texts)
         require_pictures(given, [image.name for image in judgments.images], dataset)
         for text in itertools.chain(judgments.candidates, *judgments.references):
             if PREFIX + text not in texts:
@@ -131,7 +132,7 @@ class _RatedRows:
     With `average` there is one rating a picture and caption: the mean of all that it got.
     """
 
-    def __init__(self, judgments: Judgments, embeddings: Embeddings, prefix: str, average: bool) -> None:
+    def __init__(self, judgments: RatedCaptions, embeddings: Embeddings, prefix: str, average: bool) -> None:
         image_row = {name: row for row, name in enumerate(embeddings.image_ids)}
         text_row = {text: row for row, text in enumerate(embeddings.texts)}
         present = [

@@ -125,7 +125,7 @@ class GapRemoval:
             pairs = load_sharegpt4v(self.roots.data_dir, "train")
             count = min(self.options.fit_samples, len(pairs))
             rows = np.sort(np.random.default_rng(self.options.seed).choice(len(pairs), count, replace=False))
-            images = encode_images(self.encoder, [pairs.image(row) for row in rows], self.options)
+            images = encode_images(self.encoder, [pairs.images[row] for row in rows], self.options)
             captions = [prefix + pairs.captions[rows[kept]] for kept in self.encoder.report.kept]
             self._train_features[prefix] = images, encode_texts(self.encoder, captions, self.options)
         return self._train_features[prefix]

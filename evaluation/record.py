@@ -8,7 +8,6 @@ from evaluation.task import Task
 from i0t.embeddings import Embeddings
 from i0t.encoders.encoder import Encoder
 from i0t.files import list_sha256
-from i0t.paths import Roots
 
 
 def encoder_facts(encoder: Encoder) -> dict[str, Any]:
@@ -61,14 +60,14 @@ def encoding_metadata(task: Task, encoder: Encoder, dataset: str, precision: str
     }
 
 
-def data_facts(embeddings: Embeddings, roots: Roots) -> dict[str, Any]:
+def data_facts(embeddings: Embeddings, completeness: dict[str, Any]) -> dict[str, Any]:
     """Counts, source and hash of what was evaluated, and what of it was cut or could not be read."""
     unreadable = embeddings.metadata["unreadable"]
     return {
         "images": len(embeddings.image_features),
         "texts": len(embeddings.text_features),
         "source": embeddings.metadata["source"],
-        "built_in_sample": roots.is_sample,
+        "built_in_sample": completeness.get("built_in_sample", False),
         "sha256": list_sha256(_items(embeddings)),
         "truncated_texts": embeddings.metadata["truncated_texts"],
         "unreadable_pictures": len(unreadable),

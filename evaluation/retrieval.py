@@ -12,7 +12,7 @@ import numpy as np
 from evaluation.run import run_task
 from evaluation.task import Task, encode_images, encode_texts
 from i0t.cli import program
-from i0t.data.captions import LAYOUTS, caption_file, load_captions
+from i0t.data.datasets import DATASETS, datasets_of, is_present, load_dataset
 from i0t.embeddings import Embeddings
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
@@ -24,13 +24,9 @@ class Retrieval(Task):
     """R@1, R@5 and R@10 both ways; the paper takes the first caption of every image (App. D)."""
 
     name = "retrieval"
-    datasets = tuple(LAYOUTS)
+    datasets = datasets_of("captions")
     needs_data = False
-    splits = {
-        "coco": "as COCO_GOLD.json lists",
-        "flickr": "as Flickr_GOLD.json lists (the paper: Karpathy test, 1 000 images)",
-        "nocaps": "validation",
-    }
+    splits = {name: DATASETS[name].split for name in datasets_of("captions")}
     headline = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
@@ -52,24 +48,23 @@ class Retrieval(Task):
 
     def is_present(self, dataset: str, roots: Roots) -> bool:
         """Whether the captions file is there."""
-        return roots.sub is not None and caption_file(dataset, roots.sub).is_file()
+        return is_present(dataset, roots)
 
     def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
         """All images and their captions."""
-        captions = load_captions(dataset, roots.data_dir_sub, options.allow_partial)
-        texts, image_of_text = captions.texts(options.captions_per_image)
-        image_features = encode_images(encoder, captions.images, options)
+        items = load_dataset(dataset, roots, options.allow_partial).items(options.captions_per_image)
+        image_features = encode_images(encoder, items.images, options)
         kept = encoder.report.kept
         row_of = {image: row for row, image in enumerate(kept)}
-        used = [index for index, image in enumerate(image_of_text) if image in row_of]
-        texts = [texts[index] for index in used]
+        used = [index for index, (image,) in enumerate(items.owners) if image in row_of]
+        texts = [items.texts[index] for index in used]
         return Embeddings(
             image_features=image_features,
             text_features=encode_texts(encoder, texts, options),
-            image_of_text=np.array([row_of[image_of_text[index]] for index in used]),
-            image_ids=[captions.images[row].name for row in kept],
+            image_of_text=np.array([row_of[items.owners[index][0]] for index in used]),
+            image_ids=[items.image_ids[row] for row in kept],
             texts=texts,
-            metadata={"source": str(captions.source), "captions": "the first of each image, in the file's order"},
+            metadata=dict(items.metadata),
         )
 
     def measure(

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
-from evaluation.completeness import add_partial_flag, completeness, label, notes, require_complete
+from evaluation.completeness import completeness, label, notes, require_complete
 from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, describe
 from evaluation.given import add_source_flags, dataset_of, model_of, read_given
 from evaluation.record import common_protocol, data_facts, encoder_facts, encoding_metadata, leak_of
 from evaluation.task import Task, add_encoding_flags
 from i0t import processes
-from i0t.cli import add_common_flags, device_of, workers_of
+from i0t.cli import add_common_flags, add_partial_flag, device_of, workers_of
 from i0t.data.roots import roots_of
 from i0t.embeddings import Embeddings
 from i0t.encoders import load_encoder
@@ -163,7 +163,7 @@ def evaluate(
             **describe(remover, embeddings),
         },
         config={"model": model_of(embeddings) if encoder is None else encoder_facts(encoder), "flags": vars(options)},
-        data={**data_facts(embeddings, roots), **counts, **complete},
+        data={**data_facts(embeddings, complete["completeness"]), **counts, **complete},
         seconds=round(time.perf_counter() - started, 3),
     )
     return record, embeddings, remover

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from textwrap import fill
 from typing import Any
 
-from i0t.cli import add_common_flags, program
+from i0t.cli import add_common_flags, add_partial_flag, program
+from i0t.data.datasets import datasets_of
 from i0t.errors import I0TError
 
 DESCRIPTION = """Measure the modality gap of embeddings: how far images and texts lie apart, with 95 % intervals,
@@ -44,8 +45,9 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("source", nargs="*", metavar="SOURCE", help="one .safetensors, one .npy, or two .npy")
     flags.add_argument("--model", metavar="NAME|CHECKPOINT", help="instead of files: a model (docs/models.md)")
-    flags.add_argument("--dataset", choices=("coco", "flickr", "nocaps"), help="what the model encodes")
+    flags.add_argument("--dataset", choices=datasets_of("captions"), help="what the model encodes")
     flags.add_argument("--captions-per-image", type=int, choices=(1, 5), default=1, help="with --dataset (default 1)")
+    add_partial_flag(flags)
     flags.add_argument(
         "--bootstrap",
         type=int,

@@ -110,14 +110,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class DiskPairs:
-    """Pictures on disk with their long captions, a `Source`.
-
-    Example:
-        >>> from pathlib import Path
-        >>> pairs = LongCaptions(["a.jpg", "b.jpg"], ["A dog.", "A cat."], Path("/data"), Path("pairs.json"), "12ab")
-        >>> len(DiskPairs(pairs)), DiskPairs(pairs).digest
-        (2, '12ab')
-    """
+    """Pictures on disk with their long captions, a `Source`."""
 
     pairs: LongCaptions
 
@@ -169,13 +162,6 @@ class PairDataset(Dataset):
     """Pictures with their captions by row.
 
     Errors travel as values because an exception raised in a worker reaches the user as a traceback.
-
-    Example:
-        >>> from pathlib import Path
-        >>> pairs = LongCaptions(["a.jpg"], ["A dog."], Path("/none"), Path("pairs.json"), "12ab")
-        >>> pixels, caption, errors = PairDataset(pairs, preprocess=None)[0]
-        >>> pixels, errors[0][:31]
-        (None, '/none/a.jpg: no such picture, b')
     """
 
     def __init__(self, pairs: LongCaptions, preprocess: Preprocess, substitute: bool = False) -> None:
@@ -191,7 +177,7 @@ class PairDataset(Dataset):
         for offset in range(SUBSTITUTES if self.substitute else 1):
             row = (index + offset) % len(self)
             try:
-                return self.preprocess(open_image(self.pairs.image(row))), self.pairs.captions[row], errors
+                return self.preprocess(open_image(self.pairs.images[row])), self.pairs.captions[row], errors
             except I0TError as error:
                 errors.append(str(error))
         return None, "", errors

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+from i0t.data.judgments import load_judgments
 
 from benchmarks import retrieval_rivals
 from benchmarks.correlation_rival import pacscore_loop
@@ -18,7 +19,6 @@ from evaluation import correlation, retrieval
 from evaluation.retrieval import Retrieval
 from i0t import Encoder, load_encoder
 from i0t.data.captions import load_captions
-from i0t.data.judgments import load_judgments
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from i0t.data.census import take_census
+from i0t.data.expected import OFFICIAL, Count, expected_of, sample_size
+from i0t.data.prepare.registry import PREPARATIONS, command_for
+from i0t.data.record_scan import scan_records
 from owners_files import five, long_record, put
 
 from evaluation import classification, correlation, retrieval
 from i0t import I0TError
 from i0t.data.captions import caption_file, load_captions, picture_folder
-from i0t.data.census import take_census
 from i0t.data.check import main as check
 from i0t.data.class_sets import BIRDSNAP, bird_names, read_class_names
-from i0t.data.expected import OFFICIAL, Count, expected_of, sample_size
-from i0t.data.prepare.registry import PREPARATIONS, command_for
-from i0t.data.record_scan import scan_records
 from i0t.data.sample import SampleSize
 from i0t.data.sharegpt4v import FILE, IMAGES
 from i0t.paths import Roots

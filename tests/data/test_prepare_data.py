@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from i0t.data.judgments import load_judgments
 from owners_files import (
     coco_folder,
     coco_name,
@@ -32,7 +33,6 @@ from owners_files import (
 from i0t.data import class_sets
 from i0t.data.captions import caption_file, load_captions, picture_folder
 from i0t.data.class_sets import load_class_set, read_class_names
-from i0t.data.judgments import load_judgments
 from i0t.data.prepare import job as job_module
 from i0t.data.prepare.__main__ import main as prepare
 from i0t.data.sharegpt4v import FILE, IMAGES, load_sharegpt4v

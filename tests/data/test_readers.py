@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from i0t.data.judgments import judgment_file, load_judgments
 from PIL import Image
 
 from i0t import I0TError
@@ -19,7 +20,6 @@ from i0t.data import class_sets
 from i0t.data.captions import caption_file, load_captions
 from i0t.data.class_sets import class_set_present, load_class_set, read_templates
 from i0t.data.images import open_image
-from i0t.data.judgments import judgment_file, load_judgments
 from i0t.data.sharegpt4v import load_sharegpt4v, short_caption
 from i0t.paths import REPO, Roots
 

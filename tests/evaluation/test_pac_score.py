@@ -16,6 +16,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from i0t.data.judgments import load_judgments
 from parity_fixture import Fixture
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
@@ -24,7 +25,6 @@ from baselines import clip_family
 from evaluation import correlation
 from evaluation.pac_score import PACScore, RefPACScore
 from i0t import I0TError, Standardizer, load_encoder
-from i0t.data.judgments import load_judgments
 from i0t.metrics import correlation_metrics
 from i0t.metrics.caption_scores import SCORES
 from i0t.paths import REPO
