@@ -12,13 +12,13 @@ import numpy as np
 from evaluation.task import encode_images, encode_texts
 from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
-from i0t.embeddings import Embeddings, safetensors_format
+from i0t.embeddings import Embeddings, load_embeddings
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
+from i0t.files import safetensors_format
 from i0t.paths import Roots
 from i0t.standardize import GapRemover, Overlap
 from i0t.standardize.registry import REMOVERS as OURS
-from i0t.user_files import embeddings_from_files
 
 NONE, TEST, TRAIN = "none", "test", "train"
 # A name is all that a program knows of a remover; a new one is a line here.
@@ -135,7 +135,7 @@ class GapRemoval:
     ) -> GapRemover:
         if path.suffix == ".npy" or safetensors_format(path) == EMBEDDINGS_FORMAT:
             # Read as the evaluated file is, to the last bit: items are known again by it.
-            fitting = embeddings_from_files([path])
+            fitting = load_embeddings(path)
             provenance = {**fitting.metadata, "fit_on": "embeddings"}
             remover = remover_class(**parameters).fit_embeddings(fitting, provenance)
         else:

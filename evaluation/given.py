@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from evaluation.task import Task
-from i0t.embeddings import Embeddings
+from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
-from i0t.user_files import embeddings_from_files
 
 UNKNOWN = {"fingerprint": None, "truncated_texts": None, "unreadable": [], "split": "test"}
 
@@ -44,13 +40,10 @@ def read_given(paths: list[str]) -> Embeddings:
     Raises:
         I0TError: other files, or what is wrong with these.
     """
-    given = embeddings_from_files(
-        paths, refusal=f"--embeddings {' '.join(paths)}: give one .safetensors, two .npy, or one .npy."
-    )
-    given.metadata.setdefault("model", Path(paths[0]).stem)
+    given = load_embeddings(paths)
     if given.metadata.get("fingerprint") is None:
-        given.metadata["features_sha256"] = _sha256(given)
-    given.metadata["files"] = [str(Path(path).absolute()) for path in paths]
+        given.metadata["features_sha256"] = given.features_sha256
+    given.metadata["files"] = list(given.files)
     for key, value in {**UNKNOWN, "source": ", ".join(given.metadata["files"])}.items():
         given.metadata.setdefault(key, value)
     return given
@@ -78,10 +71,3 @@ def model_of(given: Embeddings) -> dict[str, Any]:
     """What a record says of the model behind given embeddings."""
     known = ("model", "fingerprint", "features_sha256", "files")
     return {"name" if key == "model" else key: given.metadata.get(key) for key in known}
-
-
-def _sha256(given: Embeddings) -> str:
-    digest = hashlib.sha256()
-    for features in (given.image_features, given.text_features):
-        digest.update(np.ascontiguousarray(features).tobytes())
-    return digest.hexdigest()

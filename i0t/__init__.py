@@ -19,6 +19,7 @@ _HOMES = {
     "Whitening": "i0t.standardize",
     "ZScore": "i0t.standardize",
     "gap_intervals": "i0t.gap.intervals",
+    "load_embeddings": "i0t.embeddings",
     "load_encoder": "i0t.encoders",
     "modality_gap": "i0t.gap",
 }

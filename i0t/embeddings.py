@@ -1,11 +1,13 @@
-"""`Embeddings`: the one file format between encoding, removing the gap and measuring.
+"""`Embeddings`: the one file format between encoding, removing the gap and measuring, and its one reader.
 
 A safetensors file with the tensors `image_features`, `text_features`, `image_of_text` and any
-labels, and the ids and metadata as JSON in its header. Any producer may write one.
+labels, and the ids and metadata as JSON in its header. Any program may write one.
+`load_embeddings` also reads the `.npy` arrays of other programs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from i0t.errors import I0TError
-from i0t.features import check_shape
-from i0t.files import atomic_path
+from i0t.features import check_shape, unit_vectors
+from i0t.files import atomic_path, json_entry, read_npy, read_safetensors
+from i0t.origin import Origin
 
 FORMAT = "i0t-embeddings-1"
 TENSORS = ("image_features", "text_features", "image_of_text")
 HEADERS = ("image_ids", "texts", "metadata")
+PAIRED = "an Embeddings file (.safetensors), images.npy and texts.npy, or one .npy of shape (2, N, D)"
 
 
 @dataclass(frozen=True)
@@ -34,15 +39,15 @@ class Embeddings:
         image_ids: N names, e.g. the pictures' base names.
         texts: M strings, as they were encoded (prefix included).
         labels: (N,) int64 class of each image, for classification only.
-        metadata: model, checkpoint hash, data set, split, dtype, protocol, versions.
+        metadata: model, fingerprint of its weights, data set, split, precision, ...; saved as JSON.
+        files: what `load_embeddings` read it from, absolute paths; not saved.
 
     Raises:
         I0TError: on construction, when the shapes contradict one another.
 
     Example:
-        >>> rows, names, texts = np.eye(3, dtype=np.float32), ["a.jpg", "b.jpg"], ["a dog", "a cat", "two cats"]
-        >>> Embeddings(rows[:2], rows, np.array([0, 1, 1]), names, texts).pairs.tolist()
-        [[0, 0], [1, 1], [1, 2]]
+        >>> Embeddings(np.eye(2), np.eye(2)[:1], np.array([1]), ["a.jpg", "b.jpg"], ["a dog"]).pairs.tolist()
+        [[1, 0]]
     """
 
     image_features: np.ndarray
@@ -52,6 +57,7 @@ class Embeddings:
     texts: list[str]
     labels: np.ndarray | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -64,9 +70,9 @@ class Embeddings:
             "image_ids": (len(self.image_ids), n_images),
             "labels": (n_images if self.labels is None else len(self.labels), n_images),
         }
-        for name, (given, expected) in counts.items():
-            if given != expected:
-                raise I0TError(f"Embeddings: {name} has {given} entries for {expected} rows of features.")
+        for name, (found, expected) in counts.items():
+            if found != expected:
+                raise I0TError(f"Embeddings: {name} has {found} entries for {expected} rows of features.")
         if n_texts and not -1 <= self.image_of_text.min() <= self.image_of_text.max() < n_images:
             raise I0TError(f"Embeddings: image_of_text must lie in -1..{n_images - 1}.")
         if self.labels is not None and not 0 <= self.labels.min() <= self.labels.max() < n_texts:
@@ -80,14 +86,37 @@ class Embeddings:
         owned = np.flatnonzero(self.image_of_text >= 0)
         return np.stack([self.image_of_text[owned], owned], axis=1)
 
+    @property
+    def origin(self) -> Origin:
+        """Model and data set, as far as the metadata know them, with counts."""
+        return Origin.from_dict(
+            {
+                **self.metadata,
+                "n_images": len(self.image_features),
+                "n_texts": len(self.text_features),
+                "dim": int(self.image_features.shape[-1]),
+            }
+        )
+
+    @property
+    def name(self) -> str:
+        """What to call it: its data set, else the name of the file it was read from."""
+        return self.metadata.get("dataset") or (Path(self.files[0]).stem if self.files else "embeddings")
+
+    @property
+    def features_sha256(self) -> str:
+        """SHA-256 of both feature arrays, as float32."""
+        digest = hashlib.sha256()
+        for features in (self.image_features, self.text_features):
+            digest.update(np.ascontiguousarray(features, dtype=np.float32))
+        return digest.hexdigest()
+
     def with_features(self, image_features: np.ndarray, text_features: np.ndarray) -> Embeddings:
         """The same items with other features (after removing the gap)."""
         return replace(self, image_features=image_features, text_features=text_features)
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file atomically and return its path."""
-        from safetensors.numpy import save_file
-
         tensors = {
             "image_features": np.ascontiguousarray(self.image_features, dtype=np.float32),
             "text_features": np.ascontiguousarray(self.text_features, dtype=np.float32),
@@ -95,117 +124,84 @@ class Embeddings:
         }
         if self.labels is not None:
             tensors["labels"] = np.ascontiguousarray(self.labels, dtype=np.int64)
-        header = {"image_ids": self.image_ids, "texts": self.texts, "metadata": self.metadata}
+        header = {"format": FORMAT, **{key: json.dumps(getattr(self, key)) for key in HEADERS}}
         with atomic_path(path) as temporary:
-            save_file(
-                tensors,
-                temporary,
-                metadata={"format": FORMAT, **{key: json.dumps(value) for key, value in header.items()}},
-            )
+            save_file(tensors, temporary, metadata=header)
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Embeddings:
-        """Read a file written by `save`.
+        """Read a file written by `save`, to the last bit; `load_embeddings` also normalises.
 
         Raises:
             I0TError: the file is missing, truncated or of another format.
         """
         tensors, header = read_safetensors(path, FORMAT, "an Embeddings file", TENSORS, HEADERS)
         return cls(
-            image_features=tensors["image_features"],
-            text_features=tensors["text_features"],
-            image_of_text=tensors["image_of_text"],
-            labels=tensors.get("labels"),
+            **{key: tensors[key] for key in TENSORS},
             **{key: json_entry(path, header, key) for key in HEADERS},
+            labels=tensors.get("labels"),
+            files=(str(Path(path).absolute()),),
         )
 
 
-def read_safetensors(
-    path: str | Path, file_format: str, what: str, tensor_names: Sequence[str], header_names: Sequence[str]
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and header of a safetensors file of one of our formats.
+def load_embeddings(paths: str | Path | Sequence[str | Path], paired: bool = True) -> Embeddings:
+    """Embeddings of the files that a user names: ours, or arrays of any other program.
 
     Args:
-        path: the file.
-        file_format: what its header must say.
-        what: what it is to the user, for errors.
-        tensor_names: tensors that must be there; others may be.
-        header_names: header entries that must be there.
+        paths: one Embeddings file (.safetensors); or images.npy and texts.npy; or one .npy (2, N, D).
+        paired: whether row i of both arrays belongs together. Otherwise their lengths may differ, and
+            no text has an image. Embeddings files say for themselves what belongs together.
+
+    Returns:
+        Unit vectors in float32; those that are unit vectors already keep their bits. Of arrays the ids
+        are row numbers and texts are unknown, empty strings. `metadata["model"]` is the file's name
+        where the file names no model; `model_is_file_name` then says so.
 
     Raises:
-        I0TError: missing, truncated, not safetensors, of another format, or with parts left out.
-
-    Example:
-        >>> import tempfile
-        >>> eye, names = np.eye(2, dtype=np.float32), ["a", "b"]
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Embeddings(eye, eye, np.arange(2), names, names).save(f"{folder}/pairs.safetensors")
-        ...     tensors, header = read_safetensors(path, FORMAT, "an Embeddings file", TENSORS, HEADERS)
-        >>> tensors["image_of_text"].tolist(), header["texts"]
-        ([0, 1], '["a", "b"]')
+        I0TError: other files, shapes that do not pair up, or a row that is NaN, infinite or zero.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            if header.get("format") != file_format:
-                raise I0TError(f"{path}: not {what} (format {header.get('format')!r}, expected {file_format!r}).")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except FileNotFoundError:
-        raise I0TError(f"{path}: no such file ({what} was expected).") from None
-    except OSError as error:
-        raise I0TError(f"{path}: cannot be read ({what} was expected): {error.strerror or error}") from None
-    except SafetensorError as error:
-        raise I0TError(f"{path}: not {what}, or truncated ({error}). Write or copy it again.") from None
-    except TypeError as error:  # a dtype that NumPy lacks
-        raise I0TError(f"{path}: {error}. Save its tensors as float32.") from None
-    missing = [name for name in tensor_names if name not in tensors]
-    missing += [name for name in header_names if name not in header]
-    if missing:
-        raise I0TError(f"{path}: not a whole file ({what}): {', '.join(missing)} left out.")
-    return tensors, header
+    paths = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    kinds = {path.suffix for path in paths}
+    if kinds == {".npy"} and len(paths) <= 2:
+        return _of_arrays(paths, paired)
+    if kinds != {".safetensors"} or len(paths) != 1:
+        raise I0TError(f"{' '.join(map(str, paths))}: give {PAIRED}.")
+    loaded = Embeddings.load(paths[0])
+    known = {} if loaded.metadata.get("model") else {"model": paths[0].stem, "model_is_file_name": True}
+    return replace(
+        loaded,
+        image_features=unit_vectors(loaded.image_features, f"{paths[0]}: images"),
+        text_features=unit_vectors(loaded.text_features, f"{paths[0]}: texts"),
+        metadata={**loaded.metadata, **known},
+    )
 
 
-def json_entry(path: str | Path, header: dict[str, str], key: str) -> Any:
-    """What a header entry of a safetensors file holds as JSON.
-
-    Args:
-        path: the file, for the error.
-        header: of `read_safetensors`.
-        key: an entry that is there.
-
-    Raises:
-        I0TError: it is not JSON.
-
-    Example:
-        >>> json_entry("pairs.safetensors", {"texts": '["a dog"]'}, "texts")
-        ['a dog']
-    """
-    try:
-        return json.loads(header[key])
-    except json.JSONDecodeError as error:
+def _of_arrays(paths: list[Path], paired: bool) -> Embeddings:
+    arrays = [read_npy(path, "embeddings") for path in paths]
+    if len(arrays) == 1 and (arrays[0].ndim != 3 or len(arrays[0]) != 2):
         raise I0TError(
-            f"{path}: its header entry {key} is not JSON ({error}): {header[key]:.40}. Write it with json.dumps."
-        ) from None
-
-
-def safetensors_format(path: str | Path) -> str | None:
-    """Which of our formats a safetensors file says it is; None for any other file.
-
-    Example:
-        >>> import tempfile
-        >>> eye, names = np.eye(2, dtype=np.float32), ["a", "b"]
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Embeddings(eye, eye, np.arange(2), names, names).save(f"{folder}/pairs.safetensors")
-        ...     safetensors_format(path), safetensors_format(folder)
-        ('i0t-embeddings-1', None)
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return (file.metadata() or {}).get("format")
-    except (OSError, SafetensorError):
-        return None  # the reader of the format expected will say what is wrong
+            f"{paths[0]}: one .npy file must hold images and texts, (2, N, D), but its shape is {arrays[0].shape}. "
+            "Give two files otherwise, images first."
+        )
+    images, texts = arrays if len(arrays) == 2 else arrays[0]
+    check_shape(images, f"{paths[0]}: images")
+    check_shape(texts, f"{paths[-1]}: texts", dim=images.shape[-1])
+    if texts.ndim != 2 or (paired and len(images) != len(texts)):
+        raise I0TError(
+            f"{', '.join(map(str, paths))}: {images.shape} images and {texts.shape} texts do not pair up row by row. "
+            "Several texts per image, or texts of no image, need an Embeddings file (docs/models.md)."
+        )
+    return Embeddings(
+        image_features=unit_vectors(images, f"{paths[0]}: images"),
+        text_features=unit_vectors(texts, f"{paths[-1]}: texts"),
+        image_of_text=np.arange(len(texts)) if paired else np.full(len(texts), -1),
+        image_ids=[str(row) for row in range(len(images))],
+        texts=[""] * len(texts),
+        metadata={
+            "model": "+".join(path.stem for path in paths),
+            "model_is_file_name": True,  # two files of one model have two names
+            "dataset": paths[0].stem,
+        },
+        files=tuple(str(path.absolute()) for path in paths),
+    )

@@ -19,6 +19,7 @@ Features = TypeVar("Features", np.ndarray, "torch.Tensor")
 
 # Unit vectors hold about 7 digits in float32: anything shorter than this is rounding noise.
 SMALLEST_NORM = 1e-6
+UNIT = 1e-4  # vectors whose length is this close to 1 are taken as they are
 
 
 def is_torch(features: Any) -> bool:
@@ -105,6 +106,19 @@ def l2_normalize(features: Features, name: str = "features", *, hint: str = "") 
     _refuse_rows(norms < SMALLEST_NORM, name, hint or "has zero length and no direction")
     unit = work / norms
     return unit.to(features.dtype) if is_torch(features) else unit.astype(features.dtype, copy=False)
+
+
+def unit_vectors(features: Any, name: str) -> np.ndarray:
+    """Float32 unit vectors as NumPy; those that are unit vectors already keep their bits.
+
+    Raises:
+        I0TError: a vector is NaN, infinite or zero; the message names its row.
+    """
+    features = to_numpy(features).astype(np.float32, copy=False)
+    lengths = np.linalg.norm(features, axis=-1)
+    if (np.abs(lengths - 1) < UNIT).all():
+        return features
+    return l2_normalize(features.astype(np.float64), name).astype(np.float32)
 
 
 def _at_least_float32(features: Features) -> Features:

@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from i0t.errors import I0TError
 
@@ -23,12 +26,6 @@ def read_json(path: str | Path, what: str) -> Any:
 
     Raises:
         I0TError: the file is missing, unreadable or not JSON.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "gap.json").write_text('{"distance": NaN}')
-        ...     read_json(f"{folder}/gap.json", "a gap")
-        {'distance': nan}
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -92,16 +89,100 @@ _TYPES = {
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write indented JSON atomically.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_json(f"{folder}/gap.json", {"distance": 0.5})
-        ...     Path(folder, "gap.json").read_text().splitlines()
-        ['{', '  "distance": 0.5', '}']
-    """
+    """Write indented JSON atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_safetensors(
+    path: str | Path, file_format: str, what: str, tensor_names: Sequence[str], header_names: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and header of a safetensors file of one of our formats.
+
+    Args:
+        path: the file.
+        file_format: what its header must say.
+        what: what it is to the user, for errors.
+        tensor_names: tensors that must be there; others may be.
+        header_names: header entries that must be there.
+
+    Raises:
+        I0TError: missing, truncated, not safetensors, of another format, or with parts left out.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            if header.get("format") != file_format:
+                raise I0TError(f"{path}: not {what} (format {header.get('format')!r}, expected {file_format!r}).")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise I0TError(f"{path}: no such file ({what} was expected).") from None
+    except OSError as error:
+        raise I0TError(f"{path}: cannot be read ({what} was expected): {error.strerror or error}") from None
+    except SafetensorError as error:
+        raise I0TError(f"{path}: not {what}, or truncated ({error}). Write or copy it again.") from None
+    except TypeError as error:  # a dtype that NumPy lacks
+        raise I0TError(f"{path}: {error}. Save its tensors as float32.") from None
+    missing = [name for name in tensor_names if name not in tensors]
+    missing += [name for name in header_names if name not in header]
+    if missing:
+        raise I0TError(f"{path}: not a whole file ({what}): {', '.join(missing)} left out.")
+    return tensors, header
+
+
+def json_entry(path: str | Path, header: dict[str, str], key: str) -> Any:
+    """What a header entry of a safetensors file holds as JSON.
+
+    Args:
+        path: the file, for the error.
+        header: of `read_safetensors`.
+        key: an entry that is there.
+
+    Raises:
+        I0TError: it is not JSON.
+    """
+    try:
+        return json.loads(header[key])
+    except json.JSONDecodeError as error:
+        raise I0TError(
+            f"{path}: its header entry {key} is not JSON ({error}): {header[key]:.40}. Write it with json.dumps."
+        ) from None
+
+
+def safetensors_format(path: str | Path) -> str | None:
+    """Which of our formats a safetensors file says it is; None for any other file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format")
+    except (OSError, SafetensorError):
+        return None  # the reader of the format expected will say what is wrong
+
+
+def read_npy(path: str | Path, what: str) -> np.ndarray:
+    """The array of a `.npy` file; nothing in it is run.
+
+    Args:
+        path: the file.
+        what: what it is to the user, for errors.
+
+    Raises:
+        I0TError: missing, not such a file, or an archive of several.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise I0TError(f"{path}: no such file (.npy {what} were expected).") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise I0TError(f"{path}: not a .npy array of numbers ({error}). Write it with numpy.save.") from None
+    if not isinstance(array, np.ndarray):
+        raise I0TError(f"{path}: an archive of arrays; one array per file is expected. Write it with numpy.save.")
+    return array
+
+
+def write_npy(path: str | Path, array: np.ndarray) -> None:
+    """Write one array atomically."""
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array)
 
 
 @contextmanager
@@ -110,15 +191,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises:
         I0TError: the folder cannot be written.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with atomic_path(f"{folder}/a.txt") as temporary:
-        ...         _ = temporary.write_text("whole")
-        ...         Path(folder, "a.txt").exists()
-        ...     [(path.name, path.read_text()) for path in Path(folder).iterdir()]
-        False
-        [('a.txt', 'whole')]
     """
     path = Path(path)
     ensure_folder(path.parent)
@@ -140,11 +212,6 @@ def ensure_folder(folder: str | Path) -> Path:
 
     Raises:
         I0TError: it cannot be made or written.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     ensure_folder(f"{folder}/new/inside").is_dir()
-        True
     """
     folder = Path(folder)
     if not is_writable(folder):
@@ -159,16 +226,7 @@ def ensure_folder(folder: str | Path) -> Path:
 
 
 def is_writable(folder: str | Path) -> bool:
-    """Whether files may be made in `folder`, or in its nearest existing parent.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     is_writable(f"{folder}/not/yet/there")
-        ...     Path(folder).chmod(0o500)
-        ...     is_writable(f"{folder}/not/yet/there")
-        True
-        False
-    """
+    """Whether files may be made in `folder`, or in its nearest existing parent."""
     folder = Path(folder).absolute()
     while not folder.exists():
         folder = folder.parent
@@ -176,15 +234,7 @@ def is_writable(folder: str | Path) -> bool:
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex, a block at a time.
-
-    Example:
-        >>> with tempfile.NamedTemporaryFile("w") as file:
-        ...     _ = file.write("abc")
-        ...     file.flush()
-        ...     file_sha256(file.name)[:16]
-        'ba7816bf8f01cfea'
-    """
+    """SHA-256 of a file's bytes, in hex, a block at a time."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
@@ -193,12 +243,7 @@ def file_sha256(path: str | Path) -> str:
 
 
 def list_sha256(items: Iterable[str]) -> str:
-    """SHA-256 over a list of strings, in order: the fingerprint of a data list.
-
-    Example:
-        >>> list_sha256(["ab", "c"])[:8], list_sha256(["a", "bc"])[:8]
-        ('629c2f14', 'aa795aa4')
-    """
+    """SHA-256 over a list of strings, in order: the fingerprint of a data list."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(item.encode())

@@ -68,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     _check(arguments)
     from i0t.commands.source import encode_source
-    from i0t.user_files import embeddings_from_files
+    from i0t.embeddings import load_embeddings
 
-    embeddings = embeddings_from_files(arguments.source) if arguments.source else encode_source(arguments)
+    embeddings = load_embeddings(arguments.source) if arguments.source else encode_source(arguments)
     found = measure(embeddings, n_bootstrap=arguments.bootstrap, seed=arguments.seed or 0)
     print(table(found))
     if arguments.json:

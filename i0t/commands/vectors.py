@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
-from i0t.embeddings import Embeddings, safetensors_format
+from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
-from i0t.npy import embeddings_from_npy
+from i0t.files import safetensors_format
 from i0t.standardize import GapRemover, Standardizer, Whitening, ZScore
 from i0t.standardize.provenance import require_same_model
-from i0t.user_files import embeddings_from_files
 
 # name on the command line -> class; how a table calls it
 METHODS: dict[str, type[GapRemover]] = {"i0t_post": Standardizer, "z_score": ZScore, "whitening": Whitening}
@@ -39,9 +38,7 @@ def read_vectors(paths: Sequence[str | Path], paired: bool = True) -> Embeddings
         >>> len(read_vectors(paths, paired=False).text_features)
         5
     """
-    if not paired and {Path(path).suffix for path in paths} == {".npy"}:
-        return embeddings_from_npy(paths, paired=False)
-    given = embeddings_from_files(paths)
+    given = load_embeddings(paths, paired)
     given.metadata.setdefault("dataset", Path(paths[0]).stem)
     return given
 

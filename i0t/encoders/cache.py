@@ -29,9 +29,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i0t.cli import program
-from i0t.embeddings import json_entry, read_safetensors
 from i0t.errors import I0TError
-from i0t.files import atomic_path
+from i0t.files import atomic_path, json_entry, read_safetensors
 from i0t.paths import TENSORS, say
 
 if TYPE_CHECKING:

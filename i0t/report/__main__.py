@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from i0t.cli import program
-from i0t.embeddings import Embeddings
+from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
 from i0t.paths import TENSORS
 from i0t.report.page import write_report
 from i0t.report.sphere import PROJECTIONS
-from i0t.user_files import embeddings_from_files
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,8 +56,7 @@ def read_embeddings(paths: Sequence[str]) -> Embeddings:
     Raises:
         I0TError: other files, or what is wrong with these.
     """
-    given = embeddings_from_files(paths, refusal=f"{' '.join(paths)}: give one .safetensors, two .npy, or one .npy.")
-    given.metadata.setdefault("model", Path(paths[0]).stem)
+    given = load_embeddings(paths)
     given.metadata.setdefault("files", [str(path) for path in paths])
     return given
 

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from i0t.embeddings import json_entry, read_safetensors
 from i0t.errors import I0TError
 from i0t.features import check_shape, l2_normalize, to_numpy
-from i0t.files import atomic_path
+from i0t.files import atomic_path, json_entry, read_safetensors
 from i0t.standardize import GapRemover, Modality
 
 FORMAT = "i0t-transform-1"

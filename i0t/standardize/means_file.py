@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from i0t.embeddings import json_entry, read_safetensors
 from i0t.errors import I0TError
-from i0t.files import atomic_path
+from i0t.files import atomic_path, json_entry, read_safetensors
 from i0t.standardize.overlap import ItemHashes, hash_tensors, hashes_of_tensors
 
 FORMAT = "i0t-means-1"

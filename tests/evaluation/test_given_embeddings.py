@@ -15,8 +15,8 @@ import pytest
 from evaluation import classification, correlation, retrieval
 from evaluation.retrieval import Retrieval
 from i0t import Embeddings, I0TError, Standardizer
+from i0t.embeddings import load_embeddings
 from i0t.metrics import retrieval_metrics
-from i0t.npy import embeddings_from_npy
 
 PROGRAMS = {"retrieval": retrieval, "classification": classification, "correlation": correlation}
 DATASETS = {"retrieval": "flickr", "classification": "birdsnap", "correlation": "flickr8k_expert"}
@@ -138,7 +138,7 @@ def test_means_of_evaluated_items_are_a_leak_under_any_name(evaluate, no_data, p
         found = protocol(*saved(tmp_path, **{name: stacked}))
         assert found["means_leak"] is True, name
         assert (found["fit_overlap"]["image_vectors"], found["fit_overlap"]["text_vectors"]) == pytest.approx(shares)
-    fitted = Standardizer().fit_embeddings(embeddings_from_npy(files))
+    fitted = Standardizer().fit_embeddings(load_embeddings(files))
     assert protocol(fitted.save(tmp_path / "means.safetensors"))["means_leak"] is True
     # A file's name is no data set: other pairs in a file of the same name leak nothing.
     (tmp_path / "elsewhere").mkdir()
@@ -254,7 +254,7 @@ def test_files_of_another_task_or_kind_are_refused(ours, refused, pair, tmp_path
     for program, dataset in ((correlation, "flickr8k_cf"), (classification, "birdsnap")):
         message = refused(program, "--embeddings", *npy, "--dataset", dataset)
         assert "pictures of flickr8k_cf are missing" in message or "no labels" in message
-    assert "give one .safetensors, two .npy" in refused(retrieval, "--embeddings", given, npy[0])
+    assert "give an Embeddings file" in refused(retrieval, "--embeddings", given, npy[0])
     assert "no such file" in refused(retrieval, "--embeddings", tmp_path / "gone.safetensors")
     bare = ours("retrieval")
     changed(bare, tmp_path, image_of_text=np.zeros(len(bare.texts), int))
@@ -287,12 +287,12 @@ def test_protocol_counts_the_captions_there_are():
         ({"a": np.ones((2, 2)), "b": np.array([[1.0, 0], [0, 0]])}, "b.npy: texts: row 1 has zero length"),
         ({"a": np.ones((0, 2)), "b": np.ones((0, 2))}, "empty"),
         ({"a": np.array(["x"]), "b": np.ones((1, 2))}, "a.npy: images"),
-        ({"a": np.ones((1, 2)), "b": np.ones((1, 2)), "c": np.ones((1, 2))}, "3 .npy files"),
+        ({"a": np.ones((1, 2)), "b": np.ones((1, 2)), "c": np.ones((1, 2))}, "give an Embeddings file"),
     ],
 )
 def test_arrays_that_are_no_pairs(arrays, message, tmp_path):
     with pytest.raises(I0TError, match=message):
-        embeddings_from_npy(saved(tmp_path, **arrays))
+        load_embeddings(saved(tmp_path, **arrays))
 
 
 def test_files_that_are_no_arrays(tmp_path):
@@ -303,12 +303,12 @@ def test_files_that_are_no_arrays(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}, None]))
     for name in ("text", "empty", "archive", "objects", "gone"):
         with pytest.raises(I0TError, match=rf"{name}\.npy: "):
-            embeddings_from_npy([tmp_path / f"{name}.npy"])
+            load_embeddings([tmp_path / f"{name}.npy"])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_unit_vectors_keep_their_bits(dtype, tmp_path):
     vectors = np.eye(3, dtype=dtype)
-    loaded = embeddings_from_npy(saved(tmp_path, a=vectors, b=vectors * 7))
+    loaded = load_embeddings(saved(tmp_path, a=vectors, b=vectors * 7))
     assert loaded.image_features.dtype == np.float32
     assert np.array_equal(loaded.image_features, np.eye(3)) and np.array_equal(loaded.text_features, np.eye(3))

@@ -319,5 +319,5 @@ def test_program_reads_files_and_says_what_is_wrong(tmp_path, capsys):
     first, second = (page_data(tmp_path / f"out{number}" / "report.html")["measures"] for number in range(2))
     assert first == second
     assert main([str(given), str(tmp_path / "pairs.npy")]) == 2
-    assert "give one .safetensors, two .npy" in capsys.readouterr().err
+    assert "give an Embeddings file" in capsys.readouterr().err
     assert main([str(given), "--neighbors", "1"]) == 2
