@@ -7,6 +7,7 @@ import json
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -32,22 +33,33 @@ BATCH = 32
 WIDTH = 100
 
 
+@dataclass(frozen=True)
+class CheckOptions:
+    """What the command line asks for: which data sets (all if none is named), and how thoroughly."""
+
+    roots: Roots
+    datasets: tuple[str, ...]
+    full: bool
+    as_json: bool
+    workers: int
+
+
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Check the data sets; returns the exit status."""
-    options = _parse(argv)
-    roots = roots_of(options)
-    rows = [_check(name, roots, options) for name in options.dataset or DATASETS]
-    rows = [row for row in rows if options.dataset or row[0].state != "absent" or not row[0].expected.optional]
-    if options.json:
+    options = parse(argv)
+    rows = [_check(name, options) for name in options.datasets or DATASETS]
+    rows = [row for row in rows if options.datasets or row[0].state != "absent" or not row[0].expected.optional]
+    if options.as_json:
         print(json.dumps([_plain(*row) for row in rows], indent=2))
     else:
-        print(_table(rows, roots))
-    wrong = [row for row in rows if row[2] or row[0].state not in (*USABLE, *(() if options.dataset else ("absent",)))]
+        print(_table(rows, options.roots))
+    wrong = [row for row in rows if row[2] or row[0].state not in (*USABLE, *(() if options.datasets else ("absent",)))]
     return 1 if wrong else 0
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> CheckOptions:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="check_data.sh",
         description=DESCRIPTION,
@@ -61,18 +73,21 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--workers", type=not_negative, metavar="N", help="decoding processes (default: cores, at most 8)"
     )
     add_root_flags(parser)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    return CheckOptions(
+        roots_of(arguments), tuple(arguments.dataset or ()), arguments.full, arguments.json, workers_of(arguments)
+    )
 
 
-def _check(name: str, roots: Roots, options: argparse.Namespace) -> tuple[Census, int, list[str]]:
+def _check(name: str, options: CheckOptions) -> tuple[Census, int, list[str]]:
     """The census of a data set, how many of its pictures were decoded, and what was wrong with some."""
-    found = census(name, roots)
+    found = census(name, options.roots)
     # A checksum has covered CIFAR-100, whose pictures are no files.
     pictures: Sequence[Any] = found.dataset.images if found.dataset and found.expected.root != "cache" else ()
     if not options.full and len(pictures) > SAMPLED:
         rows = random.Random(0).sample(range(len(pictures)), SAMPLED)  # the same ones every time
         pictures = [pictures[row] for row in sorted(rows)]
-    workers = workers_of(options) if len(pictures) > 10 * SAMPLED else 0  # starting processes costs more than a few
+    workers = options.workers if len(pictures) > 10 * SAMPLED else 0  # starting processes costs more than a few
     return found, len(pictures), unreadable(pictures, workers, name)
 
 

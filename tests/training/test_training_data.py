@@ -25,7 +25,8 @@ from PIL import Image
 from i0t import I0TError
 from i0t.data import caption_index
 from i0t.data.caption_index import index_path, open_index
-from i0t.data.sharegpt4v import FILE, load_sharegpt4v
+from i0t.data.datasets import DATASETS
+from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.training.__main__ import main as train
 from i0t.training.pairs import BatchPlan, DiskPairs, Feed, readable
 from i0t.training.shard_pairs import ShardPairs
@@ -45,8 +46,8 @@ def write_json(folder: Path, count: int, missing: int = 0, corrupt: tuple[int, .
             Image.new("RGB", (4, 4), (row, 0, 0)).save(path)
         if row in corrupt:
             path.write_bytes(path.read_bytes()[:20])
-    (folder / FILE).write_text(json.dumps(records))
-    return folder / FILE
+    (folder / DATASETS["sharegpt4v"].file).write_text(json.dumps(records))
+    return folder / DATASETS["sharegpt4v"].file
 
 
 def preprocess(image: Image.Image) -> torch.Tensor:

@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare a data set and print its counts beside those expected."""
-    job, run = _read(build_parser().parse_args(argv))
+    job, run = parse(argv)
     print(*run(job), sep="\n")
     found = census(job.dataset, job.roots)
     if found.state == "broken":
@@ -76,8 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if job.allow_partial else 1
 
 
-def _read(arguments: argparse.Namespace) -> tuple[Job, Callable[[Job], list[str]]]:
+def parse(argv: Sequence[str] | None) -> tuple[Job, Callable[[Job], list[str]]]:
     """The job that the command line asks for, and the function that does it."""
+    arguments = build_parser().parse_args(argv)
     splits = {entry.preparation.split: entry for entry in DATASETS.values() if entry.preparation.name == arguments.name}
     entry = splits.get(arguments.split or next(iter(splits)))
     if entry is None:
@@ -93,7 +94,7 @@ def _read(arguments: argparse.Namespace) -> tuple[Job, Callable[[Job], list[str]
     job = Job(
         dataset=entry.name,
         source=arguments.source and arguments.source.expanduser(),
-        roots=_roots(entry, arguments),
+        roots=_roots(entry, configured_roots(arguments.data_dir, arguments.data_dir_sub)),
         pictures=arguments.images and arguments.images.expanduser(),
         copy=arguments.copy,
         overwrite=arguments.overwrite,
@@ -103,9 +104,8 @@ def _read(arguments: argparse.Namespace) -> tuple[Job, Callable[[Job], list[str]
     return job, preparation.load()
 
 
-def _roots(entry: DatasetEntry, arguments: argparse.Namespace) -> Roots:
+def _roots(entry: DatasetEntry, roots: Roots) -> Roots:
     """Where to write: never into the built-in sample, which is what empty path files mean elsewhere."""
-    roots = configured_roots(arguments.data_dir, arguments.data_dir_sub)
     if entry.root == "cache":
         return roots
     root, (file, what, flag) = entry.root_folder(roots), FILES[entry.root]
