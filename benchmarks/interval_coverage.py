@@ -20,8 +20,7 @@ from tqdm import tqdm
 
 from i0t.gap import modality_gap, uniformity
 from i0t.gap.intervals import gap_intervals, population_intervals
-from i0t.gap.items import units
-from i0t.gap.separability import linked_groups
+from i0t.gap.unit_pairs import UnitPairs
 
 OF_THIS_SIZE = (
     *("centroid_distance", "linear_separability", "separability_auc"),
@@ -91,9 +90,7 @@ def coverage(source: Source, n_sets: int, n_pairs: int, n_bootstrap: int, quick:
     for seed in tqdm(range(n_sets), disable=quick, unit="set"):
         images, texts, pairs = source.draw(n_pairs, seed)
         if quick:
-            x, y = units(images, texts)
-            group = linked_groups(pairs, len(x), len(y))
-            bounds.append(population_intervals(x, y, pairs, group, seed, n_bootstrap))
+            bounds.append(population_intervals(UnitPairs.of(images, texts, pairs), seed, n_bootstrap))
         else:
             values.append(modality_gap(images, texts, pairs, seed=seed))
             bounds.append(gap_intervals(images, texts, pairs, seed=seed, n_bootstrap=n_bootstrap))

@@ -19,8 +19,8 @@ from evaluation.completeness import completeness
 from evaluation.correlation import Correlation
 from evaluation.retrieval import Retrieval
 from evaluation.run import embed_dataset
-from evaluation.task import Task, add_encoding_flags
-from i0t.cli import add_common_flags, add_partial_flag, device_of, program, workers_of
+from evaluation.task import Task
+from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, program, workers_of
 from i0t.data.roots import roots_of
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError

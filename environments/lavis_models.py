@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
@@ -47,45 +48,63 @@ class LocalFiles:
     vocabulary: Path | None
 
 
+class LavisText:
+    """Captions as token ids, which here are UTF-8 bytes plus one: LAVIS' models tokenize captions themselves.
+
+    Args:
+        clean: LAVIS' caption processor: lower case, without punctuation, at most 50 words.
+    """
+
+    def __init__(self, clean: Callable[[str], str]) -> None:
+        self.clean, self.uncut = clean, type(clean)(max_words=sys.maxsize)
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        """(B, L) ids of the cleaned captions, padded with 0."""
+        rows = [torch.tensor([byte + 1 for byte in self.clean(text).encode()], dtype=torch.int64) for text in texts]
+        return pad_sequence(rows, batch_first=True)
+
+    def decode(self, tokens: torch.Tensor) -> list[str]:
+        """The cleaned captions of ids (B, L)."""
+        return [bytes(token - 1 for token in row if token).decode() for row in tokens.tolist()]
+
+    def is_cut(self, text: str) -> bool:
+        """Whether words of a caption are left out."""
+        return self.uncut(text) != self.clean(text)
+
+
 class LavisEncoder(Encoder):
-    """LAVIS' feature extractor behind i0t's contract of encoders.
+    """LAVIS' feature extractor behind i0t's contract of encoders. It chooses the precision itself.
 
     Args:
         name: for records.
         model: has LAVIS' `extract_features`.
         preprocess: LAVIS' image processor.
-        clean: LAVIS' caption processor: lower case, without punctuation, at most 50 words.
+        clean: LAVIS' caption processor.
     """
 
     def __init__(self, name: str, model: torch.nn.Module, preprocess: Callable, clean: Callable[[str], str]) -> None:
         architecture = {"family": "LAVIS", "model": {"embed_dim": model.vision_proj.out_features}}
-        super().__init__(model, preprocess, model.tokenizer, architecture, name=name)
-        self.clean = clean
+        super().__init__(model, preprocess, LavisText(clean), architecture, name=name)
 
     def features_of_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (B, 3, H, W) to unit features: of [CLS], (B, D), or of BLIP-2's queries, (B, Q, D)."""
-        with torch.autocast(self.device.type, enabled=False):  # LAVIS itself chooses the precision
+        with torch.autocast(self.device.type, enabled=False):
             features = self.model.extract_features({"image": pixels}, mode="image").image_embeds_proj
         return features if hasattr(self.model, "query_tokens") else features[:, 0]
 
-    @torch.no_grad()
-    def encode_texts(
-        self, texts: Sequence[str], batch_size: int = 32, progress: bool = False, **not_for_lavis: Any
-    ) -> torch.Tensor:
-        """Unit features of [CLS], (M, D) on the CPU; each distinct text once, `report.truncated` counts those cut.
+    def features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Ids (B, L) of `LavisText` to unit features of [CLS], (B, D)."""
+        captions = {"text_input": self.tokenize.decode(tokens)}
+        with torch.autocast(self.device.type, enabled=False):
+            return self.model.extract_features(captions, mode="text").text_embeds_proj[:, 0]
 
-        Precision is LAVIS' own choice, and nothing is cached or shared among processes here.
+    def raw_features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Not to be had.
+
+        Raises:
+            I0TError: always.
         """
-        distinct = sorted(set(texts), key=lambda text: (len(text), text))  # texts of like length share a batch
-        uncut = type(self.clean)(max_words=sys.maxsize)
-        self.report.truncated = sum(uncut(text) != self.clean(text) for text in distinct)
-        features: dict[str, torch.Tensor] = {}
-        for start in range(0, len(distinct), batch_size):
-            batch = distinct[start : start + batch_size]
-            captions = {"text_input": [self.clean(text) for text in batch]}
-            rows = self.model.extract_features(captions, mode="text").text_embeds_proj[:, 0].float().cpu()
-            features.update(zip(batch, rows, strict=True))
-        return torch.stack([features[text] for text in texts])
+        raise I0TError("LAVIS gives unit vectors only: use --prompt-mean normalised.")
 
 
 def load_lavis(name: str, files: LocalFiles | None, device: str = "cpu") -> LavisEncoder:

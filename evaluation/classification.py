@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from evaluation.run import run_task
-from evaluation.task import Task, encode_images, encode_texts, require_pictures
+from evaluation.task import Task, require_pictures
 from i0t.cli import program
 from i0t.data.datasets import DATASETS, datasets_of, load_dataset
+from i0t.data.items import Items
 from i0t.embeddings import Embeddings
-from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
-from i0t.features import l2_normalize
 from i0t.metrics import classification_metrics
 from i0t.paths import Roots
 
@@ -52,26 +51,9 @@ class Classification(Task):
         """Whether the pictures are there; a model of the sample is not asked about CIFAR-100."""
         return dataset in datasets_of("classes", roots)
 
-    def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
-        """Pictures, and one embedding a class."""
-        data = load_dataset(dataset, roots, options.allow_partial)
-        items = data.items(options.prompt_mean)
-        assert items.prompts is not None
-        prompts = [prompt for prompts in items.prompts for prompt in prompts]
-        normalize = options.prompt_mean == "normalised"
-        prompt_features = encode_texts(encoder, prompts, options, normalize)  # (C*K, D)
-        per_class = prompt_features.reshape(len(data.class_names), len(data.templates), -1)  # (C, K, D)
-        image_features = encode_images(encoder, data.images, options)
-        kept = encoder.report.kept
-        return Embeddings(
-            image_features=image_features,
-            text_features=l2_normalize(per_class.mean(axis=1), "class embeddings"),
-            image_of_text=np.full(len(data.class_names), -1),
-            image_ids=[data.image_ids[row] for row in kept],
-            texts=list(data.class_names),
-            labels=np.array([data.labels[row] for row in kept]),
-            metadata=dict(items.metadata),
-        )
+    def items(self, dataset: str, roots: Roots, options: argparse.Namespace) -> Items:
+        """Pictures, and the prompts of every class."""
+        return load_dataset(dataset, roots, options.allow_partial).items(options.prompt_mean)
 
     def measure(
         self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace
@@ -87,7 +69,7 @@ class Classification(Task):
         data, files = load_dataset(dataset, roots, options.allow_partial), ", ".join(given.metadata["files"])
         if given.labels is None:
             raise I0TError(f"{files}: no labels. Classification needs an Embeddings file with them (docs/models.md).")
-        if given.texts != list(data.class_names):
+        if given.texts != data.class_names:
             raise I0TError(f"{files}: its texts must be the {len(data.class_names)} class names of {dataset} in order.")
         labels = dict(zip(data.image_ids, data.labels, strict=True))
         for name, label in zip(given.image_ids, given.labels.tolist(), strict=True):

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from evaluation.run import run_task
-from evaluation.task import Task, encode_images, encode_texts, require_pictures
+from evaluation.task import Task, require_pictures
 from i0t.cli import program
 from i0t.data.datasets import DATASETS, datasets_of, is_present, load_dataset
+from i0t.data.items import Items
 from i0t.data.ratings import RatedCaptions
 from i0t.embeddings import Embeddings
-from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.metrics import correlation_metrics
 from i0t.metrics.caption_scores import PREFIX, SCORES, CaptionScore
@@ -56,26 +56,9 @@ class Correlation(Task):
         """Whether the ratings file is there."""
         return is_present(dataset, roots)
 
-    def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
+    def items(self, dataset: str, roots: Roots, options: argparse.Namespace) -> Items:
         """All pictures, and every distinct candidate and reference once."""
-        judgments = load_dataset(dataset, roots, options.allow_partial)
-        prefix = self.prefix(options)
-        image_features = encode_images(encoder, judgments.images, options)
-        kept = encoder.report.kept
-        owner: dict[str, int] = {}
-        for row, image in enumerate(kept):
-            for reference in judgments.references[image]:
-                owner.setdefault(prefix + reference, row)
-        for candidate in judgments.candidates:
-            owner.setdefault(prefix + candidate, -1)
-        return Embeddings(
-            image_features=image_features,
-            text_features=encode_texts(encoder, list(owner), options),
-            image_of_text=np.array(list(owner.values())),
-            image_ids=[judgments.images[row].name for row in kept],
-            texts=list(owner),
-            metadata=judgments.metadata(),
-        )
+        return load_dataset(dataset, roots, options.allow_partial).items(self.prefix(options))
 
     def measure(
         self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.task import encode_images, encode_texts
+from i0t.cli import encode_options
 from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
 from i0t.embeddings import Embeddings, load_embeddings
+from i0t.encoders.encode import encode
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.files import safetensors_format
@@ -125,9 +126,9 @@ class GapRemoval:
             pairs = load_sharegpt4v(self.roots.data_dir, "train")
             count = min(self.options.fit_samples, len(pairs))
             rows = np.sort(np.random.default_rng(self.options.seed).choice(len(pairs), count, replace=False))
-            images = encode_images(self.encoder, [pairs.images[row] for row in rows], self.options)
-            captions = [prefix + pairs.captions[rows[kept]] for kept in self.encoder.report.kept]
-            self._train_features[prefix] = images, encode_texts(self.encoder, captions, self.options)
+            items = pairs.items(rows.tolist(), prefix)
+            found = encode(self.encoder, items, encode_options(self.options))
+            self._train_features[prefix] = found.image_features, found.text_features
         return self._train_features[prefix]
 
     def _from_file(

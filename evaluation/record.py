@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from evaluation.task import Task
 from i0t.embeddings import Embeddings
 from i0t.encoders.encoder import Encoder
 from i0t.files import list_sha256
@@ -41,23 +40,6 @@ def leak_of(protocol: dict[str, Any]) -> str:
     share = max((protocol.get("fit_overlap") or {}).values(), default=0.0)
     # Without a share the name of the data set told: the items may be other encodings of the same.
     return f"leak of {100 * share:.2g} %" if 0 < share < 1 else "leak"
-
-
-def encoding_metadata(task: Task, encoder: Encoder, dataset: str, precision: str) -> dict[str, Any]:
-    """What embeddings keep of how they were made, so that a record can tell."""
-    return {
-        "task": task.name,
-        "dataset": dataset,
-        "split": "test",
-        "model": encoder.name,
-        "fingerprint": encoder.fingerprint,
-        "dtype": "float32",
-        "truncated_texts": encoder.report.truncated,
-        "unreadable": encoder.report.unreadable,
-        "from_cache": {"images": encoder.report.images_cached, "texts": encoder.report.texts_cached},
-        "part": task.splits[dataset],
-        "precision": precision,
-    }
 
 
 def data_facts(embeddings: Embeddings, completeness: dict[str, Any]) -> dict[str, Any]:

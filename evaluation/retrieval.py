@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from evaluation.run import run_task
-from evaluation.task import Task, encode_images, encode_texts
+from evaluation.task import Task
 from i0t.cli import program
 from i0t.data.datasets import DATASETS, datasets_of, is_present, load_dataset
+from i0t.data.items import Items
 from i0t.embeddings import Embeddings
-from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.metrics import retrieval_metrics
 from i0t.paths import Roots
@@ -50,22 +50,9 @@ class Retrieval(Task):
         """Whether the captions file is there."""
         return is_present(dataset, roots)
 
-    def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
+    def items(self, dataset: str, roots: Roots, options: argparse.Namespace) -> Items:
         """All images and their captions."""
-        items = load_dataset(dataset, roots, options.allow_partial).items(options.captions_per_image)
-        image_features = encode_images(encoder, items.images, options)
-        kept = encoder.report.kept
-        row_of = {image: row for row, image in enumerate(kept)}
-        used = [index for index, (image,) in enumerate(items.owners) if image in row_of]
-        texts = [items.texts[index] for index in used]
-        return Embeddings(
-            image_features=image_features,
-            text_features=encode_texts(encoder, texts, options),
-            image_of_text=np.array([row_of[items.owners[index][0]] for index in used]),
-            image_ids=[items.image_ids[row] for row in kept],
-            texts=texts,
-            metadata=dict(items.metadata),
-        )
+        return load_dataset(dataset, roots, options.allow_partial).items(options.captions_per_image)
 
     def measure(
         self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace

@@ -14,15 +14,15 @@ from tabulate import tabulate
 from evaluation.completeness import completeness, label, notes, require_complete
 from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, describe
 from evaluation.given import add_source_flags, dataset_of, model_of, read_given
-from evaluation.record import common_protocol, data_facts, encoder_facts, encoding_metadata, leak_of
-from evaluation.task import Task, add_encoding_flags
+from evaluation.record import common_protocol, data_facts, encoder_facts, leak_of
+from evaluation.task import Task
 from i0t import processes
-from i0t.cli import add_common_flags, add_partial_flag, device_of, workers_of
+from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, encode_options, workers_of
 from i0t.data.roots import roots_of
 from i0t.embeddings import Embeddings
 from i0t.encoders import load_encoder
+from i0t.encoders.encode import encode
 from i0t.encoders.encoder import Encoder
-from i0t.encoders.precision import resolve_precision
 from i0t.errors import I0TError
 from i0t.files import ensure_folder
 from i0t.gap import modality_gap
@@ -171,9 +171,9 @@ def evaluate(
 
 def embed_dataset(task: Task, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
     """A data set as encoded, with what a record will want to know of that."""
-    embeddings = task.embed(encoder, dataset, roots, options)
-    precision = resolve_precision(encoder.device, options.precision)
-    embeddings.metadata.update(encoding_metadata(task, encoder, dataset, precision))
+    embeddings = encode(encoder, task.items(dataset, roots, options), encode_options(options))
+    part = task.splits[dataset]
+    embeddings.metadata.update({"task": task.name, "dataset": dataset, "split": "test", "part": part})
     return embeddings
 
 

@@ -1,4 +1,4 @@
-"""What the three evaluations have in common: embed a data set, then measure the embeddings."""
+"""What the three evaluations have in common: the items of a data set, and how their embeddings are measured."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any, ClassVar
 
+from i0t.data.items import Items
 from i0t.embeddings import Embeddings
-from i0t.encoders.cache import EncodingCache
-from i0t.encoders.encoder import Encoder
-from i0t.encoders.precision import AUTO, PRECISIONS
 from i0t.errors import I0TError
 from i0t.paths import Roots
 
@@ -18,8 +16,8 @@ from i0t.paths import Roots
 class Task(ABC):
     """One kind of evaluation.
 
-    Embedding and measuring are apart, so that what is encoded once can be measured again with
-    every gap remover.
+    Items and measuring are apart, so that what is encoded once can be measured again with every
+    gap remover.
 
     Attributes:
         name: retrieval, classification or correlation.
@@ -50,8 +48,8 @@ class Task(ABC):
         """Whether the files of a data set are there."""
 
     @abstractmethod
-    def embed(self, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
-        """Encode a data set, every distinct item once."""
+    def items(self, dataset: str, roots: Roots, options: argparse.Namespace) -> Items:
+        """Images and texts of a data set."""
 
     @abstractmethod
     def measure(
@@ -74,72 +72,6 @@ class Task(ABC):
     def prefix(self, options: argparse.Namespace) -> str:
         """What stands before every text, so that calibration texts get it too."""
         return ""
-
-
-def add_encoding_flags(parser: argparse.ArgumentParser) -> None:
-    """`--precision` and `--no-cache`."""
-    group = parser.add_argument_group("encoding")
-    group.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default=AUTO,
-        help="of the forward passes: auto is bf16 on CUDA and fp32 elsewhere (default); part of the protocol, as half "
-        "precision changes the third digit",
-    )
-    group.add_argument(
-        "--no-cache",
-        action="store_true",
-        help="encode again, and keep nothing in tensors/cache (python -m i0t.encoders.cache shows and clears it)",
-    )
-
-
-def encode_images(encoder: Encoder, images: Any, options: argparse.Namespace) -> Any:
-    """(N', D) float32 array of the readable pictures; `encoder.report.kept` says which they are.
-
-    Shared among the processes of `accelerate launch`, as `encode_texts` is: all must call it.
-
-    Example:
-        >>> from PIL import Image
-        >>> from i0t.encoders.openclip import build_encoder
-        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1, "vocab_size": 9}
-        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
-        >>> flags = {"batch_size": 2, "workers": 0, "skip_unreadable": True, "precision": "fp32", "no_cache": True}
-        >>> encode_images(encoder, [Image.new("RGB", (9, 9)), "none.jpg"], argparse.Namespace(**flags)).shape
-        (1, 8)
-    """
-    return encoder.encode_images(
-        images,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        skip_unreadable=options.skip_unreadable,
-        progress=True,
-        precision=options.precision,
-        cache=None if options.no_cache else EncodingCache(),
-        share=True,
-    ).numpy()
-
-
-def encode_texts(encoder: Encoder, texts: list[str], options: argparse.Namespace, normalize: bool = True) -> Any:
-    """(M, D) float32 array; before its last normalisation if `normalize` is False.
-
-    Example:
-        >>> from i0t.encoders.openclip import build_encoder
-        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1}
-        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
-        >>> options = argparse.Namespace(batch_size=2, precision="fp32", no_cache=True)
-        >>> features = encode_texts(encoder, ["a dog", "a cat", "a dog"], options)
-        >>> features.shape, bool((features[0] == features[2]).all())
-        ((3, 8), True)
-    """
-    return encoder.encode_texts(
-        texts,
-        batch_size=options.batch_size,
-        progress=True,
-        precision=options.precision,
-        cache=None if options.no_cache else EncodingCache(),
-        share=True,
-        normalize=normalize,
-    ).numpy()
 
 
 def require_pictures(given: Embeddings, names: Collection[str], dataset: str) -> None:

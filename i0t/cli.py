@@ -7,9 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
+from typing import TYPE_CHECKING
 
 from i0t.errors import I0TError, first_line
 from i0t.processes import count_here, own_device, rank
+
+if TYPE_CHECKING:
+    from i0t.encoders import EncodeOptions
 
 
 def program(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
@@ -45,6 +49,44 @@ def add_common_flags(parser: argparse.ArgumentParser, batch_size: str = "items a
     group.add_argument("--seed", type=int, help="seed of everything random")
     group.add_argument("--skip-unreadable", action="store_true", help="leave out and count unreadable pictures")
     add_root_flags(group)
+
+
+def add_encoding_flags(parser: argparse.ArgumentParser) -> None:
+    """`--precision` and `--no-cache`, for a program that encodes."""
+    from i0t.encoders import AUTO, PRECISIONS
+
+    group = parser.add_argument_group("encoding")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=AUTO,
+        help="of the forward passes: auto is bf16 on CUDA and fp32 elsewhere (default); part of the protocol, as half "
+        "precision changes the third digit",
+    )
+    group.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="encode again, and keep nothing in tensors/cache (python -m i0t.encoders.cache shows and clears it)",
+    )
+
+
+def encode_options(arguments: argparse.Namespace, share: bool = True) -> EncodeOptions:
+    """What `add_encoding_flags` and `add_common_flags` say of encoding.
+
+    Args:
+        arguments: parsed flags.
+        share: whether the program lets the processes of `accelerate launch` share the encoding.
+    """
+    from i0t.encoders import EncodeOptions
+
+    return EncodeOptions(
+        batch_size=arguments.batch_size or EncodeOptions.batch_size,
+        workers=workers_of(arguments),
+        precision=arguments.precision,
+        skip_unreadable=arguments.skip_unreadable,
+        cache=not arguments.no_cache,
+        share=share,
+    )
 
 
 def add_root_flags(parser: argparse._ActionsContainer) -> None:

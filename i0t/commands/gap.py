@@ -7,11 +7,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from i0t.cli import add_common_flags, add_partial_flag, program
+from i0t import processes
+from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, encode_options, program
 from i0t.data.datasets import datasets_of
 from i0t.errors import I0TError
+
+if TYPE_CHECKING:
+    from i0t.embeddings import Embeddings
 
 DESCRIPTION = """Measure the modality gap of embeddings: how far images and texts lie apart, with 95 % intervals,
 which dimensions carry the gap, and what the numbers can be trusted for.
@@ -58,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--json", metavar="FILE", help="write all of it as JSON")
     flags.add_argument("--report", metavar="DIR", help="write a page with pictures that opens in any browser")
     flags.add_argument("--projection", choices=("umap", "pca"), default="umap", help="of --report (default umap)")
+    add_encoding_flags(flags)
     add_common_flags(flags)
     return flags
 
@@ -67,10 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and write what was asked for."""
     arguments = parser().parse_args(argv)
     _check(arguments)
-    from i0t.commands.source import encode_source
     from i0t.embeddings import load_embeddings
 
-    embeddings = load_embeddings(arguments.source) if arguments.source else encode_source(arguments)
+    embeddings = load_embeddings(arguments.source) if arguments.source else _encoded(arguments)
+    if not processes.is_main():
+        return 0  # it has encoded its share
     found = measure(embeddings, n_bootstrap=arguments.bootstrap, seed=arguments.seed or 0)
     print(table(found))
     if arguments.json:
@@ -83,6 +89,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(write_report(embeddings, arguments.report, projection=arguments.projection, seed=arguments.seed or 0))
     return 0
+
+
+def _encoded(arguments: argparse.Namespace) -> Embeddings:
+    """Embeddings of the data set by the model."""
+    import torch
+
+    from i0t.data.datasets import load_dataset
+    from i0t.data.roots import roots_of
+    from i0t.encoders import load_encoder
+    from i0t.encoders.encode import encode
+
+    arguments.device = processes.join(arguments.device)
+    with processes.first_here():  # which may make the sample
+        roots = roots_of(arguments)
+    items = load_dataset(arguments.dataset, roots, arguments.allow_partial).items(arguments.captions_per_image)
+    torch.manual_seed(arguments.seed or 0)  # for models without trained weights, such as tiny
+    encoder = load_encoder(arguments.model, device_of(arguments), roots)
+    return encode(encoder, items, encode_options(arguments))
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -116,17 +140,17 @@ def measure(embeddings: Any, n_bootstrap: int = 1000, seed: int = 0) -> dict[str
         >>> found["severity"], len(found["dimensions"]), found["trust"]
         ('severe', 8, ['rough: error bars from fewer than 100 pairs are themselves uncertain'])
     """
-    from i0t.gap import modality_gap
-    from i0t.gap.centroids import gap_dimensions
-    from i0t.gap.intervals import gap_intervals, severity_range
-    from i0t.gap.trust import trust_lines
+    from i0t.gap.intervals import intervals_of, severity_range
+    from i0t.gap.measures import measures_of
+    from i0t.gap.trust import dimensions_of, doubts_of
+    from i0t.gap.unit_pairs import UnitPairs
 
-    features = embeddings.image_features, embeddings.text_features, embeddings.pairs
-    values = modality_gap(*features, seed=seed)
-    intervals = gap_intervals(*features, seed=seed, n_bootstrap=n_bootstrap) if n_bootstrap else {}
+    items = UnitPairs.of(embeddings.image_features, embeddings.text_features, embeddings.pairs)
+    values = measures_of(items, seed)
+    intervals = intervals_of(items, seed, n_bootstrap) if n_bootstrap else {}
     names = [name for name, value in values.items() if isinstance(value, float)]
     debiased = intervals.get("centroid_distance_debiased")
-    dimensions = gap_dimensions(*features, top=embeddings.image_features.shape[-1])
+    dimensions = dimensions_of(items)
     return {
         "measures": {
             name: {"value": values[name], **(asdict(intervals[name]) if name in intervals else {})} for name in names
@@ -135,7 +159,7 @@ def measure(embeddings: Any, n_bootstrap: int = 1000, seed: int = 0) -> dict[str
         "severity_range": severity_range(debiased) if debiased and debiased.low == debiased.low else None,
         "dimensions": [asdict(part) for part in dimensions[:TOP]],
         "top_share": {str(k): sum(part.share for part in dimensions[:k]) for k in (1, 5, 10)},
-        "trust": trust_lines(*features, seed=seed),
+        "trust": doubts_of(items, seed),
         "counts": {name: values[name] for name in ("n_images", "n_texts", "n_pairs")} | {"dim": len(dimensions)},
         "origin": {key: embeddings.metadata.get(key) for key in ("model", "fingerprint", "dataset", "split")},
         "protocol": {"seed": seed, "bootstrap": n_bootstrap, "level": 0.95},

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from i0t.cli import add_common_flags, program, workers_of
+from i0t.cli import add_common_flags, add_encoding_flags, encode_options, program, workers_of
 from i0t.commands.vectors import METHODS, read_vectors
 from i0t.data.roots import roots_of
 from i0t.embeddings import Embeddings
@@ -83,6 +84,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prefix", default=PREFIX, help=f"put before every text (default {PREFIX!r})")
     parser.add_argument("--json", metavar="FILE", help="write scores and protocol here")
     parser.add_argument("--csv", metavar="FILE", help="write scores here, one row a pair, in order")
+    add_encoding_flags(parser)
     add_common_flags(parser)
     parser.set_defaults(output=str(TENSORS / "score"), batch_size=64, seed=0)
     arguments = parser.parse_args(argv)
@@ -106,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     roots, folder = roots_of(options), ensure_folder(options.output)
     encoder, note = scoring_model(options.model, roots, options, folder)
     say(f"model: {model_line(encoder.name, note)}")
-    embeddings = _calibration_embeddings(encoder, roots, options, folder)
+    embeddings = _calibration_embeddings(encoder, roots, options)
     calibration = calibrate(embeddings, METHODS[options.method], options.seed)
     protocol = {**_protocol(encoder, embeddings, calibration, options), "model_note": note}
     rows = _score(pairs, encoder, calibration, protocol, options)
@@ -125,11 +127,12 @@ def _require_pictures(pairs: list[ScoredPair], options: argparse.Namespace) -> N
         )
 
 
-def _calibration_embeddings(encoder: Encoder, roots: Roots, options: argparse.Namespace, folder: Path) -> Embeddings:
+def _calibration_embeddings(encoder: Encoder, roots: Roots, options: argparse.Namespace) -> Embeddings:
     """Calibration pairs from the user's vectors or a data set, of this very model."""
     named = options.calibrate_on or [default_dataset(roots)]
     if len(named) == 1 and named[0] in DATASETS:
-        return calibration_pairs(encoder, named[0], roots, options.prefix, options, folder)
+        how = encode_options(options, share=False)
+        return calibration_pairs(encoder, named[0], roots, options.prefix, options.calibration_pairs, options.seed, how)
     given = read_vectors(named)
     mine = {"model": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.embed_dim}
     try:
@@ -173,9 +176,8 @@ def _score(
     partial = PartialScores(Path(f"{target}.partial") if target else None, protocol)
     if partial.known:
         say(f"{partial.path}: {len(partial.known)} pairs of an interrupted run are taken from it")
-    scorer = PairScorer(
-        encoder, calibration, options.prefix, options.batch_size, options.workers, options.skip_unreadable
-    )
+    how = replace(encode_options(options, share=False), progress=False)  # the bar below counts pairs
+    scorer = PairScorer(encoder, calibration, options.prefix, how)
     bar = tqdm(total=len(pairs), desc="pairs", disable=None if options.pairs else True, leave=False)
     rows: Rows = []
     for chunk in partial.score(pairs, scorer.score):

@@ -58,10 +58,8 @@ class EncodingCache:
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = cache_folder() if folder is None else Path(folder)
 
-    def load(self, key: str) -> tuple[torch.Tensor, dict[str, Any]] | None:
+    def load(self, key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
         """Features and what was kept with them; None where there are none, or the file is damaged (which is said)."""
-        import torch
-
         path = self._path(key)
         if not path.is_file():
             return None
@@ -73,16 +71,16 @@ class EncodingCache:
             return None
         if header["key"] != key:
             return None
-        return torch.from_numpy(tensors["features"]), about
+        return tensors["features"], about
 
-    def save(self, key: str, features: torch.Tensor, about: dict[str, Any]) -> None:
+    def save(self, key: str, features: np.ndarray, about: dict[str, Any]) -> None:
         """Keep features; a folder that cannot be written is said and otherwise no loss."""
         from safetensors.numpy import save_file
 
         try:
             with atomic_path(self._path(key)) as temporary:
                 header = {"format": FORMAT, "key": key, "about": json.dumps(about)}
-                save_file({"features": np.ascontiguousarray(features.numpy())}, temporary, metadata=header)
+                save_file({"features": np.ascontiguousarray(features)}, temporary, metadata=header)
         except (I0TError, OSError) as error:  # read-only, or full: the features are there all the same
             say(f"Cache: not kept ({error})")
 

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from i0t.encoders.encoder import Encoder
+from i0t.encoders.load import known_models
 from i0t.encoders.openclip import build_encoder
-from i0t.encoders.spec import known_models
 from i0t.errors import I0TError
 from i0t.files import atomic_path
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,30 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from i0t.data.images import ImageSource, Preprocess
-from i0t.encoders import loops
-from i0t.encoders.cache import EncodingCache, image_key, text_key
+from i0t.encoders import EncodeOptions
 from i0t.encoders.heads import NormHeads
-from i0t.encoders.precision import AUTO, resolve_precision
-from i0t.encoders.towers import encode_cut_text, stack_padded, unit_image_features, unit_text_features
-from i0t.errors import I0TError, NoPictureError
+from i0t.errors import I0TError
 
-
-@dataclass
-class EncodingReport:
-    """What happened while encoding; it goes into the record of the run.
-
-    Attributes:
-        unreadable: error messages of skipped pictures.
-        kept: rows of the sources that were encoded.
-        truncated: distinct texts that were cut, mostly to the context length (the end token is kept).
-        images_cached, texts_cached: whether the last features came from the cache.
-    """
-
-    unreadable: list[str] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
-    truncated: int = 0
-    images_cached: bool = False
-    texts_cached: bool = False
+END_OF_TEXT = 49407  # of CLIP's byte-pair vocabulary: the largest id
 
 
 class Encoder(nn.Module):
@@ -74,7 +53,6 @@ class Encoder(nn.Module):
         self.model, self.heads = model, heads
         self.preprocess, self.tokenize = preprocess, tokenize
         self.architecture, self.name = architecture, name
-        self.report = EncodingReport()
         self._fingerprint: tuple[list[tuple[int, int]], str] | None = None
         self.training_summary: dict[str, Any] = {}  # filled by training and by loading a checkpoint
         self.source: dict[str, Any] = {}  # filled by a spec: its name, files and arguments
@@ -140,7 +118,11 @@ class Encoder(nn.Module):
         """(image_features, text_features) of a batch, both (B, D)."""
         return self.features_of_pixels(pixels), self.features_of_tokens(tokens)
 
-    @torch.no_grad()
+    def raw_features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """As `features_of_tokens`, but before their last normalisation."""
+        features = encode_cut_text(self.model, tokens).float()
+        return features if self.heads is None else self.heads.unnormalized(F.normalize(features, dim=-1), "text")
+
     def encode_images(
         self,
         images: Sequence[ImageSource],
@@ -148,110 +130,88 @@ class Encoder(nn.Module):
         workers: int = 0,
         skip_unreadable: bool = False,
         progress: bool = False,
-        precision: str = AUTO,
-        cache: EncodingCache | None = None,
-        share: bool = False,
+        precision: str = "auto",
     ) -> torch.Tensor:
-        """Encode pictures in one pass; workers decode and preprocess the next ones meanwhile.
-
-        Args:
-            images: N paths or PIL images.
-            batch_size: pictures a forward pass.
-            workers: decoding processes (0: this one).
-            skip_unreadable: leave out pictures that cannot be read; `report.kept` says which stayed.
-            progress: show a bar.
-            precision: "fp32", "bf16", "fp16", or "auto" (bf16 on CUDA, fp32 elsewhere).
-            cache: where features of these very pictures are looked for first, and kept.
-            share: split the batches among the processes of `accelerate launch`, which must all call
-                this; every one gets all features. Batches are whole, so the result is bit-equal to
-                that of one process with as many threads.
+        """Encode N paths or PIL images; `i0t.encoders.encode.encode_pictures` also tells which were skipped.
 
         Returns:
-            (N, D) or (N, Q, D) float32 on the CPU, L2-normalised.
+            (N, D) or (N, Q, D) float32 on the CPU, L2-normalised. The arguments are those of `EncodeOptions`;
+            nothing is cached.
 
         Raises:
-            I0TError: a picture cannot be read, or none is left (`NoPictureError`; `report` then says why).
+            I0TError: a picture cannot be read, or none is left (`NoPictureError`).
         """
-        self.eval()
-        how = loops.Pass(self.device, precision, batch_size, progress, share)
-        encode = partial(
-            loops.encode_pictures, self.features_of_pixels, self.preprocess, images, how, workers, skip_unreadable
-        )
-        key = partial(image_key, self.computed_with(precision), self.preprocess, images)
-        try:
-            features, about = loops.remembered(cache, key, share, encode, f"{len(images)} images, {self.name}")
-        except NoPictureError as error:
-            self.report.kept, self.report.unreadable, self.report.images_cached = [], error.unreadable, False
-            raise
-        if about["unreadable"] and not skip_unreadable:  # kept by a run that skipped them
-            raise I0TError(about["unreadable"][0])
-        self.report.kept, self.report.unreadable = about["kept"], about["unreadable"]
-        self.report.images_cached = about["cached"]
-        return features
+        from i0t.encoders.encode import encode_pictures
 
-    @torch.no_grad()
+        options = EncodeOptions(batch_size, workers, precision, skip_unreadable, cache=False, progress=progress)
+        return torch.from_numpy(encode_pictures(self, images, options).features)
+
     def encode_texts(
         self,
         texts: Sequence[str],
         batch_size: int = 64,
         progress: bool = False,
-        precision: str = AUTO,
-        cache: EncodingCache | None = None,
-        share: bool = False,
+        precision: str = "auto",
         normalize: bool = True,
     ) -> torch.Tensor:
-        """Encode texts in one pass, each distinct one once, so that equal texts get equal bits.
-
-        Args:
-            texts: M strings.
-            batch_size: texts a forward pass.
-            progress: show a bar.
-            precision: as in `encode_images`; so are `cache` and `share`.
-            cache: where features of this very list are looked for first, and kept.
-            share: split the batches among the processes of `accelerate launch`.
-            normalize: False gives the vectors before their last normalisation, whose lengths weigh
-                them in a mean.
+        """Encode M texts; `i0t.encoders.encode.encode_texts` also counts those that were cut.
 
         Returns:
-            (M, D) float32 on the CPU, L2-normalised unless asked otherwise. `report.truncated`
-            counts distinct texts that were longer than the context.
+            (M, D) float32 on the CPU, L2-normalised unless `normalize` is False.
 
         Raises:
-            I0TError: no text given.
+            I0TError: there is no text.
         """
-        if not len(texts):
-            raise I0TError("no text to encode.")
-        self.eval()
-        distinct = list(dict.fromkeys(texts))
-        tokens = stack_padded([self.tokenize(distinct[i : i + 4096]) for i in range(0, len(distinct), 4096)])
-        how = loops.Pass(self.device, precision, batch_size, progress, share)
-        features_of = self.features_of_tokens if normalize else self.raw_features_of_tokens
-        encode = partial(loops.encode_tokens, features_of, tokens, how)
-        key = partial(text_key, [*self.computed_with(precision), f"normalize={normalize}"], distinct, tokens)
-        features, about = loops.remembered(cache, key, share, encode, f"{len(distinct)} texts, {self.name}")
-        self.report.truncated = self._count_truncated(distinct, tokens)
-        self.report.texts_cached = about["cached"]
-        position = {text: row for row, text in enumerate(distinct)}
-        return features[[position[text] for text in texts]]
+        from i0t.encoders.encode import encode_texts
 
-    def raw_features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """As `features_of_tokens`, but before their last normalisation."""
-        features = encode_cut_text(self.model, tokens).float()
-        return features if self.heads is None else self.heads.unnormalized(F.normalize(features, dim=-1), "text")
+        options = EncodeOptions(batch_size, precision=precision, cache=False, progress=progress)
+        return torch.from_numpy(encode_texts(self, texts, options, normalize).features)
 
-    def computed_with(self, precision: str) -> list[str]:
-        """Everything but the items that encoded numbers depend on: a part of the cache's keys."""
-        device = self.device
-        card = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        dtype = str(next(self.model.parameters()).dtype)
-        return [self.fingerprint, resolve_precision(device, precision), device.type, card, dtype, torch.__version__]
 
-    def _count_truncated(self, texts: list[str], tokens: torch.Tensor) -> int:
-        is_cut = getattr(self.tokenize, "is_cut", None)
-        if is_cut is not None:
-            return sum(map(is_cut, texts))
-        full = (tokens[:, -1] != 0).nonzero().flatten().tolist()
-        encode = getattr(self.tokenize, "encode", None)
-        if encode is None:
-            return len(full)
-        return sum(len(encode(texts[row])) + 2 > tokens.shape[1] for row in full)
+def unit_image_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels (B, 3, H, W) to unit features (B, D) before any head; with gradients, for training."""
+    return F.normalize(model.encode_image(pixels).float(), dim=-1)
+
+
+def unit_text_features(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """Token ids (B, L) to unit features (B, D) before any head; with gradients, for training."""
+    return F.normalize(encode_cut_text(model, tokens).float(), dim=-1)
+
+
+def encode_cut_text(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """`model.encode_text` on tokens cut to the longest of the batch.
+
+    Equal to the uncut result, because the causal mask keeps padding out of all that comes before
+    it; at 248 tokens it is several times faster. `open_clip.CLIP` adds all its positions, so they
+    and the mask are exchanged for their first rows for this one call (gradients pass through).
+    """
+    is_causal = getattr(model, "text_pool_type", "") == "argmax" and getattr(model, "attn_mask", None) is not None
+    length = int(token_lengths(tokens).max()) if is_causal else model.context_length
+    if length == model.context_length:
+        return model.encode_text(tokens)
+    cut = {
+        "positional_embedding": model.positional_embedding[:length],
+        "attn_mask": model.attn_mask[:length, :length],
+    }
+    return torch.func.functional_call(_TextModel(model), {f"model.{k}": v for k, v in cut.items()}, tokens[:, :length])
+
+
+def token_lengths(tokens: torch.Tensor) -> torch.Tensor:
+    """(B,) number of ids without the padding, which is the zeros at the end of each row of (B, L).
+
+    A 0 within a text (CLIP's "!") does not end it.
+    """
+    filled = tokens != 0
+    return torch.where(filled.any(dim=1), tokens.shape[1] - filled.flip(1).int().argmax(dim=1), 0)
+
+
+class _TextModel(nn.Module):
+    """`encode_text` as `forward`, which is what `functional_call` calls."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Unnormalised text features (B, D)."""
+        return self.model.encode_text(tokens)

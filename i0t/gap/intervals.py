@@ -15,12 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from i0t.gap.centroids import group_differences, squared_distance, squared_distance_bounds
-from i0t.gap.distances import severity
-from i0t.gap.items import NAN, checked_pairs, units
-from i0t.gap.neighbors import first_cross_modal_rank
-from i0t.gap.resampling import bootstrap, ranks_without
-from i0t.gap.separability import FOLDS, held_out_errors, held_out_scores, linked_groups, mean_area
+from i0t.gap.measures import FOLDS, NAN, first_rank_of, held_out_errors, held_out_scores, mean_area, severity
+from i0t.gap.resampled import bootstrap, ranks_without
+from i0t.gap.unit_pairs import UnitPairs, squared_distance
+from i0t.metrics.resampling import jackknife_variance, percentile_interval, random_blocks
 
 LEVEL = 0.95
 BLOCKS = 20  # of the jackknife
@@ -32,6 +30,12 @@ METHODS = {
 }
 NO_MINIMUM = "none: a minimum over what was drawn falls as pairs are added, and no resample goes below it"
 TOO_FEW = f"none: fewer than {FEWEST_GROUPS} pairs"
+_NAMES = (
+    *("centroid_distance", "centroid_distance_debiased", "linear_separability", "separability_auc"),
+    *("relative_modality_gap", "alignment", "uniformity_image", "uniformity_text"),
+    *("first_cross_modal_rank_image", "first_cross_modal_rank_text", "first_cross_modal_rank"),
+    "cross_modal_neighbor_share",
+)
 
 
 @dataclass(frozen=True)
@@ -80,50 +84,25 @@ def gap_intervals(
         >>> round(interval.low, 2), round(interval.high, 2), interval.method
         (1.8, 1.82, 'delta')
     """
-    x, y = units(image_features, text_features)
-    matched = checked_pairs(pairs, len(x), len(y))
-    group = linked_groups(matched, len(x), len(y))
-    n_groups = int(group.max()) + 1
+    return intervals_of(UnitPairs.of(image_features, text_features, pairs), seed, n_bootstrap)
+
+
+def intervals_of(items: UnitPairs, seed: int = 0, n_bootstrap: int = 1000) -> dict[str, Interval]:
+    """What `gap_intervals` returns, of items that are checked and normalised."""
     intervals = {"min_cosine_distance": Interval(NAN, NAN, NO_MINIMUM)}
-    if n_groups < FEWEST_GROUPS:
+    if items.n_groups < FEWEST_GROUPS:
         return dict.fromkeys(_NAMES, Interval(NAN, NAN, TOO_FEW)) | intervals
-    intervals |= population_intervals(x, y, matched, group, seed, n_bootstrap)
-    block = (np.random.default_rng(seed).permutation(n_groups) % BLOCKS)[group]
-    return intervals | _of_separability(x, y, group, block, seed) | _of_ranks(x, y, block, n_groups)
+    intervals |= population_intervals(items, seed, n_bootstrap)
+    block = random_blocks(items.n_groups, BLOCKS, seed)[items.group]
+    return intervals | _of_separability(items, block, seed) | _of_ranks(items, block)
 
 
-def population_intervals(
-    x: np.ndarray, y: np.ndarray, pairs: np.ndarray, group: np.ndarray, seed: int, n_bootstrap: int
-) -> dict[str, Interval]:
-    """Those of `gap_intervals` that need no classifiers and no ranks.
-
-    Args:
-        x: (N, D) float64 unit vectors.
-        y: (M, D) float64 unit vectors.
-        pairs: (P, 2) rows that belong together.
-        group: (N + M,) number of each item's group, images first.
-        seed: of the resamples.
-        n_bootstrap: resamples.
-
-    Example:
-        >>> x, pairs = np.eye(50), np.stack([np.arange(50)] * 2, axis=1)
-        >>> found = population_intervals(x, x, pairs, np.tile(np.arange(50), 2), seed=0, n_bootstrap=20)
-        >>> found["alignment"].high, round(found["uniformity_text"].low, 3)
-        (0.0, -4.0)
-    """
-    intervals = _of_distance(x, y, group)
-    tails = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
-    for name, values in bootstrap(x, y, pairs, group, n_bootstrap, seed).items():
-        intervals[name] = Interval(*map(float, np.percentile(values, tails)), "bootstrap")
+def population_intervals(items: UnitPairs, seed: int, n_bootstrap: int) -> dict[str, Interval]:
+    """Those of `gap_intervals` that need no classifiers and no ranks."""
+    intervals = _of_distance(items.differences)
+    for name, values in bootstrap(items, n_bootstrap, seed).items():
+        intervals[name] = Interval(*map(float, percentile_interval(values, LEVEL)), "bootstrap")
     return intervals
-
-
-_NAMES = (
-    *("centroid_distance", "centroid_distance_debiased", "linear_separability", "separability_auc"),
-    *("relative_modality_gap", "alignment", "uniformity_image", "uniformity_text"),
-    *("first_cross_modal_rank_image", "first_cross_modal_rank_text", "first_cross_modal_rank"),
-    "cross_modal_neighbor_share",
-)
 
 
 def severity_range(interval: Interval) -> str:
@@ -137,8 +116,58 @@ def severity_range(interval: Interval) -> str:
     return " to ".join(words)
 
 
-def _of_distance(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> dict[str, Interval]:
-    differences = group_differences(x, y, group)
+def squared_distance_bounds(differences: np.ndarray, quantile: float) -> tuple[float, float]:
+    """Values of CD^2 that lie within `quantile` standard errors of its estimate; never below 0.
+
+    The rows of `differences` are G independent draws d_1, ..., d_G (one per group of linked items) with
+    mean m, the difference of the two modalities' means, and covariance S. What is wanted is t = |m|^2.
+
+    Estimate: U, the mean of d_g . d_h over all g != h (`squared_distance`), whose expectation is t. It is a
+    U-statistic with the kernel d_g . d_h. Hoeffding's decomposition (1948) splits the variance of a kernel
+    into what one draw adds, z1 = Var(d_g . m) = m' S m, and what two add only together,
+    tr S^2 = z2 - 2 z1, where z2 = Var(d_g . d_h). For every G and every t, exactly,
+
+        Var U = 4 z1 / G + e,   e = 2 tr S^2 / (G (G - 1)).
+
+    Estimates of its parts: z2 from the squares of all products d_g . d_h; z1 from the spread of the G row
+    means r_g = mean of d_g . d_h over h != g, whose sample variance, times ((G - 1) / (G - 2))^2, has the
+    expectation (z2 + (G - 4) z1) / (G - 2).
+
+    Inversion: z1 = v t, with v the variance of the draws along the gap m / |m|, grows with t itself. With z1
+    held at its estimate a U that is low by chance would get too small an error. So, as Wilson does for
+    shares, the error is that of the t which is tried: the bounds are the two solutions t of
+
+        (U - t)^2 = q^2 (4 v t / G + e),   that is   t = U + s -+ sqrt((U + s)^2 - U^2 + q^2 e),   s = 2 q^2 v / G.
+
+    v is z1 / t. Where t is lost in its noise sqrt(e), this ratio is unknown, and the variance along an average
+    direction, a = tr S^2 / tr S, steps in: v = (z1 + a sqrt(e)) / (max(U, 0) + sqrt(e)).
+
+    Args:
+        differences: (G, D) of `group_differences`, G > 4.
+        quantile: q, e.g. 1.96.
+
+    Example:
+        >>> differences = np.random.default_rng(0).normal(1, 1, (100, 2))  # t = 2
+        >>> low, high = squared_distance_bounds(differences, 1.96)
+        >>> round(low, 1), round(high, 1)
+        (1.6, 2.7)
+    """
+    n, value = len(differences), squared_distance(differences)
+    total, lengths = differences.sum(axis=0), np.sum(differences**2, axis=1)
+    gram = differences.T @ differences if differences.shape[1] < n else differences @ differences.T
+    z2 = (np.sum(gram**2) - np.sum(lengths**2)) / (n * (n - 1)) - value**2
+    rows = (differences @ total - lengths) / (n - 1)
+    spread = rows.var(ddof=1) * ((n - 1) / (n - 2)) ** 2
+    z1 = max(0.0, (spread - z2 / (n - 2)) * (n - 2) / (n - 4))
+    e = 2 * max(0.0, z2 - 2 * z1) / (n * (n - 1))
+    noise, average = np.sqrt(e), max(0.0, z2 - 2 * z1) / max(lengths.mean() - max(value, 0.0), 1e-300)
+    v = (z1 + average * noise) / (max(value, 0.0) + noise) if noise else 0.0
+    s = 2 * quantile**2 * v / n
+    root = np.sqrt(max(0.0, (value + s) ** 2 - value**2 + quantile**2 * e))
+    return max(0.0, float(value + s - root)), max(0.0, float(value + s + root))
+
+
+def _of_distance(differences: np.ndarray) -> dict[str, Interval]:
     bias = float(np.sum(differences.mean(axis=0) ** 2)) - squared_distance(differences)  # what finite samples add
     low, high = squared_distance_bounds(differences, _t(len(differences) - 1))
     return {
@@ -147,60 +176,57 @@ def _of_distance(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> dict[str, I
     }
 
 
-def _of_separability(
-    x: np.ndarray, y: np.ndarray, group: np.ndarray, block: np.ndarray, seed: int
-) -> dict[str, Interval]:
+def _of_separability(items: UnitPairs, block: np.ndarray, seed: int) -> dict[str, Interval]:
     """Held-out blocks are left out one by one, the classifiers stay as fitted.
 
     What another fit would change is added as Nadeau & Bengio (2003) do: variance times 1 + held out / fitted.
     Fitting anew without each block overstates it where dimensions are many: up to twice the true error.
     """
-    rows, errors = held_out_errors(x, y, seed)
+    rows, errors = held_out_errors(items, seed)
     left_out = 1 - np.array([errors[block[rows] != k].mean() for k in range(BLOCKS)])
-    variance = _jackknife_variance(left_out) * len(block) / (len(block) - len(rows))
+    variance = jackknife_variance(left_out) * len(block) / (len(block) - len(rows))
     linear, margin = 1 - float(errors.mean()), _t(BLOCKS - 1) * math.sqrt(variance)
-    scored, is_image = held_out_scores(x, y, group, seed), np.arange(len(block)) < len(x)
+    scored = held_out_scores(items, seed)
     areas = [
-        mean_area([(rows[kept], scores[kept]) for rows, scores in scored for kept in [block[rows] != k]], is_image)
+        mean_area(
+            [(rows[kept], scores[kept]) for rows, scores in scored for kept in [block[rows] != k]], items.is_image
+        )
         for k in range(BLOCKS)
     ]
-    variance = _jackknife_variance(np.array(areas)) * FOLDS / (FOLDS - 1)
+    variance = jackknife_variance(np.array(areas)) * FOLDS / (FOLDS - 1)
     return {
         "linear_separability": Interval(linear - margin, min(1.0, linear + margin), "jackknife"),
-        "separability_auc": _wilson(mean_area(scored, is_image), variance, int(group.max()) + 1),
+        "separability_auc": _wilson(mean_area(scored, items.is_image), variance, items.n_groups),
     }
 
 
-def _of_ranks(x: np.ndarray, y: np.ndarray, block: np.ndarray, n_groups: int) -> dict[str, Interval]:
-    ends = {"image": len(x), "text": len(y)}
+def _of_ranks(items: UnitPairs, block: np.ndarray) -> dict[str, Interval]:
+    n, n_groups = len(items.x), items.n_groups
+    ends = {"image": n, "text": len(items.y)}
     places, shares, left_out = {}, {}, {}
-    for side, z, others, own, other in (
-        ("image", x, y, block[: len(x)], block[len(x) :]),
-        ("text", y, x, block[len(x) :], block[: len(x)]),
+    for side, own, others, own_block, other_block in (
+        ("image", items.x, items.y, block[:n], block[n:]),
+        ("text", items.y, items.x, block[n:], block[:n]),
     ):
-        rank, shares[side] = first_cross_modal_rank(z, others)
-        places[side] = (rank - 1) / max(len(z) - 1, 1)
-        left_out[side] = ranks_without(z, others, own, other, BLOCKS)
+        rank, shares[side] = first_rank_of(own, others)
+        places[side] = (rank - 1) / max(len(own) - 1, 1)
+        left_out[side] = ranks_without(own, others, own_block, other_block, BLOCKS)
     intervals = {}
     for side, end in ends.items():
-        unit = _wilson(places[side], _jackknife_variance(left_out[side][0]), n_groups)
+        unit = _wilson(places[side], jackknife_variance(left_out[side][0]), n_groups)
         intervals[f"first_cross_modal_rank_{side}"] = _stretched(unit, end)
     weights = {side: (end - 1) / (sum(ends.values()) - 2) for side, end in ends.items()}  # mean of the two ranks
     whole = [sum(weights[side] * part[side] for side in ends) for part in (places, {s: left_out[s][0] for s in ends})]
-    unit = _wilson(whole[0], _jackknife_variance(whole[1]), n_groups)
+    unit = _wilson(whole[0], jackknife_variance(whole[1]), n_groups)
     intervals["first_cross_modal_rank"] = _stretched(unit, sum(ends.values()) / 2)
     together = (left_out["image"][1] + left_out["text"][1]) / 2
-    share = _wilson(sum(shares.values()) / 2, _jackknife_variance(together), n_groups)
+    share = _wilson(sum(shares.values()) / 2, jackknife_variance(together), n_groups)
     return {**intervals, "cross_modal_neighbor_share": share}
 
 
 def _stretched(unit: Interval, end: float) -> Interval:
     """From a place in 0..1 to a rank in 1..end."""
     return Interval(1 + (end - 1) * unit.low, 1 + (end - 1) * unit.high, unit.method)
-
-
-def _jackknife_variance(left_out: np.ndarray) -> float:
-    return float(left_out.var() * (len(left_out) - 1))
 
 
 def _wilson(value: float, variance: float, n_groups: int) -> Interval:

@@ -1,18 +1,75 @@
-"""What the numbers of a gap can be trusted for, in words.
+"""Where the gap sits, and what its numbers can be trusted for, in words.
 
 Shapes: G groups of linked items, D dimensions.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from i0t.gap.centroids import chance_of_less, group_differences, squared_distance, squared_distance_bounds
-from i0t.gap.items import checked_pairs, units
-from i0t.gap.separability import linked_groups, separability_auc
+import numpy as np
 
+from i0t.gap.intervals import squared_distance_bounds
+from i0t.gap.measures import auc_of
+from i0t.gap.unit_pairs import UnitPairs, squared_distance
+
+NULL_DRAWS = 4999  # of the length that a mean difference has by chance
 SUSPICIOUS = 0.001  # chance of means as close as these without their having been made so
 FEW = 100  # groups below which the error of an error bar is large itself
+
+
+@dataclass(frozen=True)
+class GapDimension:
+    """One dimension's part in the gap.
+
+    Attributes:
+        dimension: its number, from 0.
+        share: (mean x - mean y)^2 there over CD^2, 0..1; all dimensions sum to 1.
+        image_mean, text_mean: mean activation of each modality, with its sign.
+        z: the difference in standard errors; below 2 it could be chance.
+    """
+
+    dimension: int
+    share: float
+    image_mean: float
+    text_mean: float
+    z: float
+
+
+def gap_dimensions(image_features: Any, text_features: Any, pairs: Any = None, top: int = 10) -> list[GapDimension]:
+    """Which dimensions carry the gap: the largest parts of CD^2 first (cf. the peaks of the paper's Fig. 3).
+
+    Args:
+        image_features: as for `modality_gap`.
+        text_features: as for `modality_gap`.
+        pairs: as for `modality_gap`.
+        top: how many to return, at most D.
+
+    Raises:
+        I0TError: as `modality_gap`.
+
+    Example:
+        >>> images, texts = np.eye(3)[[0, 0, 1]], np.eye(3)[[1, 2, 1]]
+        >>> [(part.dimension, round(part.share, 2)) for part in gap_dimensions(images, texts, top=2)]
+        [(0, 0.67), (1, 0.17)]
+    """
+    return dimensions_of(UnitPairs.of(image_features, text_features, pairs))[:top]
+
+
+def dimensions_of(items: UnitPairs) -> list[GapDimension]:
+    """All of `gap_dimensions`, of items that are checked and normalised."""
+    means = items.x.mean(axis=0), items.y.mean(axis=0)
+    difference = means[0] - means[1]
+    whole = float(difference @ difference)
+    error = np.full(len(difference), np.nan)
+    if items.n_groups > 1:
+        error = items.differences.std(axis=0, ddof=1) / np.sqrt(items.n_groups)
+    with np.errstate(divide="ignore", invalid="ignore"):  # constant dimensions: z is infinite, or NaN
+        z = np.abs(difference) / error
+    shares = difference**2 / whole if whole else np.zeros(len(difference))
+    order = np.argsort(-(difference**2), kind="stable")
+    return [GapDimension(int(k), *(float(part[k]) for part in (shares, *means, z))) for k in order]
 
 
 def means_leak(image_features: Any, text_features: Any, pairs: Any = None, seed: int = 0) -> bool:
@@ -30,19 +87,38 @@ def means_leak(image_features: Any, text_features: Any, pairs: Any = None, seed:
         seed: as for `modality_gap`.
 
     Example:
-        >>> import numpy as np
         >>> from i0t import Standardizer
         >>> images, texts = np.random.default_rng(0).normal(size=(2, 200, 32)) + [[[1] * 32], [[-1] * 32]]
         >>> centred = Standardizer().fit(images, texts)
         >>> means_leak(images, texts), means_leak(centred.transform_image(images), centred.transform_text(texts))
         (False, True)
     """
-    x, y = units(image_features, text_features)
-    matched = checked_pairs(pairs, len(x), len(y))
-    differences = group_differences(x, y, linked_groups(matched, len(x), len(y)))
-    if squared_distance(differences) >= 0:  # at least as far as chance has it
+    return _means_leak(UnitPairs.of(image_features, text_features, pairs), seed)
+
+
+def _means_leak(items: UnitPairs, seed: int) -> bool:
+    if squared_distance(items.differences) >= 0:  # at least as far as chance has it
         return False
-    return chance_of_less(differences, seed) <= SUSPICIOUS and separability_auc(x, y, matched, seed) < 0.5
+    return chance_of_less(items.differences, seed) <= SUSPICIOUS and auc_of(items, seed) < 0.5
+
+
+def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
+    """Chance that the means of two samples without any gap come as close as these, 0..1.
+
+    Near 0 is suspicious: only means that were made equal, on these very items, are so close. Of the G rows d_g of
+    `group_differences` the sum is compared: with its signs flipped at random it is, in large samples, normal with
+    the covariance C = sum of d_g d_g', so that its squared length is a sum of the eigenvalues of C, each times a
+    chi-square variable of one degree of freedom. These are drawn.
+    """
+    n, dim = differences.shape
+    gram = differences.T @ differences if dim < n else differences @ differences.T  # of the same eigenvalues
+    scales = np.maximum(np.linalg.eigvalsh(gram), 0.0)
+    total = differences.sum(axis=0)
+    rng = np.random.default_rng(seed)
+    closer = 0
+    for draws in np.array_split(np.arange(NULL_DRAWS), 10):
+        closer += np.count_nonzero(rng.chisquare(1, (len(draws), len(scales))) @ scales <= total @ total)
+    return float(1 + closer) / (1 + NULL_DRAWS)
 
 
 def trust_lines(image_features: Any, text_features: Any, pairs: Any = None, seed: int = 0) -> list[str]:
@@ -55,26 +131,27 @@ def trust_lines(image_features: Any, text_features: Any, pairs: Any = None, seed
         seed: as for `modality_gap`.
 
     Example:
-        >>> import numpy as np
         >>> trust_lines(*np.random.default_rng(0).normal(size=(2, 50, 8)))[0]
         'too few pairs to tell this from zero: 50 pairs, and the interval of the centroid distance reaches 0'
     """
-    x, y = units(image_features, text_features)
-    matched = checked_pairs(pairs, len(x), len(y))
-    group = linked_groups(matched, len(x), len(y))
-    n_groups, what = int(group.max()) + 1, "pairs" if len(matched) else "items"
+    return doubts_of(UnitPairs.of(image_features, text_features, pairs), seed)
+
+
+def doubts_of(items: UnitPairs, seed: int = 0) -> list[str]:
+    """What `trust_lines` returns, of items that are checked and normalised."""
+    n_groups, what = items.n_groups, "pairs" if len(items.pairs) else "items"
     if n_groups < 5:
         return [f"too few {what} to tell this from zero: {n_groups}, and no error can be estimated"]
     lines = []
-    if means_leak(x, y, matched, seed):
+    if _means_leak(items, seed):
         lines.append("separability below 0.5: the means come from the evaluated set; its gap says nothing of new data")
-    elif squared_distance_bounds(group_differences(x, y, group), 1.96)[0] == 0:
+    elif squared_distance_bounds(items.differences, 1.96)[0] == 0:
         lines.append(
             f"too few {what} to tell this from zero: {n_groups} {what}, and the interval of the centroid distance "
             "reaches 0"
         )
     if n_groups < FEW:
         lines.append(f"rough: error bars from fewer than {FEW} {what} are themselves uncertain")
-    if not len(matched):
+    if not len(items.pairs):
         lines.append("no pairs are known: alignment and relative modality gap cannot be measured")
     return lines

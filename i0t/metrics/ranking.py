@@ -4,7 +4,7 @@ A model that maps everything to one point must score what guessing scores. So a 
 match ties with others gets its *expected* hit and rank under random tie-breaking, never the
 lucky ones that `argsort` or `topk` hand out. Scores are made a block of queries at a time.
 
-Shapes: A queries, B candidates, Q vectors an item (BLIP-2 queries), D dimensions, P pairs.
+Shapes: A queries, B candidates, Q vectors per item (BLIP-2 queries), D dimensions, P pairs.
 """
 
 from __future__ import annotations
@@ -66,10 +66,6 @@ def unit_rows(features: Any, name: str, dim: int | None = None) -> np.ndarray:
 
     Raises:
         I0TError: wrong shape or type, or a NaN, infinite or zero vector.
-
-    Example:
-        >>> unit_rows(np.array([[3.0, 4.0]]), "features")
-        array([[0.6, 0.8]], dtype=float32)
     """
     check_shape(features, name, dim)
     return l2_normalize(to_numpy(features).astype(np.float32, copy=False), name)
@@ -89,11 +85,6 @@ def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[
     Yields:
         The slice of queries and their (rows, B) float32 scores, at most `BLOCK_BYTES` of them
         unless one row alone is larger. The caller may overwrite them; the next block will.
-
-    Example:
-        >>> eye = np.eye(2, dtype=np.float32)
-        >>> [(rows, scores.tolist()) for rows, scores in score_blocks(eye, eye)]
-        [(slice(0, 2, None), [[1.0, 0.0], [0.0, 1.0]])]
     """
     n_candidates, dim = len(candidates), candidates.shape[-1]
     first, copy_of = distinct_rows(candidates)
@@ -137,6 +128,58 @@ def distinct_rows(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         digests = sorted(hashlib.blake2b(vector, digest_size=16).digest() for vector in vectors)
         first[item] = seen.setdefault(b"".join(digests), item)
     return np.unique(first, return_inverse=True)
+
+
+@dataclass(frozen=True)
+class ScoringOrder:
+    """The texts or the images in the order in which they are scored: distinct items, then copies of them.
+
+    Identical items are one candidate with a weight: BLAS does not promise them identical scores, which
+    would break their ties. A copy is still a query of its own, so copies follow behind with weight 0.
+
+    Attributes:
+        first: (items,) the first item of those identical to each.
+        order: the items in scoring order.
+        place: (items,) where each item stands in that order, -1 where it is left out.
+        weights: how many items each place stands for as a candidate.
+    """
+
+    first: np.ndarray
+    order: np.ndarray
+    place: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray, owner: np.ndarray | None = None) -> ScoringOrder:
+        """Sorted by owner, if there is one; copies without an owner are neither candidates nor queries."""
+        leaders, copy_of = distinct_rows(features)
+        first = leaders[copy_of]
+        ranked = np.arange(len(features)) if owner is None else np.argsort(owner, kind="stable")
+        is_first = first[ranked] == ranked
+        copies = ranked[~is_first] if owner is None else ranked[~is_first & (owner[ranked] >= 0)]
+        order = np.concatenate([ranked[is_first], copies])
+        place = np.full(len(features), -1)
+        place[order] = np.arange(len(order))
+        return cls(first, order, place, np.bincount(first, minlength=len(features))[order])
+
+    def blocks(self, step: int) -> list[slice]:
+        """At most `step` neighbouring places each, never candidates and copies together."""
+        n_candidates, n = np.count_nonzero(self.weights), len(self.order)
+        starts = [*range(0, n_candidates, step), *range(n_candidates, n, step)]
+        return [slice(*ends) for ends in zip(starts, [*starts[1:], n])]
+
+    def repeated(self, block: slice) -> tuple[np.ndarray, np.ndarray] | None:
+        """Places in the block that stand for several items, and for how many more; None for a block of copies."""
+        extra = self.weights[block] - 1
+        places = np.flatnonzero(extra)
+        return None if extra[0] < 0 else (places, extra[places].astype(np.float64))
+
+    def take(self, features: np.ndarray, block: slice) -> np.ndarray:
+        """The features of a block."""
+        items = self.order[block]
+        if (np.diff(items) == 1).all():
+            return features[items[0] : items[-1] + 1]  # a view, where the order is that of the input
+        return features[items]
 
 
 def tied_ranks(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray) -> TiedRanks:

@@ -1,10 +1,15 @@
 """Recall@K and ranks of image-text retrieval (paper App. D), with ties counted as chance.
 
-Shapes: N images, M texts, Q vectors an image (BLIP-2 queries), D dimensions.
+Both directions read the same N x M scores, so each score is made once, in tiles that fit in a core's cache, and
+compared four times: is it greater than, or equal to, the best right score of its row and of its column. The right
+scores are therefore made first, from those tiles that hold any; once texts are sorted by image these are few.
+
+Shapes: N images (columns), M texts (rows), Q vectors per image (BLIP-2 queries), D dimensions, P right pairs.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +17,12 @@ import numpy as np
 
 from i0t.errors import I0TError
 from i0t.features import to_numpy
-from i0t.metrics.bootstrap import bootstrap_means, bootstrap_medians, percentile_interval
-from i0t.metrics.both_ways import tied_ranks_both_ways
-from i0t.metrics.ranking import unit_rows
+from i0t.metrics.ranking import ScoringOrder, TiedRanks, unit_rows
+from i0t.metrics.resampling import bootstrap_means, bootstrap_medians, percentile_interval
+from i0t.parallel import in_threads
+
+TILE_SCORES = 2**18  # 1 MiB of float32
+LANE = 255  # marks that a byte can count
 
 
 def retrieval_metrics(
@@ -59,8 +67,8 @@ def retrieval_metrics(
     owner = _checked_owner(image_of_text, len(images), len(texts))
     if any(k < 1 for k in ks):
         raise I0TError(f"ks: each K must be 1 or more, got {tuple(ks)}.")
-    directions = dict(zip(("i2t", "t2i"), tied_ranks_both_ways(images, texts, owner)))
-    clusters = {"i2t": np.arange(len(images)), "t2i": owner[owner >= 0]}
+    directions = dict(zip(("i2t", "t2i"), tied_ranks_both_directions(images, texts, owner)))
+    groups = {"i2t": np.arange(len(images)), "t2i": owner[owner >= 0]}
     metrics: dict[str, float] = {}
     for direction, ranks in directions.items():
         values = {f"{direction}_r{k}": 100.0 * ranks.hit_probability(k) for k in ks}
@@ -70,16 +78,16 @@ def retrieval_metrics(
         metrics[f"{direction}_mean_rank"] = float(expected.mean())
         if bootstrap:
             values[f"{direction}_mean_rank"] = expected
-            metrics |= _intervals(values, f"{direction}_median_rank", expected, clusters[direction], bootstrap, seed)
+            metrics |= _intervals(values, f"{direction}_median_rank", expected, groups[direction], bootstrap, seed)
     return metrics
 
 
 def _intervals(
-    values: dict[str, np.ndarray], median_name: str, ranks: np.ndarray, cluster: np.ndarray, resamples: int, seed: int
+    values: dict[str, np.ndarray], median_name: str, ranks: np.ndarray, group: np.ndarray, resamples: int, seed: int
 ) -> dict[str, float]:
     """`..._low` and `..._high` of the means of values and of the median of the ranks."""
-    means = bootstrap_means(np.stack(list(values.values()), axis=1), cluster, resamples, seed)
-    medians = bootstrap_medians(ranks, cluster, resamples, seed)
+    means = bootstrap_means(np.stack(list(values.values()), axis=1), group, resamples, seed)
+    medians = bootstrap_medians(ranks, group, resamples, seed)
     ends = percentile_interval(np.concatenate([means, medians[:, None]], axis=1))
     names = [*values, median_name]
     return {
@@ -101,3 +109,129 @@ def _checked_owner(image_of_text: Any, n_images: int, n_texts: int) -> np.ndarra
             f"image_of_text: image {bare[0]} has no text ({len(bare)} such images). Leave images without a text out."
         )
     return owner.astype(np.int64)
+
+
+def tied_ranks_both_directions(images: np.ndarray, texts: np.ndarray, owner: np.ndarray) -> tuple[TiedRanks, TiedRanks]:
+    """Rank all texts for each image, and all images for each text that has one.
+
+    Args:
+        images: (N, D) or (N, Q, D) float32 unit vectors.
+        texts: (M, D) or (M, Q, D) float32 unit vectors.
+        owner: (M,) int, the image of each text, -1 for none; every image has a text.
+
+    Returns:
+        Ranks of N images, whose right candidates are all their texts, and of the P texts with an image, in
+        the order of the texts. Memory is a tile per thread, and a few numbers per item.
+    """
+    tiles = _Tiles(texts, images, owner)
+    rows, columns = tiles.rows, tiles.columns
+    queries = np.flatnonzero(owner >= 0)
+    by_row = np.stack([rows.place[queries], columns.place[columns.first[owner[queries]]]])
+    by_column = np.stack([rows.place[rows.first[queries]], columns.place[owner[queries]]])
+    tiles.find(np.concatenate([by_row, by_column], axis=1))
+    found_by_row, found_by_column = np.split(tiles.right_scores, 2)
+
+    row_best = np.full(len(rows.order), np.inf, dtype=np.float32)  # a text without image is no query
+    row_best[by_row[0]] = found_by_row
+    column_best = np.full(len(columns.order), -np.inf, dtype=np.float32)
+    np.maximum.at(column_best, by_column[1], found_by_column)
+    of_rows, of_columns = tiles.count(row_best, column_best)
+    hits = found_by_column == column_best[by_column[1]]
+    right = np.bincount(owner[queries][hits], minlength=len(images))
+    return (
+        TiedRanks(*of_columns[:, columns.place], right),
+        TiedRanks(*of_rows[:, by_row[0]], np.ones(len(queries), dtype=np.int64)),
+    )
+
+
+class _Tiles:
+    """Makes the scores tile by tile, in as many threads as BLAS would have used."""
+
+    def __init__(self, texts: np.ndarray, images: np.ndarray, owner: np.ndarray) -> None:
+        self.texts, self.images = texts, images
+        self.rows, self.columns = ScoringOrder.of(texts, owner), ScoringOrder.of(images)
+        ratio = min(max(len(self.rows.order) / len(self.columns.order), 1.0), 16.0)
+        self.row_blocks = self.rows.blocks(max(1, round((TILE_SCORES * ratio) ** 0.5)))
+        self.column_blocks = self.columns.blocks(max(1, round((TILE_SCORES / ratio) ** 0.5)))
+
+    def find(self, places: np.ndarray) -> None:
+        """Make the right scores, at (row, column) places (2, P'), and keep them by tile."""
+        blocks = (self.row_blocks, self.column_blocks)
+        starts = [np.array([block.start for block in side]) for side in blocks]
+        block_of = [np.searchsorted(start, place, side="right") - 1 for start, place in zip(starts, places)]
+        tile = block_of[0] * len(self.column_blocks) + block_of[1]
+        by_tile = np.argsort(tile, kind="stable")
+        numbers, first = np.unique(tile[by_tile], return_index=True)
+        self.right_in = dict(zip(numbers.tolist(), np.split(by_tile, first[1:])))
+        self.inside = np.stack([place - start[block] for place, start, block in zip(places, starts, block_of)])
+        self.right_scores = np.empty(len(tile), dtype=np.float32)
+
+        def work(number: int) -> None:
+            row, column = divmod(number, len(self.column_blocks))
+            scores = self._scores(self.rows.take(self.texts, self.row_blocks[row]), self.column_blocks[column])
+            here = self.right_in[number]
+            self.right_scores[here] = scores[tuple(self.inside[:, here])]
+
+        in_threads(work, numbers.tolist())
+
+    def count(self, row_best: np.ndarray, column_best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(2, rows) and (2, columns): candidates that are (greater than, equal to) each row's, each column's best."""
+        of_rows = np.zeros((2, len(row_best)), dtype=np.int64)
+        total, lock = np.zeros((2, len(column_best)), dtype=np.int64), threading.Lock()
+        extra_columns = [self.columns.repeated(block) for block in self.column_blocks]
+
+        def work(row: int) -> None:
+            block = self.row_blocks[row]
+            texts, extra_rows = self.rows.take(self.texts, block), self.rows.repeated(block)
+            of_columns = np.zeros((2, len(column_best)), dtype=np.int64)
+            for column, (column_block, extra) in enumerate(zip(self.column_blocks, extra_columns)):
+                if extra is None and extra_rows is None:
+                    continue  # copies with copies: no candidate
+                scores = self._scores(texts, column_block)
+                here = self.right_in.get(row * len(self.column_blocks) + column)
+                if here is not None:  # the same bits, whatever BLAS may promise
+                    scores[tuple(self.inside[:, here])] = self.right_scores[here]
+                marks = np.zeros((scores.shape[0], -(-scores.shape[1] // 8) * 8), dtype=bool)
+                for way, compare in enumerate((np.greater, np.equal)):
+                    if extra is not None:
+                        compare(scores, row_best[block, None], out=marks[:, : scores.shape[1]])
+                        if marks.any():  # equal ones are rare
+                            of_rows[way, block] += _sum_rows(marks, extra)
+                    if extra_rows is not None:
+                        compare(scores, column_best[column_block], out=marks[:, : scores.shape[1]])
+                        if marks.any():
+                            of_columns[way, column_block] += _sum_columns(marks, extra_rows)[: scores.shape[1]]
+            with lock:
+                np.add(total, of_columns, out=total)
+
+        in_threads(work, range(len(self.row_blocks)))
+        return of_rows, total
+
+    def _scores(self, texts: np.ndarray, column_block: slice) -> np.ndarray:
+        """(rows, columns) inner products, the maximum over an item's vectors."""
+        images = self.columns.take(self.images, column_block)
+        dim = texts.shape[-1]
+        products = texts.reshape(-1, dim) @ images.reshape(-1, dim).T
+        if texts.ndim == images.ndim == 2:
+            return products
+        return products.reshape(len(texts), -1, len(images), images.size // len(images) // dim).max(axis=(1, 3))
+
+
+def _sum_rows(marks: np.ndarray, extra: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """True marks of each row, candidates of several items counted so often; eight bytes at a time."""
+    words = marks.view(np.uint64)
+    total = np.zeros(len(marks), dtype=np.int64)
+    for start in range(0, words.shape[1], LANE):
+        lanes = np.add.reduce(words[:, start : start + LANE], axis=1)
+        total += lanes.view(np.uint8).reshape(-1, 8).sum(axis=1, dtype=np.int64)
+    places, more = extra
+    return total + (marks[:, places] @ more).astype(np.int64) if len(places) else total
+
+
+def _sum_columns(marks: np.ndarray, extra: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The same of each column."""
+    total = np.zeros(marks.shape[1], dtype=np.int64)
+    for start in range(0, len(marks), LANE):
+        total += np.add.reduce(marks[start : start + LANE].view(np.uint8), axis=0, dtype=np.uint8)
+    places, more = extra
+    return total + (more @ marks[places]).astype(np.int64) if len(places) else total

@@ -13,7 +13,7 @@ import numpy as np
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.gap.separability import linked_groups
+from i0t.metrics.resampling import linked_groups
 
 FEWEST_GROUPS = 4  # two halves of two: a mean and a spread on both sides
 

@@ -16,7 +16,7 @@ import numpy as np
 from i0t.embeddings import Embeddings
 from i0t.features import to_numpy
 from i0t.gap import modality_gap
-from i0t.gap.items import unit
+from i0t.gap.unit_pairs import item_vectors as unit
 from i0t.report.calibration import calibration_curve
 from i0t.report.definitions import MEASURES
 from i0t.report.halves import Groups, groups_of, take

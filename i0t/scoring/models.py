@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from i0t.data.datasets import is_present, load_dataset
+from i0t.data.items import Items
 from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.embeddings import Embeddings
-from i0t.encoders import load_encoder
+from i0t.encoders import EncodeOptions, load_encoder
 from i0t.errors import I0TError
-from i0t.files import list_sha256
 from i0t.paths import TENSORS, Roots, last_checkpoint, read_path_file, say
 
 if TYPE_CHECKING:
@@ -94,48 +94,38 @@ def default_dataset(roots: Roots) -> str:
 
 
 def calibration_pairs(
-    encoder: Encoder, dataset: str, roots: Roots, prefix: str, options: argparse.Namespace, folder: Path
+    encoder: Encoder, dataset: str, roots: Roots, prefix: str, n_pairs: int, seed: int, options: EncodeOptions
 ) -> Embeddings:
-    """Encode pairs of a data set, the first caption of each picture, or read them if an earlier call did.
+    """Encode pairs of a data set, the first caption of each picture.
 
     Args:
         encoder: the model.
         dataset: of `DATASETS`.
         roots: where its files are.
         prefix: put before every caption, as before those to be scored.
-        options: `calibration_pairs` (how many), `seed` (which), and what encoding needs.
-        folder: where the embeddings are kept.
+        n_pairs: how many; all if there are fewer.
+        seed: which are drawn.
+        options: how to encode.
     """
+    from i0t.encoders.encode import encode
+
     images, captions = _pairs_of(dataset, roots)
-    count = min(options.calibration_pairs, len(images))
-    rows = np.sort(np.random.default_rng(options.seed).choice(len(images), count, replace=False))
-    images, texts = [images[row] for row in rows], [prefix + captions[row] for row in rows]
-    digest = list_sha256([encoder.fingerprint, *map(str, images), *texts])[:16]
-    path = folder / f"calibration-{dataset}-{digest}.safetensors"
-    if path.is_file():
-        return Embeddings.load(path)
-    say(f"calibration: encoding {count} pairs of {dataset}{' of the built-in sample' if roots.is_sample else ''}, once")
-    image_features = encoder.encode_images(
-        images, options.batch_size, options.workers, options.skip_unreadable, progress=True
-    ).numpy()
-    kept = list(encoder.report.kept)
-    texts = [texts[row] for row in kept]
-    embeddings = Embeddings(
-        image_features=image_features,
-        text_features=encoder.encode_texts(texts, options.batch_size, progress=True).numpy(),
-        image_of_text=np.arange(len(kept)),
-        image_ids=[images[row].name for row in kept],
-        texts=texts,
+    count = min(n_pairs, len(images))
+    rows = np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))
+    say(f"calibration: {count} pairs of {dataset}{' of the built-in sample' if roots.is_sample else ''}")
+    items = Items(
+        images=[images[row] for row in rows],
+        image_ids=[images[row].name for row in rows],
+        texts=[captions[row] for row in rows],
+        owners=[[row] for row in range(count)],
+        prefix=prefix,
         metadata={
-            "model": encoder.name,
-            "fingerprint": encoder.fingerprint,
             "dataset": dataset,
             "split": "train" if dataset == TRAIN else "test",
             "built_in_sample": roots.is_sample,
         },
     )
-    embeddings.save(path)
-    return embeddings
+    return encode(encoder, items, options)
 
 
 def _pairs_of(dataset: str, roots: Roots) -> tuple[Sequence[Path], Sequence[str]]:

@@ -6,10 +6,12 @@ Shapes: R pairs, D embedding dimensions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from i0t.encoders import EncodeOptions
 from i0t.errors import NoPictureError
 from i0t.metrics.caption_scores import PREFIX, SCORES
 from i0t.scoring.calibration import Calibration, pair_cosines
@@ -37,20 +39,8 @@ class PairScorer:
         encoder: the model.
         calibration: of the same model and prefix.
         prefix: put before every text.
-        batch_size: items a forward pass.
-        workers: decoding processes.
-        skip_unreadable: give pairs with an unreadable picture an `error` in place of scores.
-
-    Example:
-        >>> import torch
-        >>> from types import SimpleNamespace
-        >>> from i0t.standardize import Standardizer
-        >>> encoder = SimpleNamespace(encode_texts=lambda texts, batch_size: torch.eye(4)[: len(texts)])
-        >>> remover, reference = Standardizer().fit(np.eye(4), np.eye(4)), np.array([-0.5, 0.5])
-        >>> calibration = Calibration(remover, reference, {"image-text": reference, "text-text": reference}, n_pairs=2)
-        >>> row = PairScorer(encoder, calibration).score([ScoredPair((), ("a dog", "a cat"))])[0]
-        >>> row["clip_s"], round(row["i0t_s"], 3), row["matched_percentile"]
-        (0.0, -0.333, 50.0)
+        options: how to encode; with `skip_unreadable`, pairs with an unreadable picture get an `error` in place
+            of scores.
     """
 
     def __init__(
@@ -58,12 +48,9 @@ class PairScorer:
         encoder: Encoder,
         calibration: Calibration,
         prefix: str = PREFIX,
-        batch_size: int = 64,
-        workers: int = 0,
-        skip_unreadable: bool = False,
+        options: EncodeOptions = EncodeOptions(progress=False),  # noqa: B008 (frozen)
     ) -> None:
-        self.encoder, self.calibration, self.prefix = encoder, calibration, prefix
-        self.batch_size, self.workers, self.skip_unreadable = batch_size, workers, skip_unreadable
+        self.encoder, self.calibration, self.prefix, self.options = encoder, calibration, prefix, options
         self.errors: dict[str, str] = {}  # by picture
         self._images: dict[str, Features] = {}
         self._texts: dict[str, Features] = {}
@@ -118,20 +105,25 @@ class PairScorer:
         texts = [text for pair in pairs for text in (*pair.texts, *pair.references)]
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
-            features = self.encoder.encode_texts([self.prefix + text for text in new], self.batch_size).numpy()
+            from i0t.encoders.encode import encode_texts
+
+            features = encode_texts(self.encoder, [self.prefix + text for text in new], self.options).features
             self._texts |= zip(new, zip(features, self.calibration.remover.transform_text(features)))
 
     def _encode_images(self, new: list[str]) -> None:
-        workers = self.workers if len(new) > 2 * self.batch_size else 0  # starting them takes longer than decoding
+        from i0t.encoders.encode import encode_pictures
+
+        # Starting workers takes longer than decoding a few pictures.
+        workers = self.options.workers if len(new) > 2 * self.options.batch_size else 0
         try:
-            features = self.encoder.encode_images(new, self.batch_size, workers, self.skip_unreadable).numpy()
-        except NoPictureError:
-            if not self.skip_unreadable:
+            found = encode_pictures(self.encoder, new, replace(self.options, workers=workers))
+            kept = [new[row] for row in found.kept]
+            moved = self.calibration.remover.transform_image(found.features)
+            self._images |= zip(kept, zip(found.features, moved))
+            errors = found.unreadable
+        except NoPictureError as error:
+            if not self.options.skip_unreadable:
                 raise
-            features = None
-        report = self.encoder.report
-        kept = [new[row] for row in report.kept]
-        if features is not None:
-            self._images |= zip(kept, zip(features, self.calibration.remover.transform_image(features)))
+            errors = error.unreadable
         unreadable = (image for image in new if image not in self._images)
-        self.errors |= dict(zip(unreadable, report.unreadable))
+        self.errors |= dict(zip(unreadable, errors))

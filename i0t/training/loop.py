@@ -12,6 +12,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from i0t.data.sharegpt4v import LongCaptions
+from i0t.encoders import EncodeOptions
+from i0t.encoders.encode import encode_pictures, encode_texts
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.gap import centroid_distance
@@ -113,18 +115,19 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """R@1 both ways and centroid distance over the whole validation set, in the recipe's precision."""
-        pairs, precision = self.validation_pairs, self.recipe.precision
+        pairs = self.validation_pairs
+        options = EncodeOptions(
+            128, self.workers, self.recipe.precision, self.skip_unreadable, cache=False, progress=False
+        )
         with torch.random.fork_rng(devices=[]):  # a loader draws from it, and only one process validates
-            images = self.encoder.encode_images(
-                pairs.images, 128, self.workers, self.skip_unreadable, precision=precision
-            )
-            captions = [pairs.captions[row] for row in self.encoder.report.kept]
-            texts = self.encoder.encode_texts(captions, 128, precision=precision)
-        metrics = retrieval_metrics(images.numpy(), texts.numpy(), torch.arange(len(images)).numpy())
+            found = encode_pictures(self.encoder, pairs.images, options)
+            images = found.features
+            texts = encode_texts(self.encoder, [pairs.captions[row] for row in found.kept], options).features
+        metrics = retrieval_metrics(images, texts, torch.arange(len(images)).numpy())
         return {
             "i2t_r1": metrics["i2t_r1"],
             "t2i_r1": metrics["t2i_r1"],
-            "centroid_distance": centroid_distance(images.numpy(), texts.numpy()),
+            "centroid_distance": centroid_distance(images, texts),
         }
 
     def _train(self) -> bool:

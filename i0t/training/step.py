@@ -24,8 +24,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from i0t.encoders.encoder import Encoder
-from i0t.encoders.towers import unit_image_features, unit_text_features
+from i0t.encoders.encoder import Encoder, unit_image_features, unit_text_features
 from i0t.training.accelerator import random_state, restore_random_state
 from i0t.training.objectives import Losses, multi_view
 

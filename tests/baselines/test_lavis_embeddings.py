@@ -20,6 +20,8 @@ from torchvision.transforms.functional import to_tensor
 
 from evaluation import classification, correlation, retrieval
 from i0t import Embeddings, Encoder, I0TError
+from i0t.encoders import EncodeOptions
+from i0t.encoders.encode import encode_texts
 from i0t.paths import REPO, Roots
 
 PROGRAMS = {"retrieval": retrieval, "classification": classification, "correlation": correlation}
@@ -108,10 +110,11 @@ def loaded(folder: Path) -> list[Embeddings]:
 def test_texts_are_encoded_once_and_counted_when_cut(producer):
     encoder = encoder_of(queries=True)
     texts = ["A red star", "word " * 60, "blue", "A red star", "a RED star", "word " * 50]
-    features = encoder.encode_texts(texts, batch_size=2)
+    found = encode_texts(encoder, texts, EncodeOptions(batch_size=2, cache=False))
+    features = torch.from_numpy(found.features)
     assert features.shape == (6, encoder.embed_dim) and features.dtype == torch.float32
     assert features[0].equal(features[3]) and features[0].equal(features[4])
-    assert encoder.report.truncated == 1
+    assert found.truncated == 1
     batches = encoder.model.calls
     assert [len(batch) for batch in batches] == [2, 2, 1] and sum(batches, [])[0] == "blue"
 

@@ -10,8 +10,10 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +21,8 @@ from PIL import Image
 from evaluation import retrieval
 from i0t import Embeddings, I0TError, load_encoder, processes
 from i0t.cli import program
+from i0t.encoders import EncodeOptions
+from i0t.encoders.encode import encode_pictures, encode_texts
 from i0t.paths import REPO, say
 
 # 20 pictures and texts in batches of 3: seven of each, the last one short, four for one process, three for the other.
@@ -101,21 +105,22 @@ def test_shares_join_in_order_around_unreadable_pictures(tmp_path, in_shares):
     for number in (1, 4, 5, 10):  # the third batch of two holds none that can be read
         paths[number].write_bytes(b"no picture")
     encoder = load_encoder("tiny")
-    whole = encoder.encode_images(paths, batch_size=2, skip_unreadable=True)
-    report = encoder.report.kept, encoder.report.unreadable
-    assert report[0] == [0, 2, 3, 6, 7, 8, 9]
-    shared = in_shares(lambda: encoder.encode_images(paths, batch_size=2, skip_unreadable=True, share=True))
-    assert shared.equal(whole)
-    assert (encoder.report.kept, encoder.report.unreadable) == report
+    alone = EncodeOptions(batch_size=2, skip_unreadable=True, cache=False, progress=False)
+    whole = encode_pictures(encoder, paths, alone)
+    assert whole.kept == [0, 2, 3, 6, 7, 8, 9]
+    shared = in_shares(lambda: encode_pictures(encoder, paths, replace(alone, share=True)))
+    assert np.array_equal(shared.features, whole.features)
+    assert (shared.kept, shared.unreadable) == (whole.kept, whole.unreadable)
 
 
 def test_shares_of_texts_join_in_order(in_shares):
     texts = [f"{'very ' * (number % 7)}small star {number}" for number in range(20)] + ["small star 0"]
     encoder = load_encoder("tiny")
     for batch_size in (3, 16):  # 16: two batches for three processes
-        whole = encoder.encode_texts(texts, batch_size=batch_size)
-        shared = in_shares(lambda size=batch_size: encoder.encode_texts(texts, batch_size=size, share=True))
-        assert shared.equal(whole)
+        alone = EncodeOptions(batch_size=batch_size, cache=False, progress=False)
+        whole = encode_texts(encoder, texts, alone)
+        shared = in_shares(lambda alone=alone: encode_texts(encoder, texts, replace(alone, share=True)))
+        assert np.array_equal(shared.features, whole.features)
 
 
 def test_a_plain_process_is_alone():

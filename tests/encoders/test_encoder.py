@@ -19,13 +19,18 @@ from torch.nn import functional as F
 
 from i0t import Encoder, I0TError, load_encoder
 from i0t.data.images import open_image
+from i0t.encoders import EncodeOptions
 from i0t.encoders.checkpoint import load_checkpoint, save_checkpoint
+from i0t.encoders.encode import encode_pictures, encode_texts
+from i0t.encoders.encoder import END_OF_TEXT, token_lengths
 from i0t.encoders.heads import NormHeads
 from i0t.encoders.openclip import build_encoder, set_attention_dropout, set_context_length
 from i0t.encoders.positions import stretch_positions, stretch_text_tower
-from i0t.encoders.towers import END_OF_TEXT, token_lengths
+from i0t.errors import NoPictureError
 from i0t.training.prepare import build_optimizer, freeze, prepare_encoder
 from i0t.training.recipe import Recipe
+
+PLAIN = EncodeOptions(cache=False, progress=False)
 
 TEXTS = [
     "",
@@ -158,11 +163,10 @@ def test_truncation_keeps_the_end_token_and_is_counted(tiny):
     tokens = tiny.tokenize([fits, over])
     assert tokens.shape == (2, 248)
     assert tokens[:, -1].tolist() == [END_OF_TEXT] * 2
-    features = tiny.encode_texts([fits, over, "short", over, words(400)])
-    assert tiny.report.truncated == 2  # distinct texts
-    assert largest(features[1] - features[0]) <= 1e-6  # what is kept is the beginning
-    tiny.encode_texts([fits])
-    assert tiny.report.truncated == 0
+    found = encode_texts(tiny, [fits, over, "short", over, words(400)], PLAIN)
+    assert found.truncated == 2  # distinct texts
+    assert np.abs(found.features[1] - found.features[0]).max() <= 1e-6  # what is kept is the beginning
+    assert encode_texts(tiny, [fits], PLAIN).truncated == 0
 
 
 def test_no_text_is_an_error(tiny):
@@ -181,7 +185,9 @@ def test_pictures_from_path_and_from_memory_are_equal(tiny, pictures, tmp_path):
     assert largest(features.norm(dim=1) - 1) < 1e-6
     assert tiny.encode_images([tmp_path / f"{row}.png" for row in range(5)]).equal(features)
     assert tiny.encode_images([str(tmp_path / f"{row}.png") for row in range(5)]).equal(features)
-    assert tiny.report.kept == list(range(5)) and tiny.report.unreadable == []
+    found = encode_pictures(tiny, pictures, PLAIN)
+    assert torch.from_numpy(found.features).equal(features)
+    assert found.kept == list(range(5)) and found.unreadable == []
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
@@ -246,20 +252,20 @@ def spoiled(pictures: list[Image.Image], tmp_path: Path) -> list[Path]:
 def test_unreadable_pictures_are_named_or_skipped_and_counted(tiny, spoiled, workers):
     with pytest.raises(I0TError, match=r"1\.jpg: unreadable picture.*--skip-unreadable"):
         tiny.encode_images(spoiled, batch_size=2, workers=workers)
-    features = tiny.encode_images(spoiled, batch_size=2, workers=workers, skip_unreadable=True)
-    assert tiny.report.kept == [0, 2, 6]
+    found = encode_pictures(tiny, spoiled, EncodeOptions(2, workers, skip_unreadable=True, cache=False, progress=False))
+    assert found.kept == [0, 2, 6]
     reasons = ["1.jpg: unreadable", "3.jpg: unreadable", "4.jpg: unreadable", "5.jpg: no such picture"]
-    for reason, error in zip(reasons, tiny.report.unreadable, strict=True):
+    for reason, error in zip(reasons, found.unreadable, strict=True):
         assert reason in error
-    assert largest(features - tiny.encode_images([spoiled[row] for row in (0, 2, 6)])) <= 1e-6
-    assert tiny.report.unreadable == []  # of the last call only
+    readable = encode_pictures(tiny, [spoiled[row] for row in (0, 2, 6)], PLAIN)
+    assert np.abs(found.features - readable.features).max() <= 1e-6
+    assert readable.unreadable == []
 
 
 def test_no_picture_left_is_an_error(tiny, spoiled):
-    with pytest.raises(I0TError, match="no picture to encode: 2 listed, 2 unreadable"):
+    with pytest.raises(NoPictureError, match="no picture to encode: 2 listed, 2 unreadable") as caught:
         tiny.encode_images(spoiled[3:5], skip_unreadable=True)
-    assert tiny.report.kept == [] and len(tiny.report.unreadable) == 2
-    assert "3.jpg: unreadable" in tiny.report.unreadable[0]
+    assert len(caught.value.unreadable) == 2 and "3.jpg: unreadable" in caught.value.unreadable[0]
     with pytest.raises(I0TError, match="no picture to encode: 0 listed"):
         tiny.encode_images([])
 
@@ -307,13 +313,13 @@ def test_lengths_that_are_no_whole_stretch_are_refused(length):
 def test_stretched_encoder_knows_short_texts_as_before_and_reads_longer_ones(small):
     short, long = ["a red star", words(18)], words(200)  # words(18) fills the 20 rows that are kept
     before = small.encode_texts(short)
-    small.encode_texts([long])
-    assert small.report.truncated == 1
+    assert encode_texts(small, [long], PLAIN).truncated == 1
     set_context_length(small, 248)
     assert small.context_length == 248
     assert largest(small.encode_texts(short) - before) <= 1e-6
-    features = small.encode_texts([long, words(199)])
-    assert small.report.truncated == 0
+    found = encode_texts(small, [long, words(199)], PLAIN)
+    assert found.truncated == 0
+    features = torch.from_numpy(found.features)
     assert largest(features[0] - features[1]) > 1e-5
     rebuilt = build_encoder(small.architecture)  # the description was stretched as well
     rebuilt.load_state_dict(small.state_dict())

@@ -14,7 +14,7 @@ import yaml
 from parity_fixture import Fixture, write_vocabulary
 
 from i0t import load_encoder
-from i0t.encoders.spec import known_models
+from i0t.encoders.load import known_models
 from i0t.errors import I0TError
 from i0t.paths import REPO, Roots
 

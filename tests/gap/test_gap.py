@@ -1,6 +1,6 @@
 """Measures of the gap: hand-worked cases, naive references, invariances, real CLIP features.
 
-Run: python -m pytest tests/test_gap.py
+Run: python -m pytest tests/gap/test_gap.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`i0t` and `i0t gap`: what is printed and written, from files and from a model, and what is refused.
 
-Run: python -m pytest tests/test_gap_command.py
+Run: python -m pytest tests/gap/test_gap_command.py
 """
 
 from __future__ import annotations

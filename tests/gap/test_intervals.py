@@ -1,6 +1,6 @@
 """Intervals of the gap: coverage on simulated sets, naive resampling, degenerate sets, the leak line.
 
-Run: python -m pytest tests/test_intervals.py
+Run: python -m pytest tests/gap/test_intervals.py
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from benchmarks.interval_coverage import SOURCES, coverage
 from i0t import Standardizer, ZScore, modality_gap
 from i0t.errors import I0TError
 from i0t.gap import centroid_distance_debiased
-from i0t.gap.centroids import chance_of_less, gap_dimensions, group_differences, squared_distance
 from i0t.gap.intervals import Interval, gap_intervals, severity_range
-from i0t.gap.resampling import bootstrap, ranks_without
-from i0t.gap.separability import folds, linked_groups, random_split
-from i0t.gap.trust import means_leak, trust_lines
+from i0t.gap.resampled import bootstrap, ranks_without
+from i0t.gap.trust import chance_of_less, gap_dimensions, means_leak, trust_lines
+from i0t.gap.unit_pairs import UnitPairs, group_differences, squared_distance
+from i0t.metrics.resampling import linked_groups, random_blocks, random_split
 
 IDENTITY = np.stack([np.arange(30)] * 2, axis=1)
 
@@ -58,7 +58,7 @@ def test_bootstrap_is_the_measure_on_weighted_pairs(captions):
     """Against loops over all drawn groups, in which copies of a group never meet."""
     x, y, pairs = features(0, n=8, captions=captions)
     group = linked_groups(pairs, len(x), len(y))
-    found = bootstrap(x, y, pairs, group, 3, seed=1)
+    found = bootstrap(UnitPairs(x, y, pairs), 3, seed=1)
     weights = np.random.default_rng(1).multinomial(8, np.full(8, 1 / 8), 3)
     for row, drawn in enumerate(weights):
         expected = {}
@@ -90,7 +90,7 @@ def test_bootstrap_of_equal_weights_is_the_measure(monkeypatch):
             return np.ones((size, n), dtype=int)
 
     monkeypatch.setattr(np.random, "default_rng", lambda seed: Even())
-    found = bootstrap(x, y, pairs, linked_groups(pairs, len(x), len(y)), 1, seed=0)
+    found = bootstrap(UnitPairs(x, y, pairs), 1, seed=0)
     monkeypatch.undo()
     measured = modality_gap(x, y, pairs)
     assert {name: values[0] for name, values in found.items()} == {
@@ -127,14 +127,14 @@ def test_separability_intervals_leave_out_held_out_blocks():
     block = (np.random.default_rng(0).permutation(60) % 20)[group]
     found, t19 = gap_intervals(x, y, pairs, seed=0, n_bootstrap=2), 2.0930240544
 
-    train, test = random_split(180, 0)
+    train, test = random_split(180, np.random.default_rng(0), 126)
     errors = (LinearRegression().fit(vectors[train], label[train]).predict(vectors[test]) - label[test]) ** 2
     without = [1 - np.mean([e for e, row in zip(errors, test) if block[row] != k]) for k in range(20)]
     margin = t19 * math.sqrt(naive_jackknife(without) * (1 + 54 / 126))  # held out / fitted
     assert found["linear_separability"].low == pytest.approx(1 - errors.mean() - margin)
     assert found["linear_separability"].high == pytest.approx(min(1, 1 - errors.mean() + margin))
 
-    fold, areas, all_areas = folds(group, 0), np.zeros((20, 5)), np.zeros(5)
+    fold, areas, all_areas = random_blocks(60, 5, 0)[group], np.zeros((20, 5)), np.zeros(5)
     for number in range(5):
         fit, tested = fold != number, fold == number
         scores = Ridge(alpha=1.0).fit(vectors[fit], label[fit]).predict(vectors)

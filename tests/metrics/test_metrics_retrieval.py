@@ -1,6 +1,6 @@
 """Retrieval metrics: hand-worked cases, brute force over tie-breaks, torchmetrics, blocks.
 
-Run: python -m pytest tests/test_metrics_retrieval.py
+Run: python -m pytest tests/metrics/test_metrics_retrieval.py
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torchmetrics.functional.retrieval import retrieval_hit_rate
 
 from i0t.errors import I0TError
-from i0t.metrics import both_ways as module
+from i0t.metrics import retrieval as module
 from i0t.metrics import retrieval_metrics
 from i0t.metrics.ranking import tied_ranks, unit_rows
 
@@ -171,7 +171,7 @@ def test_memory_is_one_tile_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_both_ways_at_once_agree_with_each_way_alone(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_both_directions_at_once_agree_with_each_alone(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Copies of images, of texts, across and within images, texts of no image: counts are equal, not close.
 
     Entries are powers of two, so that every sum is exact and ties are where they should be.
@@ -181,7 +181,7 @@ def test_both_ways_at_once_agree_with_each_way_alone(monkeypatch: pytest.MonkeyP
     owner = np.concatenate([rng.permutation(23), rng.integers(-1, 23, 60)])
     texts = rng.integers(-2, 3, size=(83, 4)).astype(np.float32)[rng.integers(0, 40, 83)]
     monkeypatch.setattr(module, "TILE_SCORES", 48)
-    i2t, t2i = module.tied_ranks_both_ways(images, texts, owner)
+    i2t, t2i = module.tied_ranks_both_directions(images, texts, owner)
     asked = np.flatnonzero(owner >= 0)
     alone = (
         tied_ranks(images, texts, np.stack([owner[asked], asked], axis=1)),
@@ -200,7 +200,9 @@ def test_wide_tiles_count_past_a_byte() -> None:
     nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
     assert (module._sum_rows(marks, nothing) == 2560).all() and (module._sum_columns(marks, nothing) == 700).all()
     texts = np.tile(images[:1], (3000, 1))
-    i2t, t2i = module.tied_ranks_both_ways(images, np.concatenate([texts, images[1:]]), np.array([0] * 3000 + [1]))
+    i2t, t2i = module.tied_ranks_both_directions(
+        images, np.concatenate([texts, images[1:]]), np.array([0] * 3000 + [1])
+    )
     assert i2t.tied.tolist() == [3000, 1] and i2t.positives.tolist() == [3000, 1]
     assert (t2i.greater == 0).all() and (t2i.tied == 1).all()
 

@@ -14,10 +14,11 @@ import pytest
 import torch
 from scipy.stats import percentileofscore
 
-from i0t import load_encoder
+from i0t import Encoder, load_encoder
 from i0t.commands import score as program
 from i0t.embeddings import Embeddings
-from i0t.encoders.encoder import EncodingReport
+from i0t.encoders import EncodeOptions
+from i0t.encoders.encode import EncodedImages, EncodedTexts
 from i0t.errors import I0TError, NoPictureError
 from i0t.scoring import PairScorer, ScoredPair, calibrate, models, percentiles, read_pairs, resume
 from i0t.scoring.pairs import all_pairs
@@ -130,45 +131,49 @@ def test_too_few_pairs_are_refused():
 # --- scores ---------------------------------------------------------------------------------
 
 
+SKIPPING = EncodeOptions(skip_unreadable=True, progress=False)
+
+
 class StubEncoder:
     """Features by name, counted; a picture whose name has "bad" cannot be read."""
 
     name, fingerprint, embed_dim = "stub", "f00d", DIM
 
     def __init__(self) -> None:
-        self.report, self.encoded = EncodingReport(), []
+        self.encoded: list[str] = []
 
-    def _features(self, names: list[str], shift: float) -> torch.Tensor:
+    def features(self, names: list[str], shift: float) -> np.ndarray:
         self.encoded += names
         rows = [np.random.default_rng(sum(map(ord, Path(name).name))).normal(size=DIM) for name in names]
         rows = np.array(rows) + shift * np.eye(DIM)[0]
-        return torch.tensor(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=torch.float32)
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
-    def encode_images(self, images, batch_size=1, workers=0, skip_unreadable=False, progress=False) -> torch.Tensor:
+    def encode_pictures(self, images: list[str], options: EncodeOptions = SKIPPING) -> EncodedImages:
         bad = [f"{image}: unreadable picture" for image in images if "bad" in image]
-        self.report.kept = [row for row, image in enumerate(images) if "bad" not in image]
-        self.report.unreadable = bad if skip_unreadable else []
-        if bad and not skip_unreadable:
+        kept = [row for row, image in enumerate(images) if "bad" not in image]
+        if bad and not options.skip_unreadable:
             raise I0TError(bad[0])
-        if not self.report.kept:
+        if not kept:
             raise NoPictureError("no picture to encode", bad)
-        return self._features([images[row] for row in self.report.kept], 3.0)
+        return EncodedImages(self.features([images[row] for row in kept], 3.0), kept, bad, from_cache=False)
 
-    def encode_texts(self, texts, batch_size=1, progress=False) -> torch.Tensor:
-        return self._features(texts, -3.0)
+    def encode_texts(self, texts: list[str], options: EncodeOptions = SKIPPING) -> EncodedTexts:
+        return EncodedTexts(self.features(texts, -3.0), truncated=0, from_cache=False)
 
 
 @pytest.fixture
-def scorer() -> PairScorer:
-    return PairScorer(StubEncoder(), calibrate(embeddings_of(60, agree=0.8)), skip_unreadable=True)
+def scorer(monkeypatch: pytest.MonkeyPatch) -> PairScorer:
+    for name in ("encode_pictures", "encode_texts"):
+        monkeypatch.setattr(f"i0t.encoders.encode.{name}", getattr(StubEncoder, name))
+    return PairScorer(StubEncoder(), calibrate(embeddings_of(60, agree=0.8)), options=SKIPPING)
 
 
 def test_scores_follow_their_formulas(scorer):
     pair = ScoredPair(("a.jpg",), ("a dog",), ("one", "two"))
     row = scorer.score([pair])[0]
     encoder, remover = StubEncoder(), scorer.calibration.remover
-    image = encoder.encode_images(["a.jpg"]).numpy()
-    texts = encoder.encode_texts([f"A photo depicts {text}" for text in ("a dog", "one", "two")]).numpy()
+    image = encoder.encode_pictures(["a.jpg"]).features
+    texts = encoder.encode_texts([f"A photo depicts {text}" for text in ("a dog", "one", "two")]).features
     raw, references = float(image[0] @ texts[0]), texts[1:] @ texts[0]
     moved = remover.transform_text(texts)
     cosine = float(remover.transform_image(image)[0] @ moved[0])
@@ -216,7 +221,7 @@ def test_a_chunk_whose_only_new_picture_is_unreadable(pictures, tmp_path):
     scores = calibrate(embeddings_of(60, agree=0.8, dim=encoder.embed_dim))
     broken = [str(tmp_path / name) for name in ("broken.jpg", "missing.jpg")]
     Path(broken[0]).write_bytes(b"no picture")
-    scorer = PairScorer(encoder, scores, skip_unreadable=True)
+    scorer = PairScorer(encoder, scores, options=SKIPPING)
     for images in (broken[:1], pictures[:1], broken):
         rows = scorer.score([ScoredPair((image,), ("x",)) for image in images])
         for image, row in zip(images, rows, strict=True):
@@ -309,12 +314,12 @@ def run(configs, tmp_path, capsys):
     return call
 
 
-def test_one_picture_and_one_caption(run, pictures, tmp_path):
+def test_one_picture_and_one_caption(run, pictures, tmp_path, monkeypatch):
     flags = ["--image", pictures[0], "--caption", "a red circle", "--json", str(tmp_path / "s.json")]
     status, printed, said = run(*flags)
     assert status == 0
     assert all(len(line) <= 100 for line in printed.splitlines())
-    assert "untrained: its scores are noise" in printed and "encoding 20 pairs of flickr" in said
+    assert "untrained: its scores are noise" in printed and "20 pairs of flickr" in said
     content = json.loads((tmp_path / "s.json").read_text())
     assert content["protocol"]["calibration_pairs"] == 20
     row = content["rows"][0]
@@ -322,7 +327,9 @@ def test_one_picture_and_one_caption(run, pictures, tmp_path):
     encoder = load_encoder("tiny")
     cosine = float(encoder.encode_images([pictures[0]])[0] @ encoder.encode_texts(["A photo depicts a red circle"])[0])
     assert row["clip_s"] == pytest.approx(2.5 * max(cosine, 0), abs=1e-5)
-    assert run(*flags)[2].count("encoding") == 0  # what was encoded for calibration is kept
+    monkeypatch.setattr(Encoder, "features_of_pixels", None)  # what was encoded is kept in the cache
+    monkeypatch.setattr(Encoder, "features_of_tokens", None)
+    assert run(*flags)[0] == 0
     assert json.loads((tmp_path / "s.json").read_text()) == content
 
 

@@ -1,6 +1,6 @@
 """Bootstrap intervals: against scipy's, against repeating everything, and how often they hold the truth.
 
-Run: python -m pytest tests/test_bootstrap.py
+Run: python -m pytest tests/metrics/test_resampling.py
 """
 
 from __future__ import annotations
@@ -13,9 +13,18 @@ from scipy.stats import bootstrap as scipy_bootstrap
 
 from evaluation.retrieval import main
 from i0t import Embeddings
-from i0t.metrics import bootstrap as module
+from i0t.metrics import resampling as module
 from i0t.metrics import retrieval_metrics
-from i0t.metrics.bootstrap import bootstrap_means, bootstrap_medians, percentile_interval
+from i0t.metrics.resampling import (
+    bootstrap_means,
+    bootstrap_medians,
+    means_of_counts,
+    percentile_interval,
+    random_blocks,
+    random_split,
+    resampled_counts,
+    resampled_rows,
+)
 
 
 def clustered(seed: int, n: int = 60, per: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -100,3 +109,26 @@ def test_program_records_it(tmp_path):
     assert record["metrics"]["i2t_r10_low"] < record["metrics"]["i2t_r10_high"]
     assert record["data"]["bootstrap_resamples"] == 100
     assert main([*arguments, "--bootstrap", "-1"]) == 2
+
+
+def test_splits_and_blocks():
+    first, rest = random_split(7, np.random.default_rng(0))
+    assert len(first) == 4 and sorted([*first, *rest]) == list(range(7))
+    order = np.random.default_rng(1).permutation([10, 20, 30, 40])
+    assert np.array_equal(np.concatenate(random_split(np.array([10, 20, 30, 40]), np.random.default_rng(1), 1)), order)
+    assert sorted(random_blocks(7, 3, seed=0).tolist()) == [0, 0, 0, 1, 1, 2, 2]
+
+
+def test_means_of_counts_are_means_of_the_rows_drawn():
+    """Unequal groups; the same counts for two columns, so that their difference is paired."""
+    rng = np.random.default_rng(2)
+    values, group = rng.normal(size=(12, 2)), np.repeat([5, 7, 9], [2, 4, 6])
+    counts = resampled_counts(3, 8, seed=0)
+    assert (counts.sum(axis=1) == 3).all()
+    rows = [np.repeat(np.arange(12), times[np.unique(group, return_inverse=True)[1]]) for times in counts]
+    assert means_of_counts(values, group, counts) == pytest.approx(np.array([values[drawn].mean(0) for drawn in rows]))
+
+
+def test_rows_are_drawn_as_numpy_draws_them():
+    reference = np.random.default_rng(3)
+    assert all(np.array_equal(drawn, reference.integers(0, 9, 9)) for drawn in resampled_rows(9, 4, seed=3))

@@ -1,4 +1,6 @@
-"""Model specs: `configs/models/NAME.yaml` names a loader by dotted path, its arguments and its files.
+"""`load_encoder`: a checkpoint, a spec, or an open_clip model, all to one `Encoder`.
+
+A spec, `configs/models/NAME.yaml`, names a loader by dotted path, its arguments and its files:
 
     loader: baselines.clip_family:load
     layout: longclip
@@ -29,52 +31,67 @@ from i0t.paths import Roots, configs_folder, configured_data_dir
 if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
 
+CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth")
 EXAMPLE = "configs/models/tiny.yaml"
 FILE_KEYS = {"path", "published", "size", "hub"}
 
 
-def known_models(argument: str | None = None) -> list[str]:
-    """Names of the model specs under `configs/models`; with `argument`, of those that take it.
+def load_encoder(name: str | Path, device: str = "cpu", roots: Roots | None = None) -> Encoder:
+    """Load a model.
+
+    Args:
+        name: a checkpoint file; or the name of a spec, with changed arguments if any, NAME:KEY=VALUE,KEY=VALUE;
+            or ARCH/TAG of open_clip, e.g. "ViT-B-32-quickgelu/openai" ("ViT-B-32/random" for untrained weights).
+        device: "cpu", "cuda", "cuda:1", ...
+        roots: where the files of specs lie; `configs/root.txt` by default.
+
+    Returns:
+        An `Encoder` in eval mode. If a spec made it, `source` says which, with its files and arguments.
+
+    Raises:
+        I0TError: nothing of that name, a malformed spec, or weights that cannot be had: the message says which
+            file, how large, and where its authors publish it.
 
     Example:
-        >>> "tiny" in known_models(), "tiny" in known_models("file"), "clip_file" in known_models("file")
-        (True, False, True)
+        >>> encoder = load_encoder("tiny:heads=batch_norm")
+        >>> encoder.embed_dim, encoder.heads.kind, encoder.source
+        (128, 'batch_norm', {'spec': 'tiny', 'heads': 'batch_norm'})
     """
+    text = str(name)
+    if _spec_file(text).is_file() and not Path(text).is_file():
+        encoder = _load_spec(text, roots)
+    elif Path(text).is_file() or Path(text).suffix in CHECKPOINT_SUFFIXES:
+        from i0t.encoders.checkpoint import load_checkpoint
+
+        encoder = load_checkpoint(text)
+    elif "/" in text:
+        from i0t.encoders.openclip import load_pretrained
+
+        architecture, _, tag = text.rpartition("/")
+        encoder = load_pretrained(architecture, tag, name=text)
+    else:
+        known = ", ".join(known_models()) or "none"
+        raise I0TError(
+            f"{text}: no such model. Give a checkpoint file, a spec of {configs_folder() / 'models'} (there are: "
+            f"{known}), or ARCH/TAG of open_clip."
+        )
+    return encoder.to(device).eval()
+
+
+def known_models(argument: str | None = None) -> list[str]:
+    """Names of the model specs under `configs/models`; with `argument`, of those that take it."""
     folder = configs_folder() / "models"
     names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-    return [name for name in names if argument is None or argument in _read(spec_file(name))]
+    return [name for name in names if argument is None or argument in _read(_spec_file(name))]
 
 
-def spec_file(name: str) -> Path:
-    """Where the spec of a name would lie, whatever arguments stand behind the name.
-
-    Example:
-        >>> spec_file("clip_file:file=/elsewhere/clip.pt").name
-        'clip_file.yaml'
-    """
+def _spec_file(name: str) -> Path:
+    """Where the spec of a name would lie, whatever arguments stand behind the name."""
     return configs_folder() / "models" / f"{name.partition(':')[0]}.yaml"
 
 
-def load_spec(name: str, roots: Roots | None = None) -> Encoder:
-    """Load the model of a spec.
-
-    Args:
-        name: NAME, or NAME:KEY=VALUE,KEY=VALUE to change arguments of the spec.
-        roots: where the files lie; `configs/root.txt` by default.
-
-    Returns:
-        An `Encoder` whose `source` says which spec, files and arguments made it.
-
-    Raises:
-        I0TError: the spec is malformed, or a file it needs is not there: which, how large, and where
-            its authors publish it.
-
-    Example:
-        >>> encoder = load_spec("tiny:heads=batch_norm")
-        >>> encoder.heads.kind, encoder.source
-        ('batch_norm', {'spec': 'tiny', 'heads': 'batch_norm'})
-    """
-    path, base = spec_file(name), name.partition(":")[0]
+def _load_spec(name: str, roots: Roots | None) -> Encoder:
+    path, base = _spec_file(name), name.partition(":")[0]
     spec = _read(path)
     for key, value in _changes(name).items():
         spec[key] = _changed(spec.get(key), value)
@@ -145,7 +162,7 @@ def _resolved(name: str, key: str, value: Any, roots: Roots | None) -> Any:
     if not _is_file(value):
         return value
     given = Path(value["path"]).expanduser()
-    data_dir = _data_dir(roots)
+    data_dir = configured_data_dir() if roots is None else None if roots.is_sample else roots.main
     path = given if data_dir is None else data_dir / given  # an absolute path stays itself
     if path.is_file() and path.is_absolute():
         return path
@@ -158,9 +175,3 @@ def _resolved(name: str, key: str, value: Any, roots: Roots | None) -> Any:
         f"{value.get('published', 'a place the spec does not tell')}. Put it there{root}, or say where it is: "
         f"--model {name}:{key}=PATH."
     )
-
-
-def _data_dir(roots: Roots | None) -> Path | None:
-    if roots is None:
-        return configured_data_dir()
-    return None if roots.is_sample else roots.main

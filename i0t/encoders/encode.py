@@ -1,0 +1,304 @@
+"""`encode`: the one way from images and texts to `Embeddings`, in batches, shared among processes, cached.
+
+Shapes: N images, M texts, L tokens, D embedding dimensions; Q vectors per image of some models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from i0t import processes
+from i0t.data.images import ImageSource, image_loader
+from i0t.data.items import Items
+from i0t.embeddings import Embeddings
+from i0t.encoders import AUTO, PRECISIONS, EncodeOptions
+from i0t.encoders.cache import EncodingCache, image_key, text_key
+from i0t.encoders.encoder import token_lengths
+from i0t.errors import I0TError, NoPictureError
+from i0t.features import l2_normalize
+
+if TYPE_CHECKING:
+    from i0t.encoders.encoder import Encoder
+
+TOKENIZED_TOGETHER = 4096  # texts
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DEFAULT = EncodeOptions()
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """What `encode_pictures` returns.
+
+    Attributes:
+        features: (N', D) or (N', Q, D) float32 unit vectors of the N' readable images.
+        kept: N' rows of the images that were encoded, ascending.
+        unreadable: error messages of those that were skipped.
+        from_cache: whether the features were found in the cache.
+    """
+
+    features: np.ndarray
+    kept: list[int]
+    unreadable: list[str]
+    from_cache: bool
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """What `encode_texts` returns.
+
+    Attributes:
+        features: (M, D) float32.
+        truncated: distinct texts that were cut, mostly to the context length (the end token is kept).
+        from_cache: whether the features were found in the cache.
+    """
+
+    features: np.ndarray
+    truncated: int
+    from_cache: bool
+
+
+def encode(encoder: Encoder, items: Items, options: EncodeOptions = DEFAULT) -> Embeddings:
+    """Embeddings of items, each distinct text encoded once.
+
+    Args:
+        encoder: the model.
+        items: images and texts. Texts whose images are all unreadable are left out.
+        options: batches, precision, cache, ...
+
+    Returns:
+        Embeddings whose metadata are those of the items, and what a result must know of the encoding: `model`,
+        `fingerprint`, `dtype`, `precision`, `truncated_texts`, `unreadable`, `from_cache`.
+
+    Raises:
+        I0TError: an unreadable image that is not to be skipped, or nothing is left to encode.
+    """
+    images = encode_pictures(encoder, items.images, options)
+    row_of = {image: row for row, image in enumerate(images.kept)}
+    first_row = [next((row_of[owner] for owner in owners if owner in row_of), -1) for owners in items.owners]
+    used = [text for text, row in enumerate(first_row) if row >= 0 or -1 in items.owners[text]]
+    texts = [items.prefix + items.texts[text] for text in used]
+    if items.prompts is None:
+        encoded = encode_texts(encoder, texts, options)
+        text_features = encoded.features
+    else:
+        prompts = [items.prefix + prompt for text in used for prompt in items.prompts[text]]
+        encoded = encode_texts(encoder, prompts, options, normalize=items.normalize_prompts)
+        per_text = encoded.features.reshape(len(used), -1, encoded.features.shape[1])  # (M, K, D)
+        text_features = l2_normalize(per_text.mean(axis=1), "means of prompts")
+    return Embeddings(
+        image_features=images.features,
+        text_features=text_features,
+        image_of_text=np.array([first_row[text] for text in used]),
+        image_ids=[items.image_ids[row] for row in images.kept],
+        texts=texts,
+        labels=None if items.labels is None else np.array([items.labels[row] for row in images.kept]),
+        metadata={
+            **items.metadata,
+            "model": encoder.name,
+            "fingerprint": encoder.fingerprint,
+            "dtype": "float32",
+            "truncated_texts": encoded.truncated,
+            "unreadable": images.unreadable,
+            "from_cache": {"images": images.from_cache, "texts": encoded.from_cache},
+            "precision": resolve_precision(encoder.device, options.precision),
+        },
+    )
+
+
+@torch.no_grad()
+def encode_pictures(encoder: Encoder, images: Sequence[ImageSource], options: EncodeOptions = DEFAULT) -> EncodedImages:
+    """Encode images in one pass; workers decode and preprocess the next ones meanwhile.
+
+    Raises:
+        I0TError: an image cannot be read and is not to be skipped, or none is left (`NoPictureError`).
+    """
+    encoder.eval()
+    features, about, from_cache = _cached(
+        options,
+        key=lambda: image_key(settings_of(encoder, options.precision), encoder.preprocess, images),
+        encode=lambda: _features_of_images(encoder, images, options),
+        what=f"{len(images)} images, {encoder.name}",
+    )
+    if about["unreadable"] and not options.skip_unreadable:  # kept by a run that skipped them
+        raise I0TError(about["unreadable"][0])
+    return EncodedImages(features, about["kept"], about["unreadable"], from_cache)
+
+
+@torch.no_grad()
+def encode_texts(
+    encoder: Encoder, texts: Sequence[str], options: EncodeOptions = DEFAULT, normalize: bool = True
+) -> EncodedTexts:
+    """Encode texts in one pass, each distinct one once, so that equal texts get equal bits.
+
+    With `normalize` False the features are those before their last normalisation, whose lengths weigh them in a mean.
+
+    Raises:
+        I0TError: there is no text.
+    """
+    if not len(texts):
+        raise I0TError("no text to encode.")
+    encoder.eval()
+    distinct = list(dict.fromkeys(texts))
+    starts = range(0, len(distinct), TOKENIZED_TOGETHER)
+    chunks = [encoder.tokenize(distinct[start : start + TOKENIZED_TOGETHER]) for start in starts]
+    longest = max(chunk.shape[1] for chunk in chunks)  # a tokenizer may pad each chunk to its own longest
+    tokens = torch.cat([F.pad(chunk, (0, longest - chunk.shape[1])) for chunk in chunks])
+    features, _, from_cache = _cached(
+        options,
+        key=lambda: text_key([*settings_of(encoder, options.precision), f"normalize={normalize}"], distinct, tokens),
+        encode=lambda: _features_of_tokens(encoder, tokens, options, normalize),
+        what=f"{len(distinct)} texts, {encoder.name}",
+    )
+    row_of = {text: row for row, text in enumerate(distinct)}
+    return EncodedTexts(features[[row_of[text] for text in texts]], _count_cut(encoder, distinct, tokens), from_cache)
+
+
+def resolve_precision(device: torch.device, precision: str = AUTO) -> str:
+    """What "auto" stands for: bf16 on CUDA (fp16 where the card has no bf16 of its own), fp32 elsewhere.
+
+    Raises:
+        I0TError: another name.
+    """
+    if precision not in PRECISIONS:
+        raise I0TError(f"precision {precision!r}: not one of {', '.join(PRECISIONS)}.")
+    if precision != AUTO:
+        return precision
+    if device.type != "cuda":
+        return "fp32"
+    with torch.cuda.device(device):  # the question is about the current card
+        # Cards before Ampere (V100, T4) only emulate bf16, slower than fp32; newer torch counts that by default.
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextManager:
+    """Forward passes in a precision: weights stay as they are, products are computed in it."""
+    dtype = DTYPES.get(resolve_precision(device, precision))
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def settings_of(encoder: Encoder, precision: str) -> list[str]:
+    """Everything but the items that encoded numbers depend on: a part of the cache's keys."""
+    device = encoder.device
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    dtype = str(next(encoder.model.parameters()).dtype)
+    return [encoder.fingerprint, resolve_precision(device, precision), device.type, card, dtype, torch.__version__]
+
+
+def _cached(
+    options: EncodeOptions,
+    key: Callable[[], str],
+    encode: Callable[[], tuple[torch.Tensor, dict[str, Any]]],
+    what: str,
+) -> tuple[np.ndarray, dict[str, Any], bool]:
+    """Features from the cache, or from `encode` and then kept; what is remembered of them; whether they were found.
+
+    Of several processes the main one alone reads and writes, so that all agree even where their machines have
+    caches of their own.
+    """
+    cache = EncodingCache() if options.cache and (processes.is_main() or not options.share) else None
+    name = key() if cache else ""
+    found = cache.load(name) if cache else None
+    if options.share:
+        found = processes.from_main(found)
+    if found is not None:
+        return *found, True
+    tensor, about = encode()
+    features = tensor.numpy()
+    if cache:
+        cache.save(name, features, {"what": what, **about})
+    return features, about, False
+
+
+def _features_of_images(
+    encoder: Encoder, images: Sequence[ImageSource], options: EncodeOptions
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Features of the readable images, which those are (`kept`), and why the others are not (`unreadable`)."""
+    device, size = encoder.device, options.batch_size
+    batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+    own = _own_share(batches, options)
+    loader = image_loader(images, encoder.preprocess, own, options.workers, pin_memory=device.type == "cuda")
+    done: list[tuple[int, torch.Tensor | None, list[str | None]]] = []
+    for rows, (pixels, errors) in zip(own, _bar(loader, "images", len(own), options), strict=True):
+        bad = next((error for error in errors if error is not None), None)
+        if bad is not None and not options.skip_unreadable:
+            raise I0TError(bad)
+        features = None
+        if pixels is not None:
+            with autocast(device, options.precision):
+                features = encoder.features_of_pixels(pixels.to(device, non_blocking=True)).float()
+        _fetch_last(done)  # only now: a graphics card has its next batch while it hands over the last
+        done.append((rows[0], features, errors))
+    _fetch_last(done)
+    parts = _all_shares(done, options)
+    errors = [error for _, _, batch in parts for error in batch]
+    features_of_batches = [features for _, features, _ in parts if features is not None]
+    unreadable = [error for error in errors if error is not None]
+    if not features_of_batches:
+        raise NoPictureError(f"no picture to encode: {len(images)} listed, {len(unreadable)} unreadable.", unreadable)
+    kept = [row for row, error in enumerate(errors) if error is None]
+    return torch.cat(features_of_batches), {"kept": kept, "unreadable": unreadable}
+
+
+def _features_of_tokens(
+    encoder: Encoder, tokens: torch.Tensor, options: EncodeOptions, normalize: bool
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Features (M, D) of token ids (M, L); texts of like length share a batch, which is cut to its longest."""
+    device = encoder.device
+    features_of = encoder.features_of_tokens if normalize else encoder.raw_features_of_tokens
+    by_length = token_lengths(tokens).argsort(stable=True)
+    own = _own_share(list(enumerate(by_length.split(options.batch_size))), options)
+    done: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+    for number, rows in _bar(own, "texts", len(own), options):
+        batch = tokens[rows]
+        if device.type == "cuda":
+            batch = batch.pin_memory()
+        with autocast(device, options.precision):
+            part = features_of(batch.to(device, non_blocking=True)).float()
+        _fetch_last(done)
+        done.append((number, part, rows))
+    _fetch_last(done)
+    parts = _all_shares(done, options)
+    joined = torch.cat([part for _, part, _ in parts])
+    features = joined.new_empty(len(tokens), joined.shape[1])
+    features[torch.cat([rows for _, _, rows in parts])] = joined
+    return features, {}
+
+
+def _own_share(batches: Sequence[Any], options: EncodeOptions) -> Sequence[Any]:
+    """The whole batches of this process: every n-th of n processes, so that all get short and long texts."""
+    return batches[processes.rank() :: processes.count()] if options.share else batches
+
+
+def _all_shares(done: list[Any], options: EncodeOptions) -> list[Any]:
+    return sorted(processes.gather(done), key=lambda part: part[0]) if options.share else done
+
+
+def _fetch_last(done: list[Any]) -> None:
+    if done and done[-1][1] is not None:
+        number, features, rest = done[-1]
+        done[-1] = number, features.cpu(), rest
+
+
+def _bar(batches: Any, what: str, total: int, options: EncodeOptions) -> Any:
+    disable = not (options.progress and processes.is_main())
+    return tqdm(batches, desc=what, unit="batch", total=total, disable=disable)
+
+
+def _count_cut(encoder: Encoder, texts: list[str], tokens: torch.Tensor) -> int:
+    """How many texts the tokenizer cut, of distinct texts and their ids (M, L)."""
+    is_cut = getattr(encoder.tokenize, "is_cut", None)
+    if is_cut is not None:
+        return sum(map(is_cut, texts))
+    full = (tokens[:, -1] != 0).nonzero().flatten().tolist()
+    to_ids = getattr(encoder.tokenize, "encode", None)
+    if to_ids is None:
+        return len(full)
+    return sum(len(to_ids(texts[row])) + 2 > tokens.shape[1] for row in full)
