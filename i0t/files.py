@@ -61,20 +61,23 @@ def check_json(form: Any, content: Any, source: str | Path, expected: str) -> An
         return TypeAdapter(form).validate_python(content, strict=True)
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
-    *place, last = wrong["loc"] or [""]
+    place: list[str] = []
+    for part in wrong["loc"]:
+        if isinstance(part, str):
+            place.append(f'"{part}"')
+        elif place:
+            place[-1] += f"[{part}]"
+        else:
+            place.append(f"entry {part}")
+    shown = json.dumps(wrong["input"], ensure_ascii=False)
+    is_other = f"is {shown if len(shown) <= 60 else f'{shown[:57]}...'}, not {_TYPES.get(wrong['type'], wrong['msg'])}"
     if wrong["type"] == "missing":
-        reason = f'has no "{last}"'
+        place[-1] = f"has no {place[-1]}"
+    elif place and _TYPES.get(wrong["type"]) != "an object":
+        place[-1] += f" {is_other}"
     else:
-        place, shown = [*wrong["loc"]], json.dumps(wrong["input"], ensure_ascii=False)
-        reason = (
-            f"is {shown if len(shown) <= 60 else f'{shown[:57]}...'}, not {_TYPES.get(wrong['type'], wrong['msg'])}"
-        )
-    words = ""
-    for part in place:
-        words += (
-            (f"[{part}]" if words else f"entry {part}") if isinstance(part, int) else f'{": " * bool(words)}"{part}"'
-        )
-    raise I0TError(f"{source}: expected {expected}: {f'{words} {reason}'.strip()}. {REMEDY}")
+        place.append(is_other)
+    raise I0TError(f"{source}: expected {expected}: {': '.join(place)}. {REMEDY}")
 
 
 REMEDY = "Correct it, or download the file again."

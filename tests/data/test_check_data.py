@@ -238,7 +238,7 @@ def test_damaged_files_are_a_row_not_an_end(run, copy):
     status, out = run()
     assert status == 1
     assert out.count("broken") == 2
-    assert 'entry 0 has no "captions"' in out
+    assert 'entry 0: has no "captions"' in out
     assert "(the ShareGPT4V captions) at record 79: " in out
 
 

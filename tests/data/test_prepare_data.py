@@ -352,8 +352,8 @@ def test_nocaps_pictures_are_found_by_each_of_their_names(tmp_path, roots, run):
             "is of image 77, which the file does not list",
         ),
         (lambda content: content["annotations"][3].pop("caption"), 'has no "caption"'),
-        (lambda content: content["annotations"][3].pop("image_id"), '"annotations"[3] has no "image_id"'),
-        (lambda content: content["images"][1].pop("file_name"), '"images"[1] has no "file_name"'),
+        (lambda content: content["annotations"][3].pop("image_id"), '"annotations"[3]: has no "image_id"'),
+        (lambda content: content["images"][1].pop("file_name"), '"images"[1]: has no "file_name"'),
     ],
 )
 def test_a_nocaps_file_of_another_form_is_refused(tmp_path, roots, run, spoil, message):
@@ -614,11 +614,11 @@ def pacscore(references: list[str], rating: object) -> str:
         ("ExpertAnnotations.txt", "100_aa.jpg\t200_bb.jpg#1\t1\t1\tx\n", ":1: could not convert"),
         ("ExpertAnnotations.txt", "100_aa.jpg\t200_bb.jpg#1\t1\t1\t5\n", "a rating of 5, the scale is 1 to 4"),
         ("flickr8k.json", "[]", "flickr8k.json: expected the pacscore form"),
-        ("flickr8k.json", '{"7": {"image_path": "7.jpg"}}', 'flickr8k.json: expected the pacscore form: "7" has no'),
+        ("flickr8k.json", '{"7": {"image_path": "7.jpg"}}', 'flickr8k.json: expected the pacscore form: "7": has no'),
         (
             "flickr8k.json",
             '{"7": {"image_path": "7.jpg", "human_judgement": []}}',
-            'expected the pacscore form: "7" has no "g',
+            'expected the pacscore form: "7": has no "g',
         ),
         ("flickr8k.json", pacscore([], 1), '7: 100_aa.jpg has no references ("ground_truth")'),
         ("flickr8k.json", pacscore(["a dog"], math.nan), "flickr8k.json: holds no rating that is a number"),
