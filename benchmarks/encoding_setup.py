@@ -75,9 +75,7 @@ def uncached(precision: str = "auto") -> EncodeOptions:
     return EncodeOptions(BATCH, precision=precision, cache=False)
 
 
-def evaluation(
-    task: Task, encoder: Encoder, dataset: str, roots: Roots, encoding: EncodeOptions
-) -> Callable[[], None]:
+def evaluation(task: Task, encoder: Encoder, dataset: str, roots: Roots, encoding: EncodeOptions) -> Callable[[], None]:
     """A whole evaluation of ours: reading the data, encoding, metrics, all gap measures, the record."""
     options = EvaluationOptions(task, encoding)
 

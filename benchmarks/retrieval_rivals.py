@@ -34,7 +34,8 @@ from benchmarks.encoding_setup import (
 )
 from benchmarks.row import Row
 from evaluation.retrieval import Retrieval
-from i0t.data.captions import CaptionSet, load_captions
+from i0t.data.captions import CaptionSet
+from i0t.data.datasets import load_dataset
 from i0t.data.images import open_image
 from i0t.encoders import EncodeOptions, load_encoder
 from i0t.encoders.encoder import Encoder
@@ -72,7 +73,7 @@ def measure(pairs: int, rounds: int, only: str = "") -> list[Row]:
 
 def against_first_code(encoder: Encoder, roots: Roots, pairs: int, rounds: int) -> list[Row]:
     """One item at a time, and all again for every pair of blocks (of 1 024 in that code)."""
-    captions, lines = load_captions("flickr", roots.data_dir_sub), []
+    captions, lines = load_dataset("flickr", roots, allow_partial=True), []
     ours = evaluation(Retrieval(), encoder, "flickr", roots, uncached("fp32"))
     for stated, goal, block in ((256, ">= 4", pairs), (2048, ">= 8", -(-pairs // 2))):
         for rival, passes in (("first public code, restated", 1), ("the same with --is_distil t", 2)):
@@ -122,7 +123,7 @@ def against_clip_benchmark(
     if module is None:
         say("skipped: no Github/CLIP_benchmark. Clone https://github.com/LAION-AI/CLIP_benchmark there.")
         return []
-    captions = load_captions("flickr", roots.data_dir_sub)
+    captions = load_dataset("flickr", roots, allow_partial=True)
     ours = evaluation(Retrieval(), encoder, "flickr", roots, uncached(precision))
     amp = precision == "bf16"
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from i0t.data.rated_captions import RatedCaptions
 
 from evaluation.run import run_task
 from evaluation.task import Task
 from i0t.cli import program
 from i0t.data.items import Items
+from i0t.data.ratings import RatedCaptions
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics import correlation_metrics

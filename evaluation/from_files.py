@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from i0t.data.datasets import datasets_of, load_dataset
-
 from evaluation.task import Task
+from i0t.data.datasets import datasets_of, load_dataset
+from i0t.data.roots import resolve_roots
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
-from i0t.paths import resolve_roots
 
 
 def read_for_task(

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar
 
-from i0t.data.datasets import datasets_of
-from i0t.standardize.fitting import TEST
-
 from evaluation.task import Task
-from i0t.cli import add_common_flags, add_encoding_flags, encode_options, workers_of
+from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, encode_options, workers_of
+from i0t.data.datasets import datasets_of
 from i0t.encoders import EncodeOptions
 from i0t.paths import TENSORS
+from i0t.standardize.fitting import TEST
 from i0t.standardize.registry import NONE, RemoverChoice, add_remover_flags, remover_choices
 
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -79,12 +78,7 @@ def parse(task: type[Task], argv: Sequence[str] | None) -> argparse.Namespace:
         help="may be repeated (default: all that are present)",
     )
     add_task_flags(parser, task)
-    parser.add_argument(
-        "--allow-partial",
-        action="store_true",
-        help="evaluate what is there of a data set whose counts are wrong or whose pictures are missing (refused "
-        "otherwise); the record and the table say so",
-    )
+    add_partial_flag(parser)
     _add_gap_flags(parser.add_argument_group("removing the gap"))
     add_encoding_flags(parser)
     add_common_flags(parser)

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from i0t.data.datasets import datasets_of, load_dataset
-from i0t.standardize.fitting import TRAIN, describe, fit_remover
 
 from evaluation.options import EvaluationOptions, options_of, parse
 from evaluation.task import Task
 from i0t import processes
 from i0t.cli import device_of
+from i0t.data.datasets import datasets_of, load_dataset
+from i0t.data.roots import resolve_roots
 from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.embeddings import Embeddings
 from i0t.encoders import load_encoder
@@ -26,9 +26,10 @@ from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, list_sha256
 from i0t.gap import modality_gap
-from i0t.paths import Roots, last_checkpoint, resolve_roots, say
+from i0t.paths import Roots, last_checkpoint, say
 from i0t.results.record import Record, run_table
 from i0t.standardize import GapRemover
+from i0t.standardize.fitting import TRAIN, describe, fit_remover
 from i0t.standardize.registry import NONE
 
 NOT_CHECKED = {"state": "not checked", "why": "embeddings of another program, measured without the data set"}
