@@ -66,5 +66,5 @@ def test_second_run_is_measured_from_a_cache_of_its_own(tiny, sample_roots, monk
     assert calls == ["ours", "ours", "rival", "rival", "ours"]  # warm, then in turn
     assert times_faster([(1.0, 4.0), (1.0, 2.0), (2.0, 6.0)]) == 3.0
     assert len(taken) == 2
-    evaluation(Retrieval(), tiny, "flickr", sample_roots, "--no-cache")()
+    evaluation(Retrieval(), tiny, "flickr", sample_roots, uncached())()
     assert not (tmp_path / "mine").exists()
