@@ -45,11 +45,6 @@ class Interval:
     Attributes:
         low, high: its ends; NaN where there is none.
         method: a key of `METHODS`, or why there is none.
-
-    Example:
-        >>> interval = Interval(0.1, 0.3, "delta")
-        >>> 0.2 in interval, 0.4 in interval
-        (True, False)
     """
 
     low: float

@@ -48,11 +48,6 @@ def gap_dimensions(image_features: Any, text_features: Any, pairs: Any = None, t
 
     Raises:
         I0TError: as `modality_gap`.
-
-    Example:
-        >>> images, texts = np.eye(3)[[0, 0, 1]], np.eye(3)[[1, 2, 1]]
-        >>> [(part.dimension, round(part.share, 2)) for part in gap_dimensions(images, texts, top=2)]
-        [(0, 0.67), (1, 0.17)]
     """
     return dimensions_of(UnitPairs.of(image_features, text_features, pairs))[:top]
 

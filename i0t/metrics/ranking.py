@@ -192,11 +192,6 @@ def tied_ranks(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray) -
 
     Returns:
         Counts of A queries; nothing is ordered, so no tie is broken.
-
-    Example:
-        >>> eye = np.eye(3, dtype=np.float32)
-        >>> tied_ranks(eye, eye, np.array([[0, 0], [1, 0], [2, 2]])).expected()
-        array([1. , 2.5, 1. ])
     """
     query, candidate = pairs[np.argsort(pairs[:, 0], kind="stable")].T
     bounds = np.searchsorted(query, np.arange(len(queries) + 1))

@@ -12,6 +12,7 @@ import numpy as np
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
+from i0t.metrics.resampling import random_split
 from i0t.standardize import GapRemover, Standardizer
 
 IMAGE_TEXT, TEXT_TEXT, IMAGE_IMAGE = "image-text", "text-text", "image-image"
@@ -122,7 +123,7 @@ def calibrate(embeddings: Embeddings, make: Callable[[], GapRemover] = Standardi
             "makes sense."
         )
     rng = np.random.default_rng(seed)
-    one_half, other_half = np.array_split(rng.permutation(owners), 2)
+    one_half, other_half = random_split(owners, rng)
     found = [
         _scores_of_half(embeddings, *halves, make(), rng) for halves in ((one_half, other_half), (other_half, one_half))
     ]

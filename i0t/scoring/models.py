@@ -1,4 +1,4 @@
-"""The model and the calibration pairs of `i0t score`; what was encoded is kept for the next call."""
+"""The model and the calibration pairs of `i0t score`."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
+from i0t.metrics.resampling import percentile_interval, random_split, resampled_rows
 from i0t.search.layout import MixedLayout
 from i0t.search.quality import pair_quality, search_quality, summary
 from i0t.standardize import GapRemover
@@ -53,10 +54,9 @@ class MethodResult:
 
     def ndcg_interval(self, level: float = 0.95, resamples: int = 2000) -> tuple[float, float]:
         """Bootstrap interval of NDCG over the queries: how far other queries of the kind might have moved it."""
-        rng = np.random.default_rng(0)
         scores = self.query_ndcg
-        means = [scores[rng.integers(len(scores), size=len(scores))].mean() for _ in range(resamples)]
-        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+        means = [scores[rows].mean() for rows in resampled_rows(len(scores), resamples, seed=0)]
+        low, high = percentile_interval(np.array(means), level)
         return float(low), float(high)
 
 
@@ -133,7 +133,7 @@ def evaluate_splits(
     results: dict[str, MethodResult] = {}
     total, asked = {}, np.zeros(len(pairs))
     for split in tqdm(range(splits), desc="splits", disable=None if progress else True, leave=False):
-        fitted_on, tested = np.array_split(np.random.default_rng([seed, split]).permutation(len(pairs)), 2)
+        fitted_on, tested = random_split(len(pairs), np.random.default_rng([seed, split]))
         asked[tested] += 1
         for method, remover in fit(images[fitted_on], texts[fitted_on]).items():
             sides = moved(remover, images[tested], texts[tested])
