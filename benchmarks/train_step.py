@@ -30,14 +30,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.row import Row
 from i0t.encoders import load_encoder
-from i0t.encoders.encode import autocast
-from i0t.encoders.encoder import END_OF_TEXT
+from i0t.encoders.encoder import END_OF_TEXT, autocast
 from i0t.encoders.openclip import set_context_length
 from i0t.training.accelerator import make_accelerator
+from i0t.training.batches import BatchOptions, ValidationPairs
 from i0t.training.loop import Trainer
-from i0t.training.pairs import Feed
 from i0t.training.recipe import load_recipe
-from i0t.training.shard_pairs import ValidationPairs
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16, from the makers' data sheets
 
@@ -73,7 +71,7 @@ class BareLoop:
 
 
 class TimedSource:
-    """One batch for ever, a `Source` that times the trainer's steps and runs a bare one after each."""
+    """One batch for ever, a `PairSource` that times the trainer's steps and runs a bare one after each."""
 
     digest = "benchmark"
 
@@ -89,7 +87,7 @@ class TimedSource:
     def __len__(self) -> int:
         return self.batch
 
-    def batches(self, feed: Feed) -> Iterator[dict[str, Any]]:
+    def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
         """The same batch again and again."""
         while True:
             started = time.perf_counter()
@@ -109,7 +107,7 @@ class TimedSource:
 def measure(architecture: str, batch: int, tokens: int, rounds: int, device: str) -> TimedSource:
     """Seconds of both, one warm-up round left out."""
     source = TimedSource(BareLoop(architecture, 248, torch.device(device)), batch, tokens)
-    recipe = load_recipe("lcco", [f"steps={rounds + 2}", f"batch_size={batch}", "validate_every=0"], False)
+    recipe = load_recipe("lcco", {"steps": rounds + 2, "batch_size": batch, "validate_every": 0})
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "picture.png"
         Image.new("RGB", (224, 224)).save(picture)

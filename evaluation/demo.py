@@ -17,22 +17,22 @@ from tabulate import tabulate
 
 from evaluation.classification import Classification
 from evaluation.correlation import Correlation
-from evaluation.gap_removal import GapRemoval, apply_remover
+from evaluation.gap_removal import GapRemoval
 from evaluation.retrieval import Retrieval
 from evaluation.run import evaluate, parse, save
 from evaluation.task import Task
-from i0t.cli import program
+from i0t.cli import program, usable_device
 from i0t.data.sample import SampleSize, data_dir, data_dir_sub, make_sample
 from i0t.embeddings import Embeddings
 from i0t.encoders.checkpoint import load_checkpoint
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, write_json
-from i0t.paths import TENSORS, Roots
+from i0t.paths import TENSORS, Roots, say
 from i0t.records import Record
-from i0t.report.pictures import gap_picture
-from i0t.training.__main__ import build_trainer
-from i0t.training.__main__ import parse as parse_training
+from i0t.report.figures import gap_picture
+from i0t.training.recipe import read_overrides
+from i0t.training.run import TrainOptions, train
 
 STAGE1_RECIPE, STAGE2_RECIPE = "lcco", "bn_async"
 # name in results.json -> (row of the table, which checkpoint, flags of the evaluation programs)
@@ -99,11 +99,21 @@ def _train_both(
     """Both checkpoints, trained unless they have been; and stage 1's validation R@1."""
     paths: dict[str, str] = {}
     for stage, recipe, base in (("stage1", STAGE1_RECIPE, "tiny"), ("async", STAGE2_RECIPE, None)):
-        flags = ["--recipe", recipe, "--base", base or paths["stage1"], "--output", str(folder / "checkpoints")]
-        trainer = build_trainer(parse_training([*flags, "--workers", arguments.workers, *arguments.overrides]), roots)
-        if trainer.run(arguments.fresh) is None:
+        options = TrainOptions(
+            recipe=recipe,
+            base=base or paths["stage1"],
+            overrides=read_overrides(arguments.overrides),
+            output=folder / "checkpoints",
+            device=usable_device(),
+            workers=int(arguments.workers),
+            fresh=arguments.fresh,
+        )
+        run = train(options, roots)
+        if run is None:
             raise I0TError("stopped by SIGTERM; the same command (without --fresh) goes on where it was.")
-        paths[stage] = str(trainer.keeper.last_path)
+        if run.was_there:
+            say(f"{recipe}: trained before, {run.last} (--fresh trains again)")
+        paths[stage] = str(run.last)
     encoders = {stage: load_checkpoint(path) for stage, path in paths.items()}
     validation = encoders["stage1"].training_summary["validation"]
     return encoders, {key: validation[key] for key in ("i2t_r1", "t2i_r1")}
@@ -151,7 +161,7 @@ def _picture(
 
     before = embeddings["stage1", "flickr"]
     means = folder / f"{records['i0t_post']['i2t_r1'].stem}.means.safetensors"
-    after = apply_remover(Standardizer.load(means), before)
+    after = Standardizer.load(means).transform_embeddings(before, check_overlap=False)
     return gap_picture({"before": before, "after I0T_post": after}, folder / "gap.png")
 
 

@@ -106,6 +106,11 @@ def add_partial_flag(parser: argparse._ActionsContainer) -> None:
 
 
 def device_of(arguments: argparse.Namespace) -> str:
+    """The device that `--device` asks for; see `usable_device`."""
+    return usable_device(arguments.device)
+
+
+def usable_device(asked: str | None = None) -> str:
     """The device asked for, or the best there is; of several processes, the card of this one.
 
     Raises:
@@ -114,7 +119,7 @@ def device_of(arguments: argparse.Namespace) -> str:
     import torch
 
     # Tried on this process's own card: a context of every process on the first one would fill it.
-    device = own_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = own_device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 SAMPLE = "sample"
 TRAIN = "train"
 DATASETS = ("flickr", "coco", "nocaps", TRAIN)  # in the order of preference for calibration: short captions first
-BRIEF = ("steps=100", "warmup_steps=20", "validate_every=0")  # of recipe lcco: enough to tell right captions from wrong
+# Of recipe lcco: enough to tell right captions from wrong.
+BRIEF = {"steps": 100, "warmup_steps": 20, "validate_every": 0}
 
 
 def scoring_model(name: str, roots: Roots, options: argparse.Namespace, folder: Path) -> tuple[Encoder, str]:
@@ -68,17 +69,25 @@ def _is_untrained(name: str) -> bool:
 
 def _briefly_trained(options: argparse.Namespace, folder: Path) -> Path:
     """The sample's small model after a minute of training, kept for the next call; no note of it is made."""
+    from i0t.cli import device_of
     from i0t.data.sample import data_dir, data_dir_sub, make_sample
-    from i0t.training.__main__ import build_trainer, parse
+    from i0t.training.run import TrainOptions, train
 
     root = make_sample(TENSORS / "sample")
-    flags = ["--recipe", "lcco", "--base", "tiny", "--output", str(folder), *BRIEF]
-    flags += ["--workers", str(options.workers)] + (["--device", options.device] if options.device else [])
-    trainer = build_trainer(parse(flags), Roots(data_dir(root), data_dir_sub(root), is_sample=True))
-    if trainer.keeper.finished_summary is None:
+    if not any(folder.glob("lcco-*-last.safetensors")):
         say("no checkpoint yet: training the sample's small model once, a minute or two on two CPU cores")
-        trainer.run()
-    return trainer.keeper.last_path
+    how = TrainOptions(
+        recipe="lcco",
+        base="tiny",
+        overrides=BRIEF,
+        output=folder,
+        device=device_of(options),
+        workers=options.workers,
+    )
+    run = train(how, Roots(data_dir(root), data_dir_sub(root), is_sample=True))
+    if run is None:
+        raise I0TError("stopped by SIGTERM; the same command goes on with the training.")
+    return run.last
 
 
 def default_dataset(roots: Roots) -> str:

@@ -11,36 +11,33 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from i0t.data.sharegpt4v import LongCaptions
 from i0t.encoders import EncodeOptions
 from i0t.encoders.encode import encode_pictures, encode_texts
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.gap import centroid_distance
 from i0t.metrics import retrieval_metrics
-from i0t.paths import say
 from i0t.training.accelerator import own_part, summed
-from i0t.training.keeper import Keeper
-from i0t.training.pairs import Feed, Source, readable
-from i0t.training.prepare import (
+from i0t.training.batches import BatchOptions, PairSource, ValidationPairs, readable
+from i0t.training.model_setup import (
     build_objective,
     build_optimizer,
     freeze,
     needs_short_captions,
     prepare_encoder,
     set_train_mode,
+    warmup_cosine,
 )
+from i0t.training.progress import ProgressLog, StepNumbers, StopSignal
 from i0t.training.recipe import Recipe
-from i0t.training.schedule import warmup_cosine
-from i0t.training.shard_pairs import ValidationPairs
+from i0t.training.run_files import RunFiles
 from i0t.training.step import TrainingStep
-from i0t.training.watch import Pending, StopSignal, Watch
 
 LARGEST_LOGIT_SCALE = 100.0  # CLIP's own limit; beyond it training becomes unstable
 
 
 class Trainer:
-    """Train an encoder after a recipe; what was begun before is gone on with, what was finished is kept.
+    """Train an encoder after a recipe, going on with what was begun before.
 
     On several processes each makes one of these.
 
@@ -62,8 +59,8 @@ class Trainer:
         self,
         encoder: Encoder,
         recipe: Recipe,
-        source: Source,
-        validation_pairs: LongCaptions | ValidationPairs,
+        source: PairSource,
+        validation_pairs: ValidationPairs,
         folder: Path,
         accelerator: Accelerator,
         workers: int = 0,
@@ -75,20 +72,16 @@ class Trainer:
         inputs = {"base_fingerprint": encoder.fingerprint, "data_digest": source.digest}
         batches_an_epoch = _batches_an_epoch(source, recipe)
         self.total_steps = recipe.steps or recipe.epochs * batches_an_epoch
-        self.keeper = Keeper(folder, recipe, inputs, self.total_steps, accelerator)
         prepare_encoder(encoder, recipe)
         self.encoder = encoder.to(accelerator.device)
         self.parameters = freeze(encoder, recipe)
         self.optimizer = accelerator.prepare_optimizer(build_optimizer(encoder, self.parameters, recipe))
         self.objective = build_objective(recipe)
         self.training_step = TrainingStep(encoder, self.objective, accelerator, recipe.views, recipe.chunk_size)
-        self.keeper.attach(encoder, self.optimizer)
+        self.files = RunFiles(folder, recipe, inputs, self.total_steps, encoder, self.optimizer, accelerator)
 
-    def run(self, fresh: bool = False) -> dict[str, Any] | None:
-        """Train, validate, save.
-
-        Args:
-            fresh: begin anew; states and checkpoints that are there of this run are removed first.
+    def run(self) -> dict[str, Any] | None:
+        """Train from the newest state on, validate, save.
 
         Returns:
             The training summary that is also in the checkpoint; None if SIGTERM asked to stop before
@@ -97,24 +90,16 @@ class Trainer:
         Raises:
             I0TError: a loss that is no number, an unreadable picture, a disk that is too full.
         """
-        keeper = self.keeper
-        if keeper.finished_summary and not fresh:
-            say(f"{self.recipe.name}: trained before, {keeper.last_path} (--fresh trains again)")
-            return keeper.finished_summary
-        if fresh:
-            keeper.clear()
-        keeper.resume()
-        keeper.require_space_for_run()
+        self.files.resume()
+        self.files.require_space_for_run()
         if not self._train():
-            same = "the same command without --fresh" if fresh else "the same command"
-            say(f"stopped by SIGTERM; {same} goes on from {keeper.states.newest}")
             return None
         self.accelerator.wait_for_everyone()
-        keeper.clear_states()  # the checkpoints are what stays of a finished run
-        return keeper.finished_summary
+        self.files.remove(checkpoints=False)  # of a finished run the checkpoints stay
+        return self.files.finished_summary
 
     def validate(self) -> dict[str, float]:
-        """R@1 both ways and centroid distance over the whole validation set, in the recipe's precision."""
+        """R@1 in both directions and centroid distance over the whole validation set, in the recipe's precision."""
         pairs = self.validation_pairs
         options = EncodeOptions(
             128, self.workers, self.recipe.precision, self.skip_unreadable, cache=False, progress=False
@@ -132,14 +117,20 @@ class Trainer:
 
     def _train(self) -> bool:
         """All steps that are left; False if a signal stopped it before the last."""
-        first, recipe = self.keeper.progress["step"], self.recipe
-        self._began = time.perf_counter() - self.keeper.progress["seconds"]
-        shown = self.accelerator.is_main_process
-        batches = readable(self.source.batches(self._feed(first)))
+        first, recipe = self.files.progress["step"], self.recipe
+        self._began = time.perf_counter() - self.files.progress["seconds"]
+        batches = readable(self.source.batches(self._batch_options(first)))
         set_train_mode(self.encoder, recipe)
         with (
             StopSignal() as stop,
-            Watch(self.keeper.log_folder, recipe.name, first, self.total_steps, recipe.batch_size, shown) as self.watch,
+            ProgressLog(
+                self.files.log_folder,
+                recipe.name,
+                first,
+                self.total_steps,
+                recipe.batch_size,
+                shown=self.accelerator.is_main_process,
+            ) as self.log,
         ):
             pending = None
             for step in range(first + 1, self.total_steps + 1):
@@ -152,13 +143,13 @@ class Trainer:
                 stopping, pending = self._read(pending) or stopping, None
                 if validating:
                     self._validate_and_save()
-                if (saving or stopping) and step < self.total_steps:
-                    self.keeper.save_state()
-                if stopping and step < self.total_steps:
-                    return False
+                if step < self.total_steps and (saving or stopping):
+                    self.files.save_state()
+                    if stopping:
+                        return False
         return True
 
-    def _step(self, step: int, batch: dict[str, Any], stop: StopSignal) -> Pending:
+    def _step(self, step: int, batch: dict[str, Any], stop: StopSignal) -> StepNumbers:
         """Launch one step; its numbers are read later."""
         rate = self.recipe.learning_rate * warmup_cosine(step - 1, self.recipe.warmup_steps, self.total_steps)
         for group in self.optimizer.param_groups:
@@ -174,7 +165,7 @@ class Trainer:
             scale.clamp_(max=math.log(LARGEST_LOGIT_SCALE))
         stops, skipped = summed([int(stop.received), len(batch["errors"])], self.accelerator)
         numbers = {"loss": torch.stack(list(losses.values())).sum(), **losses, "grad_norm": norm}
-        return Pending(step, rate, {**numbers, "logit_scale": scale.exp(), "stops": stops, "skipped": skipped})
+        return StepNumbers(step, rate, {**numbers, "logit_scale": scale.exp(), "stops": stops, "skipped": skipped})
 
     def _clipped_norm(self) -> torch.Tensor:
         """The gradient's norm, a scalar; the gradient is scaled only where the recipe limits it."""
@@ -184,7 +175,7 @@ class Trainer:
             return nn.utils.clip_grad_norm_(self.parameters, limit)
         return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
 
-    def _read(self, pending: Pending | None) -> bool:
+    def _read(self, pending: StepNumbers | None) -> bool:
         """Wait for a step's numbers, show them, refuse what is no number; whether some process is to stop."""
         if pending is None:
             return False
@@ -194,28 +185,28 @@ class Trainer:
             raise I0TError(
                 f"recipe {self.recipe.name}: the loss is {values['loss']} and the gradient's norm "
                 f"{values['grad_norm']} at step {pending.step}. Lower learning_rate; the last good checkpoint is "
-                f"{self.keeper.last_good or 'none yet'}."
+                f"{self.files.last_good or 'none yet'}."
             )
         stopping = values.pop("stops") > 0
-        self.keeper.progress["skipped"] += int(values.pop("skipped"))
-        self.keeper.progress["step"] = pending.step
-        self.watch.step(pending.step, values)
+        self.files.progress["skipped"] += int(values.pop("skipped"))
+        self.files.progress["step"] = pending.step
+        self.log.step(pending.step, values)
         return stopping
 
     def _validate_and_save(self) -> None:
-        progress = self.keeper.progress
+        progress = self.files.progress
         if self.accelerator.is_main_process:
             metrics = self.validate()
             progress["seconds"] = time.perf_counter() - self._began
-            self.watch.scalars(progress["step"], metrics, "validation/")
-            self.keeper.save_checkpoint(metrics, len(self.validation_pairs))
+            self.log.scalars(progress["step"], metrics, "validation/")
+            self.files.save_checkpoint(metrics, len(self.validation_pairs))
         set_train_mode(self.encoder, self.recipe)
 
     def _due(self, step: int, every: int) -> bool:
         return step == self.total_steps or (every > 0 and step % every == 0)
 
-    def _feed(self, first: int) -> Feed:
-        return Feed(
+    def _batch_options(self, first: int) -> BatchOptions:
+        return BatchOptions(
             preprocess=self.encoder.preprocess,
             tokenize=self.encoder.tokenize,
             short_captions=needs_short_captions(self.objective),
@@ -230,7 +221,7 @@ class Trainer:
         )
 
 
-def _batches_an_epoch(source: Source, recipe: Recipe) -> int:
+def _batches_an_epoch(source: PairSource, recipe: Recipe) -> int:
     if len(source) < recipe.batch_size:
         raise I0TError(
             f"{len(source)} training pairs are fewer than a batch of {recipe.batch_size}. "

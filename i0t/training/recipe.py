@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
@@ -55,14 +57,6 @@ class Recipe(BaseModel):
         save_every: steps between states to resume from.
         keep_states: how many of them stay.
         seed: of weights, order and dropout (the paper: 7, 42, 71).
-
-    Example:
-        >>> objective = "i0t.training.objectives:CyClip"
-        >>> recipe = Recipe(name="mine", objective=objective, base="clip", trains="encoders", seed=42)
-        >>> recipe.batch_size, recipe.run_name()[:11]
-        (128, 'mine-seed42')
-        >>> recipe.run_name() == recipe.run_name("another base")
-        False
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -116,34 +110,30 @@ class Recipe(BaseModel):
         return f"{self.name}-seed{self.seed}-{digest}"
 
 
-def load_recipe(name: str, overrides: list[str], sample: bool, **flags: Any) -> Recipe:
+def recipe_names() -> list[str]:
+    """The recipes there are: the YAML files of `configs/recipes`."""
+    return sorted(path.stem for path in (configs_folder() / "recipes").glob("*.yaml"))
+
+
+def load_recipe(name: str, overrides: Mapping[str, Any] = MappingProxyType({}), sample: bool = False) -> Recipe:
     """Read `configs/recipes/NAME.yaml`.
 
     Args:
         name: the recipe.
-        overrides: "key=value" strings, the value read as YAML.
-        sample: apply the `sample:` block.
-        flags: further values; those that are None are left out.
+        overrides: values that replace the file's.
+        sample: apply the `sample:` block, before the overrides.
 
     Raises:
         I0TError: no such recipe, unknown key, or a value of the wrong kind.
-
-    Example:
-        >>> recipe = load_recipe("lccom", ["steps=100", "learning_rate=1e-5"], sample=False)
-        >>> recipe.views, recipe.steps, recipe.learning_rate, load_recipe("lccom", [], sample=True).base
-        (2, 100, 1e-05, 'tiny')
     """
     path = configs_folder() / "recipes" / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise I0TError(f"{name}: no such recipe in {path.parent}. There are: {known}.")
+        raise I0TError(f"{name}: no such recipe in {path.parent}. There are: {', '.join(recipe_names()) or 'none'}.")
     values = _read_yaml(path.read_text(encoding="utf-8"), str(path))
-    variant = values.pop("sample", None) if isinstance(values, dict) else None
-    if not isinstance(values, dict) or not isinstance(variant or {}, dict):
+    variant = values.pop("sample", None) or {} if isinstance(values, dict) else {}
+    if not isinstance(values, dict) or not isinstance(variant, dict):
         raise I0TError(f"{path}: not a recipe: expected lines of `key: value`. See configs/recipes/lccom.yaml.")
-    values = {"name": name, **values, **((variant or {}) if sample else {})}
-    values.update(_parse(override) for override in overrides)
-    values.update({key: value for key, value in flags.items() if value is not None})
+    values = {"name": name, **values, **(variant if sample else {}), **overrides}
     unknown = sorted(str(key) for key in set(values) - set(Recipe.model_fields))
     if unknown:
         raise I0TError(f"recipe {name}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(Recipe.model_fields))}.")
@@ -152,8 +142,26 @@ def load_recipe(name: str, overrides: list[str], sample: bool, **flags: Any) -> 
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        given = f"{place}={first['input']!r}: " if place else ""
-        raise I0TError(f"recipe {name}: {given}{first['msg'].removeprefix('Value error, ')}.") from None
+        found = f"{place}={first['input']!r}: " if place else ""
+        raise I0TError(f"recipe {name}: {found}{first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """Values of a recipe as a command line has them.
+
+    >>> read_overrides(["steps=100", "learning_rate=1e-5", "subset=all"])
+    {'steps': 100, 'learning_rate': 1e-05, 'subset': 'all'}
+
+    Raises:
+        I0TError: no `key=value`, or the value is not valid YAML.
+    """
+    values = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise I0TError(f"{text!r}: overrides are written key=value, e.g. steps=100.")
+        values[key] = _read_yaml(value, text)
+    return values
 
 
 class _Yaml(yaml.SafeLoader):
@@ -170,10 +178,3 @@ def _read_yaml(text: str, place: str) -> Any:
         return yaml.load(text, _Yaml)
     except yaml.YAMLError as error:
         raise I0TError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def _parse(override: str) -> tuple[str, Any]:
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise I0TError(f"{override!r}: overrides are written key=value, e.g. steps=100.")
-    return key, _read_yaml(value, override)

@@ -7,7 +7,7 @@ A contrastive loss depends on the whole batch, so two things that are easy for o
   those of the whole batch, too, on any device. Then 2 processes x B pairs give the loss and the
   gradients of 1 process x 2B.
 - *Chunks.* Features are computed chunk by chunk without a graph, the loss's gradient at the features
-  is taken, and a second pass over the chunks carries it into the towers (GradCache, Gao et al. 2021).
+  is taken, and a second pass over the chunks carries it into the encoders (GradCache, Gao et al. 2021).
   Every chunk repeats its dropout. The gradients are those of the undivided batch.
 
 Shapes: V views, B pairs of all processes, b pairs of this process, D dimensions, L tokens.
@@ -29,7 +29,7 @@ from i0t.training.accelerator import random_state, restore_random_state
 from i0t.training.objectives import Losses, multi_view
 
 
-class Towers(nn.Module):
+class EncodersBeforeHeads(nn.Module):
     """What runs for each item alone, and what DDP wraps: pixels and tokens to unit features before any head."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -47,7 +47,7 @@ class Towers(nn.Module):
 
 @dataclass
 class _Chunk:
-    """Inputs of one forward pass, and the random state from which its dropout starts."""
+    """Inputs of one forward pass, their rows in this process's batch, and the random state its dropout starts from."""
 
     inputs: tuple[torch.Tensor, ...]
     rows: slice
@@ -95,10 +95,10 @@ class TrainingStep:
     ) -> None:
         self.encoder, self.objective, self.accelerator = encoder, objective, accelerator
         self.views, self.chunk_size = views, chunk_size
-        self.trains_towers = any(parameter.requires_grad for parameter in encoder.model.parameters())
-        towers = Towers(encoder.model)
-        # DDP refuses a module without gradients; frozen towers need none of its work either.
-        self.towers = accelerator.prepare_model(towers, evaluation_mode=not self.trains_towers)
+        self.trains_encoders = any(parameter.requires_grad for parameter in encoder.model.parameters())
+        encoders = EncodersBeforeHeads(encoder.model)
+        # DDP refuses a module without gradients; frozen encoders need none of its work either.
+        self.encode = accelerator.prepare_model(encoders, evaluation_mode=not self.trains_encoders)
 
     def __call__(self, pixels: torch.Tensor, tokens: tuple[torch.Tensor, ...]) -> Losses:
         """Add the gradients of one batch to the parameters.
@@ -111,8 +111,8 @@ class TrainingStep:
             Named losses of the whole batch, detached, the same on every process.
         """
         chunks = list(self._chunks(pixels, tokens))
-        if self.trains_towers and len(chunks) == 1:
-            *features, scale = self.towers(*chunks[0].inputs)
+        if self.trains_encoders and len(chunks) == 1:
+            *features, scale = self.encode(*chunks[0].inputs)
             losses = self._losses(features, scale)
             self.accelerator.backward(_total(losses) + 0 * scale)  # DDP wants the scale used by every objective
         else:
@@ -133,14 +133,14 @@ class TrainingStep:
         with torch.no_grad():
             for chunk in chunks:
                 chunk.random_state = random_state(self.encoder.device)
-                *features, scale = self.towers(*chunk.inputs)
+                *features, scale = self.encode(*chunk.inputs)
                 parts.append([self._by_view(part) for part in features])
         # (V, b, D) of each kind of feature, then flat as an undivided pass would have given them.
         leaves = [torch.cat(kind, dim=1).flatten(0, 1).requires_grad_() for kind in zip(*parts, strict=True)]
         scale_leaf = scale.detach().requires_grad_()
         losses = self._losses(leaves, scale_leaf)
         self.accelerator.backward(_total(losses))  # scales the loss where the precision asks for it
-        if self.trains_towers:
+        if self.trains_encoders:
             self._second_pass(chunks, [leaf.grad for leaf in leaves], scale_leaf.grad)
         return losses
 
@@ -152,7 +152,7 @@ class TrainingStep:
             restore_random_state(chunk.random_state, self.encoder.device)
             last = number == len(chunks)
             with nullcontext() if last else self._without_sync():
-                *features, scale = self.towers(*chunk.inputs)
+                *features, scale = self.encode(*chunk.inputs)
                 carried = [
                     (part * self._by_view(gradient)[:, chunk.rows].flatten(0, 1)).sum()
                     for part, gradient in zip(features, gradients, strict=True)
@@ -192,7 +192,7 @@ class TrainingStep:
                 parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
 
     def _without_sync(self) -> AbstractContextManager:
-        return self.accelerator.no_sync(self.towers)
+        return self.accelerator.no_sync(self.encode)
 
 
 def _total(losses: Losses) -> torch.Tensor:

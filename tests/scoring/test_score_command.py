@@ -368,7 +368,7 @@ def test_calibration_vectors_must_be_of_this_model(run, pictures, tmp_path):
 
 
 def test_sample_model_is_trained_once_and_says_so(run, pictures, tmp_path, monkeypatch, sample_roots, configs):
-    monkeypatch.setattr(models, "BRIEF", ("steps=2", "batch_size=8", "warmup_steps=1", "validate_every=0"))
+    monkeypatch.setattr(models, "BRIEF", {"steps": 2, "batch_size": 8, "warmup_steps": 1, "validate_every": 0})
     monkeypatch.setattr("i0t.data.sample.make_sample", lambda _: sample_roots.main.parent)
     pair = ["--image", pictures[0], "--caption", "x"]
     status, printed, said = run(*pair, model="sample")

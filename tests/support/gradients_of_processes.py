@@ -19,8 +19,8 @@ from baselines.unif_align import UnifAlign
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.heads import NormHeads
 from i0t.training.accelerator import make_accelerator
+from i0t.training.model_setup import needs_short_captions, set_train_mode
 from i0t.training.objectives import Contrastive, CyClip, LongClip
-from i0t.training.prepare import needs_short_captions, set_train_mode
 from i0t.training.recipe import Recipe
 from i0t.training.step import TrainingStep
 

@@ -13,14 +13,14 @@ import sys
 from pathlib import Path
 
 from i0t.training.accelerator import make_accelerator
-from i0t.training.states import StateStore
+from i0t.training.saved_states import SavedStates
 
 
 def main(folder: Path) -> None:
     """Save, damage, load."""
     accelerator = make_accelerator("cpu")
     rank = accelerator.process_index
-    store = StateStore(folder / "states", 2, accelerator)
+    store = SavedStates(folder / "states", 2, accelerator)
     for step in (500, 1000):
         store.save(step, {"step": step}, {"rank": rank})
     accelerator.wait_for_everyone()

@@ -1,6 +1,6 @@
 """Several processes and chunks: the loss and gradients of one undivided batch, for every objective.
 
-Run: python -m pytest tests/test_distributed_training.py
+Run: python -m pytest tests/training/test_distributed_training.py
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from gradients_of_processes import CASES, OBJECTIVES, gradients
 from i0t import I0TError
 from i0t.paths import REPO
 from i0t.training.accelerator import make_accelerator, own_part
+from i0t.training.model_setup import build_objective
+from i0t.training.recipe import load_recipe, recipe_names
 
 LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", str(REPO / "configs/accelerate/cpu_2proc.yaml")]
 
@@ -75,7 +77,7 @@ def test_second_pass_over_a_chunk_repeats_its_dropout(name, monkeypatch):
     def with_graph(self: module.TrainingStep, chunks: list) -> dict:
         parts = []
         for chunk in chunks:
-            *features, scale = self.towers(*chunk.inputs)
+            *features, scale = self.encode(*chunk.inputs)
             parts.append([self._by_view(part) for part in features])
         whole = [torch.cat(kind, dim=1).flatten(0, 1) for kind in zip(*parts, strict=True)]
         losses = self._losses(whole, scale)
@@ -89,11 +91,7 @@ def test_second_pass_over_a_chunk_repeats_its_dropout(name, monkeypatch):
 
 
 def test_every_objective_of_the_recipes_is_covered():
-    from i0t.training.prepare import build_objective
-    from i0t.training.recipe import load_recipe
-
-    names = [path.stem for path in (REPO / "configs" / "recipes").glob("*.yaml")]
-    used = {type(build_objective(load_recipe(name, [], False))) for name in names}
+    used = {type(build_objective(load_recipe(name))) for name in recipe_names()}
     assert used == {type(objective) for objective in OBJECTIVES.values()}
 
 

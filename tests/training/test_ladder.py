@@ -1,6 +1,6 @@
 """scripts/ladder.sh with a stand-in for Python: which checkpoint each program is given, and when it stops.
 
-Run: python -m pytest tests/test_ladder.py
+Run: python -m pytest tests/training/test_ladder.py
 """
 
 from __future__ import annotations

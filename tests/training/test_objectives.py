@@ -1,6 +1,6 @@
 """Losses: hand-worked cases, naive double loops for values and gradients, combinations of views.
 
-Run: python -m pytest tests/test_objectives.py
+Run: python -m pytest tests/training/test_objectives.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Never lose a run: killed, pre-empted, out of space or with a bad loss, it goes on or says what to do.
 
-Run: python -m pytest tests/test_resume.py
+Run: python -m pytest tests/training/test_resume.py
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from i0t import I0TError
 from i0t.encoders.checkpoint import training_of
-from i0t.encoders.encoder import Encoder
 from i0t.paths import REPO
-from i0t.training import states as states_module
+from i0t.training import loop, saved_states
 from i0t.training.__main__ import main as train
-from i0t.training.accelerator import make_accelerator
-from i0t.training.states import StateStore, require_space
+from i0t.training.saved_states import require_space
 
 STEPS = 6
 # MCSIE's dropout, so that the random state matters; validation and states at different steps.
@@ -183,14 +180,14 @@ def test_fresh_run_that_is_stopped_goes_on_without_fresh(configs, tmp_path, caps
 
 def test_validation_is_in_the_precision_of_the_recipe(configs, tmp_path, monkeypatch):
     seen = []
-    for name in ("encode_images", "encode_texts"):
-        plain = getattr(Encoder, name)
+    for name in ("encode_pictures", "encode_texts"):
+        plain = getattr(loop, name)
 
-        def noted(*args, plain=plain, **options):
-            seen.append(options.get("precision"))
-            return plain(*args, **options)
+        def noted(encoder, items, options, plain=plain):
+            seen.append(options.precision)
+            return plain(encoder, items, options)
 
-        monkeypatch.setattr(Encoder, name, noted)
+        monkeypatch.setattr(loop, name, noted)
     flags = [*FLAGS, "steps=1", "precision=fp32", "--output", str(tmp_path / "out"), "--workers", "0"]
     assert train(flags) == 0
     assert seen == ["fp32", "fp32"]
@@ -282,7 +279,7 @@ Usage = namedtuple("Usage", "total used free")
 
 
 def test_disk_that_will_not_hold_the_run_is_told_before_the_first_step(configs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(states_module.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 10**6))
+    monkeypatch.setattr(saved_states.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 10**6))
     assert train([*FLAGS, "--output", str(tmp_path / "out"), "--workers", "0"]) == 2
     error = capsys.readouterr().err
     assert "0.0 GB free, but this run may need" in error and "--output" in error
@@ -298,7 +295,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         calls.append((what, needed))
         require_space(folder, needed, what)
 
-    monkeypatch.setattr("i0t.training.keeper.require_space", noted)
+    monkeypatch.setattr("i0t.training.run_files.require_space", noted)
     return calls
 
 
@@ -310,7 +307,7 @@ def test_run_that_the_start_accepts_fits_to_its_end(configs, tmp_path, capsys, m
         used = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         return Usage(capacity, used, capacity - used)
 
-    monkeypatch.setattr(states_module.shutil, "disk_usage", usage)
+    monkeypatch.setattr(saved_states.shutil, "disk_usage", usage)
     flags = [*FLAGS, "save_every=1", "validate_every=2", "--output", str(out), "--workers", "0"]
     assert train(flags) == 2
     capacity = asked[0][1] + 2**20  # logs, and headers of files
@@ -330,63 +327,3 @@ def test_files_that_are_there_need_no_room_again(configs, tmp_path, monkeypatch,
     checkpoint = sum(value.numel() * value.element_size() for value in weights(tmp_path / "out").values())
     one_state = first // 3 - checkpoint  # at first: two states, last, best, and one of each being written
     assert second == 2 * one_state + checkpoint
-
-
-def test_disk_that_fills_up_leaves_the_states_before(tmp_path):
-    store = StateStore(tmp_path / "run", 2, make_accelerator("cpu"))
-    store.save(1, {"weights": torch.ones(3)}, {})
-
-    class Full:
-        def __reduce__(self):
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(I0TError, match="shared.pt: cannot be written .*No space left"):
-        store.save(2, {"weights": Full()}, {})
-    assert store.steps() == [1]
-    assert store.load()[0]["weights"].tolist() == [1, 1, 1]
-    with pytest.raises(I0TError, match="GB free, but a state may need"):
-        require_space(tmp_path, 10**18, "a state")
-
-
-def test_newest_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsys):
-    store = StateStore(tmp_path / "run", 2, make_accelerator("cpu"))
-    assert store.load() is None
-    for step in (5, 10, 15):
-        store.save(step, {"step": step}, {"cpu": torch.get_rng_state()})
-    assert store.steps() == [10, 15]
-    (store.path(15) / "shared.pt").write_bytes((store.path(15) / "shared.pt").read_bytes()[:100])
-    shared, own = store.load()
-    assert shared == {"step": 10}
-    assert own["cpu"].equal(torch.get_rng_state())
-    assert "step-00000015: cannot be read" in capsys.readouterr().err
-    store.clear()
-    assert store.newest is None
-
-
-def test_damaged_state_does_not_push_out_whole_ones(tmp_path):
-    """It is the newest by its number until the run, resumed from the one before, gets there again."""
-    store = StateStore(tmp_path / "run", 1, make_accelerator("cpu"))
-    store.save(10, {"step": 10}, {})
-    (store.path(10) / "shared.pt").write_bytes(b"")
-    store.save(7, {"step": 7}, {})
-    assert store.load() == ({"step": 7}, {})
-
-
-@pytest.mark.parametrize("part", ["shared.pt", "process-0.pt"])
-def test_empty_file_of_a_state_is_passed_over(tmp_path, capsys, part):
-    """What a machine that lost power may leave; torch's error of it has no text."""
-    store = StateStore(tmp_path / "run", 2, make_accelerator("cpu"))
-    for step in (5, 10):
-        store.save(step, {"step": step}, {})
-    (store.path(10) / part).write_bytes(b"")
-    assert store.load() == ({"step": 5}, {})
-    assert "step-00000010: cannot be read (process 0: EOFError)" in capsys.readouterr().err
-
-
-def test_failed_write_without_a_text_is_told(tmp_path):
-    class Silent:
-        def __reduce__(self):
-            raise OSError
-
-    with pytest.raises(I0TError, match="shared.pt: cannot be written .OSError"):
-        StateStore(tmp_path / "run", 2, make_accelerator("cpu")).save(1, {"weights": Silent()}, {})

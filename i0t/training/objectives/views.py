@@ -29,14 +29,6 @@ def multi_view(
         logit_scale: scalar.
         short_views: V tensors (B, D) of the short captions, for an objective that needs them; each
             goes with the text view of its number.
-
-    Example:
-        >>> from i0t.training.objectives import Contrastive
-        >>> x = torch.eye(2)
-        >>> one = multi_view(Contrastive(), [x], [x], torch.tensor(1.0))
-        >>> four = multi_view(Contrastive(), [x, x], [x, x], torch.tensor(1.0))
-        >>> bool(one["contrastive_loss"] == four["contrastive_loss"])
-        True
     """
     texts = [(view,) for view in text_views] if short_views is None else list(zip(text_views, short_views, strict=True))
     combinations = [objective(images, long, logit_scale, *short) for images in image_views for long, *short in texts]

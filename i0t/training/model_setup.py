@@ -1,4 +1,4 @@
-"""What a recipe changes in its base before training: positions, dropout, heads, what is frozen."""
+"""What a recipe makes of its base before training: positions, dropout, heads, what is frozen, AdamW, the objective."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def prepare_encoder(encoder: Encoder, recipe: Recipe) -> None:
     """Give the base what the recipe trains: longer positions, dropout, heads, logit scale.
 
     Raises:
-        I0TError: the base cannot be given them.
+        I0TError: the base already has heads, or cannot be given the positions.
     """
     if recipe.context_length != encoder.context_length:
         set_context_length(encoder, recipe.context_length)
@@ -58,7 +58,7 @@ def set_train_mode(encoder: Encoder, recipe: Recipe) -> None:
     """Train mode for what the recipe trains.
 
     Frozen encoders keep only their attention dropout, which makes MCSIE's views. Batch norms *within*
-    the towers (RN50) keep their running statistics, so that a picture's features do not depend on which
+    the encoders (RN50) keep their running statistics, so that a picture's features do not depend on which
     others share its batch, process or chunk.
     """
     encoder.train()
@@ -79,6 +79,18 @@ def build_optimizer(encoder: Encoder, parameters: list[nn.Parameter], recipe: Re
         {"params": [p for p in parameters if p is positions], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=recipe.learning_rate, fused=True)
+
+
+def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Factor on the peak learning rate at a step counted from 0: linear, then half a cosine to 0 (section 4.1).
+
+    >>> [round(warmup_cosine(step, 2, 6), 3) for step in range(6)]
+    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def build_objective(recipe: Recipe) -> nn.Module:

@@ -1,9 +1,11 @@
-"""States of a run to resume from: written atomically, the newest kept, bad ones passed over.
+"""States that a run can be resumed from: written atomically, the newest kept, damaged ones passed over.
 
 A state is a folder `step-00000500` with `shared.pt` (weights, optimizer, step, best score) and one
 `process-0.pt` for each process (its random state). It is written under another name and renamed when
-it is whole, so a run killed at any moment finds either all of it or nothing. The learning rate and
-the order of the pairs are functions of the step and need no state of their own.
+it is whole. The learning rate and the order of the pairs are functions of the step and need no state.
+
+`Accelerator.save_state` is not used: its `load_state` goes on without a word when it cannot restore the
+random state, leaves a model half loaded when a later file is damaged, and writes frozen encoders, too.
 """
 
 from __future__ import annotations
@@ -28,24 +30,13 @@ PREFIX, UNFINISHED = "step-", ".unfinished-"
 DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
 
 
-class StateStore:
+class SavedStates:
     """The states of one run.
 
     Args:
         folder: of this run alone; with several machines it must be one that all of them see.
         keep: how many of the newest stay.
         accelerator: the processes; each writes its own part.
-
-    Example:
-        >>> import tempfile
-        >>> from types import SimpleNamespace
-        >>> alone = SimpleNamespace(is_main_process=True, process_index=0, wait_for_everyone=lambda: None)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     store = StateStore(Path(folder), keep=1, accelerator=alone)
-        ...     for step in (10, 20):
-        ...         store.save(step, {"step": step}, {"draws": 3})
-        ...     store.steps(), store.load()
-        ([20], ({'step': 20}, {'draws': 3}))
     """
 
     def __init__(self, folder: Path, keep: int, accelerator: Accelerator) -> None:
@@ -57,7 +48,7 @@ class StateStore:
         return sorted(int(name) for name in found if name.isdigit())
 
     def path(self, step: int) -> Path:
-        """Where the state of a step lies."""
+        """Folder of the state of a step."""
         return self.folder / f"{PREFIX}{step:08d}"
 
     @property
@@ -106,19 +97,18 @@ class StateStore:
         The own part is None where the run had fewer processes. None if there is no such state at all.
         """
         for step in reversed(from_main(self.steps())):
-            found, problem = self._try(step)
+            found, problem = self._read(step)
             problems = [f"process {rank}: {text}" for rank, text in enumerate(gather([problem])) if text]
             if not problems:
                 return found
             say(f"{self.path(step)}: cannot be read ({problems[0]}); trying the state before it.")
         return None
 
-    def _try(self, step: int) -> tuple[tuple[dict[str, Any], dict[str, Any] | None] | None, str]:
+    def _read(self, step: int) -> tuple[tuple[dict[str, Any], dict[str, Any] | None] | None, str]:
         """A state as this process finds it, and what is wrong with it ("" if nothing)."""
+        own = self.path(step) / PROCESS.format(self.accelerator.process_index)
         try:
-            shared = _read(self.path(step) / SHARED)
-            own = self.path(step) / PROCESS.format(self.accelerator.process_index)
-            return (shared, _read(own) if own.is_file() else None), ""
+            return (_load(self.path(step) / SHARED), _load(own) if own.is_file() else None), ""
         except DAMAGED as error:
             return None, first_line(error)
 
@@ -137,14 +127,6 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
     Raises:
         I0TError: less is free, saying how much.
-
-    Example:
-        >>> import tempfile
-        >>> require_space(Path(tempfile.gettempdir()), 1, "a state")
-        >>> require_space(Path(tempfile.gettempdir()), 10**18, "a state")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        i0t.errors.I0TError: ... GB free, but a state may need 1000000000.0 GB. ...
     """
     free = shutil.disk_usage(ensure_folder(folder)).free
     if free < needed:
@@ -168,7 +150,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         ) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

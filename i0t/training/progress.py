@@ -1,17 +1,17 @@
-"""Watching a run: the progress bar, TensorBoard, and the signal that asks it to stop."""
+"""Progress of a run: the bar, TensorBoard, the signal that asks it to stop, and numbers read without waiting."""
 
 from __future__ import annotations
 
 import signal
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 
-class Watch:
+class ProgressLog:
     """Progress bar and TensorBoard scalars, on the main process alone.
 
     Args:
@@ -51,7 +51,7 @@ class Watch:
         for key, value in values.items() if self.writer else ():
             self.writer.add_scalar(f"{prefix}{key}", value, step)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ProgressLog:
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -70,14 +70,14 @@ class StopSignal:
         self._before = signal.signal(signal.SIGTERM, self._on_signal)
         return self
 
-    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: Any) -> None:
         signal.signal(signal.SIGTERM, self._before)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.received = True
 
 
-class Pending:
+class StepNumbers:
     """A step's numbers, read one step late.
 
     Reading a number waits until the GPU has computed it. Read after the next step was launched, that

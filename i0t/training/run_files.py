@@ -1,4 +1,4 @@
-"""What a run leaves and goes on from: its name, checkpoints, states, and the room they take on the disk."""
+"""The files of one run: its name, checkpoints, states, and the room they take on the disk."""
 
 from __future__ import annotations
 
@@ -14,49 +14,51 @@ from i0t.files import ensure_folder
 from i0t.paths import say
 from i0t.training.accelerator import random_state, restore_random_state
 from i0t.training.recipe import Recipe
-from i0t.training.states import StateStore, require_space
+from i0t.training.saved_states import SavedStates, require_space
 
 
-class Keeper:
-    """The files of one run.
+class RunFiles:
+    """What one run writes and is resumed from.
 
     A run is known by its recipe and by the fingerprints of its base and data: the same ones find its
     files again, other ones never touch them.
 
     Args:
-        folder: where checkpoints, states and logs go.
+        folder: of checkpoints, states and logs.
         recipe: its values name the run.
         inputs: fingerprints of the base and of the data.
         total_steps: of the run.
+        encoder: what is trained, on its device.
+        optimizer: of its trainable parameters.
         accelerator: the processes; the main one writes checkpoints, each writes its part of a state.
 
     Attributes:
         progress: steps done, best validation, pictures skipped, seconds taken; part of every state.
+        last_path: checkpoint of the last validated step.
+        best_path: checkpoint of the best validation R@1.
+        log_folder: TensorBoard's.
     """
 
     def __init__(
-        self, folder: Path, recipe: Recipe, inputs: dict[str, str], total_steps: int, accelerator: Accelerator
+        self,
+        folder: Path,
+        recipe: Recipe,
+        inputs: dict[str, str],
+        total_steps: int,
+        encoder: Encoder,
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
     ) -> None:
         self.folder, self.recipe, self.inputs, self.total_steps = ensure_folder(folder), recipe, inputs, total_steps
-        self.accelerator = accelerator
-        self.run_name = recipe.run_name(*inputs.values())
-        self.states = StateStore(folder / "states" / self.run_name, recipe.keep_states, accelerator)
+        self.encoder, self.optimizer, self.accelerator = encoder, optimizer, accelerator
+        # Frozen encoders come with the base; a state holds what changes.
+        self._trained = encoder.heads if recipe.trains == "heads" else encoder
+        name = recipe.run_name(*inputs.values())
+        self.states = SavedStates(folder / "states" / name, recipe.keep_states, accelerator)
+        self.last_path = folder / f"{name}-last.safetensors"
+        self.best_path = folder / f"{name}-best.safetensors"
+        self.log_folder = folder / "runs" / name
         self.progress: dict[str, Any] = {"step": 0, "best": {}, "skipped": 0, "seconds": 0.0}
-
-    @property
-    def last_path(self) -> Path:
-        """Checkpoint of the last validated step."""
-        return self.folder / f"{self.run_name}-last.safetensors"
-
-    @property
-    def best_path(self) -> Path:
-        """Checkpoint of the best validation R@1."""
-        return self.folder / f"{self.run_name}-best.safetensors"
-
-    @property
-    def log_folder(self) -> Path:
-        """TensorBoard's."""
-        return self.folder / "runs" / self.run_name
 
     @property
     def finished_summary(self) -> dict[str, Any] | None:
@@ -69,24 +71,13 @@ class Keeper:
         """What a run that went wrong can be continued from."""
         return self.states.newest or (self.last_path if self.last_path.is_file() else None)
 
-    def attach(self, encoder: Encoder, optimizer: torch.optim.Optimizer) -> None:
-        """Name what checkpoints and states are made of."""
-        self.encoder, self.optimizer = encoder, optimizer
-        # Frozen towers come with the base; a state holds what changes.
-        self._trained = encoder.heads if self.recipe.trains == "heads" else encoder
-
-    def clear_states(self) -> None:
-        """Remove the states; all processes call this."""
+    def remove(self, checkpoints: bool) -> None:
+        """Remove the states, and the checkpoints if asked to; all processes call this."""
         if self.accelerator.is_main_process:
+            for path in (self.last_path, self.best_path) if checkpoints else ():
+                path.unlink(missing_ok=True)
             self.states.clear()
         self.accelerator.wait_for_everyone()
-
-    def clear(self) -> None:
-        """Remove states and checkpoints, so that nothing passes for a finished run; all processes call this."""
-        if self.accelerator.is_main_process:
-            for path in (self.last_path, self.best_path):
-                path.unlink(missing_ok=True)
-        self.clear_states()
 
     def resume(self) -> None:
         """Go on from the newest state, if there is one."""
@@ -124,8 +115,7 @@ class Keeper:
 
     def save_checkpoint(self, metrics: dict[str, float], n_validation: int) -> None:
         """Write the last checkpoint, and the best if it is that; the main process calls this."""
-        best = self.progress["best"]
-        is_best = _score(metrics) > _score(best)
+        is_best = _score(metrics) > _score(self.progress["best"])
         if is_best:
             self.progress["best"] = metrics
         summary = {
@@ -153,17 +143,16 @@ class Keeper:
         # A new state or checkpoint is whole before it takes the place of an old one.
         states = max(0, self.recipe.keep_states + 1 - len(self.states.steps()))
         checkpoints = 1 + sum(not path.is_file() for path in (self.last_path, self.best_path))
-        require_space(self.folder, states * self._state_bytes + checkpoints * self._weight_bytes, "this run")
-
-    @property
-    def _weight_bytes(self) -> int:
-        return sum(value.numel() * value.element_size() for value in self.encoder.state_dict().values())
+        require_space(self.folder, states * self._state_bytes + checkpoints * _bytes(self.encoder), "this run")
 
     @property
     def _state_bytes(self) -> int:
         trained = sum(p.numel() * p.element_size() for p in self.encoder.parameters() if p.requires_grad)
-        held = self._weight_bytes if self._trained is self.encoder else trained
-        return held + 2 * trained  # AdamW keeps two moments
+        return _bytes(self._trained) + 2 * trained  # AdamW keeps two moments
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    return sum(value.numel() * value.element_size() for value in module.state_dict().values())
 
 
 def _score(metrics: dict[str, float]) -> float:

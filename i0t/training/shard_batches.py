@@ -1,9 +1,9 @@
-"""WebDataset shards as a source of training pairs, for pictures that live in object storage.
+"""Batches of training pairs from WebDataset shards, for pictures that live in object storage.
 
 Each sample is a picture (jpg, jpeg, png or webp) and a `txt` with its long caption. The first shard is
-for validation. Every process and worker streams shards of its own, in an order drawn from the seed and
-mixed in a buffer; the same seed, processes and workers give the same batches. A resumed run reads past
-what it has had without decoding it.
+for validation. webdataset reads and mixes the samples; which shards a worker reads in an epoch, and in
+which order, is drawn from the seed, so the same seed, processes and workers give the same batches. A
+resumed run reads past what it has had without decoding it.
 """
 
 from __future__ import annotations
@@ -13,41 +13,26 @@ import io
 import random
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import webdataset
 from torch.utils.data import IterableDataset, get_worker_info
 
-from i0t.data.images import Preprocess, open_image
+from i0t.data.images import open_image
 from i0t.data.sharegpt4v import VALIDATION_RECORDS
 from i0t.errors import I0TError
 from i0t.files import atomic_path
-from i0t.training.pairs import SUBSTITUTES, Feed
+from i0t.training.batches import SUBSTITUTES, BatchOptions, Pair, ValidationPairs
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
-GO_ON = "Or go on without such samples: --skip-unreadable."
 BUFFER = 2_000  # samples to shuffle among; a shard usually holds ten thousand
 
 
-@dataclass(frozen=True)
-class ValidationPairs:
-    """Pictures on disk and their long captions, row by row."""
-
-    images: list[Path]
-    captions: list[str]
-
-    def __len__(self) -> int:
-        """Number of pairs."""
-        return len(self.images)
-
-
 class ShardPairs:
-    """Training pairs in shards, a `Source`.
+    """Training pairs in shards, a `PairSource`.
 
     Args:
         shards: a path, URL or `pipe:` command with `{00000..00117}` for the numbers.
@@ -68,19 +53,19 @@ class ShardPairs:
         """Number of pairs of an epoch."""
         return self.pairs
 
-    def batches(self, feed: Feed) -> Iterator[dict[str, Any]]:
-        """Batches of this process from `feed.first_step` on, without end."""
-        workers = max(1, feed.workers)
-        streams = feed.processes * workers
-        if len(self.urls) < streams:
+    def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
+        """Batches of this process from `options.first_step` on."""
+        workers = max(1, options.workers)
+        if len(self.urls) < options.processes * workers:
             raise I0TError(
-                f"{len(self.urls)} training shards are fewer than {feed.processes} processes x {workers} workers: "
-                f"each streams its own. Use --workers {max(1, len(self.urls) // feed.processes)}, or more shards."
+                f"{len(self.urls)} training shards are fewer than {options.processes} processes x {workers} workers: "
+                f"each streams its own. Use --workers {max(1, len(self.urls) // options.processes)}, or more shards."
             )
         # The loader asks one worker after the other, so each has given this many whole rounds ...
-        rounds, rest = divmod(feed.first_step, workers)
-        loader = feed.loader(ShardStream(self.urls, feed, rounds), batch_size=feed.own_batch, drop_last=True)
-        return islice(iter(loader), rest, feed.total_steps - feed.first_step + rest)  # ... and some one batch more
+        rounds, rest = divmod(options.first_step, workers)
+        stream = _ShardStream(self.urls, options, skipped=rounds * options.own_batch)
+        loader = options.loader(stream, batch_size=options.own_batch, drop_last=True)
+        return islice(iter(loader), rest, options.total_steps - options.first_step + rest)  # ... and some one more
 
     def validation(self, folder: Path) -> ValidationPairs:
         """The first pairs of the first shard, with their pictures unpacked below `folder`.
@@ -90,11 +75,11 @@ class ShardPairs:
         """
         images, captions = [], []
         for sample in islice(_samples([self.first]), VALIDATION_RECORDS):
-            suffix, data, caption = _parts(sample)
+            suffix, caption = _parts(sample)
             path = folder / f"{sample['__key__'].replace('/', '_')}.{suffix}"
             if not path.is_file():
                 with atomic_path(path) as temporary:
-                    temporary.write_bytes(data)
+                    temporary.write_bytes(sample[suffix])
             images.append(path)
             captions.append(caption)
         if not images:
@@ -102,52 +87,45 @@ class ShardPairs:
         return ValidationPairs(images, captions)
 
 
-class ShardStream(IterableDataset):
-    """Decoded samples of one worker's shards, epoch after epoch.
+class _ShardStream(IterableDataset):
+    """Decoded samples of one worker's shards, epoch after epoch, without those it has given before.
 
     Errors travel as values because an exception raised in a worker reaches the user as a traceback.
-
-    Args:
-        urls: all training shards.
-        feed: the run.
-        skipped_batches: how many batches this worker has given before.
     """
 
-    def __init__(self, urls: list[str], feed: Feed, skipped_batches: int) -> None:
-        self.urls, self.feed, self.skipped = urls, feed, skipped_batches * feed.own_batch
+    def __init__(self, urls: list[str], options: BatchOptions, skipped: int) -> None:
+        self.urls, self.options, self.skipped = urls, options, skipped
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor | None, str, list[str]]]:
-        """((3, H, W) pixels, caption, errors) without end."""
-        info = get_worker_info()
-        number, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        stream, streams = self.feed.process * workers + number, self.feed.processes * workers
+    def __iter__(self) -> Iterator[Pair]:
         try:
-            yield from self._decoded(stream, streams)
+            yield from self._decoded()
         except I0TError as error:  # of a shard, which no flag skips: an epoch would be shorter than it says
             while True:  # the loader drops a last batch that is not full
                 yield None, "", [str(error)]
 
-    def _decoded(self, stream: int, streams: int) -> Iterator[tuple[torch.Tensor | None, str, list[str]]]:
+    def _decoded(self) -> Iterator[Pair]:
         errors: list[str] = []
-        for sample in islice(self._shuffled(stream, streams), self.skipped, None):
+        for sample in islice(self._mixed(), self.skipped, None):
             try:
-                pixels, caption = _decoded(sample, self.feed.preprocess)
+                suffix, caption = _parts(sample)
+                yield self._pixels(sample, suffix), caption, errors
+                errors = []
             except I0TError as error:
-                if not self.feed.skip_unreadable:
-                    yield None, "", [f"{error} {GO_ON}"]
+                if not self.options.skip_unreadable:
+                    yield None, "", [f"{error} Or go on without such samples: --skip-unreadable."]
                     continue
                 errors.append(str(error))
                 if len(errors) == SUBSTITUTES:
                     raise I0TError(f"{SUBSTITUTES} samples in a row cannot be read. The last one: {error}") from None
-                continue
-            yield pixels, caption, errors
-            errors = []
 
-    def _shuffled(self, stream: int, streams: int) -> Iterator[dict[str, Any]]:
+    def _mixed(self) -> Iterator[dict[str, Any]]:
+        info = get_worker_info()
+        number, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        stream, streams = self.options.process * workers + number, self.options.processes * workers
         for epoch in count():
-            order = np.random.default_rng([self.feed.seed, epoch]).permutation(len(self.urls))
+            order = np.random.default_rng([self.options.seed, epoch]).permutation(len(self.urls))
             own = [self.urls[shard] for shard in order[stream::streams]]
-            mixing = random.Random(f"{self.feed.seed}-{epoch}-{stream}")
+            mixing = random.Random(f"{self.options.seed}-{epoch}-{stream}")
             empty = True
             for sample in webdataset.filters.shuffle(BUFFER, initial=BUFFER, rng=mixing)(_samples(own)):
                 empty = False
@@ -155,13 +133,18 @@ class ShardStream(IterableDataset):
             if empty:
                 raise I0TError(f"{', '.join(own[:3])}, ...: no sample in {len(own)} shards. Correct shards=.")
 
+    def _pixels(self, sample: dict[str, Any], suffix: str) -> Any:
+        try:
+            return self.options.preprocess(open_image(io.BytesIO(sample[suffix])))
+        except I0TError:
+            raise I0TError(f"{_place(sample)}: unreadable picture. Replace it.") from None
+
 
 def _samples(urls: list[str]) -> Iterator[dict[str, Any]]:
     """The samples of one shard after another."""
     for url in urls:
-        stream = webdataset.DataPipeline(webdataset.SimpleShardList([url]), webdataset.tarfile_to_samples())
         try:
-            yield from stream
+            yield from webdataset.DataPipeline(webdataset.SimpleShardList([url]), webdataset.tarfile_to_samples())
         except (OSError, ValueError, EOFError, tarfile.TarError) as error:
             raise I0TError(
                 f"{url}: the shard cannot be read ({_reason(error)}). Make or copy it again, or correct shards=."
@@ -176,27 +159,18 @@ def _reason(error: Exception) -> str:
     return text.partition("\n")[0].partition(" @ <")[0]
 
 
-def _parts(sample: dict[str, Any]) -> tuple[str, bytes, str]:
-    """(suffix and bytes of the picture, caption) of a sample."""
+def _parts(sample: dict[str, Any]) -> tuple[str, str]:
+    """(suffix of the picture, caption) of a sample."""
     suffix = next((suffix for suffix in PICTURES if suffix in sample), None)
     if suffix is None or "txt" not in sample:
         found = ", ".join(key for key in sample if not key.startswith("__"))
         raise I0TError(f"{_place(sample)}: needs a picture ({', '.join(PICTURES)}) and a txt, has {found}.")
     try:
-        caption = sample["txt"].decode("utf-8")
+        return suffix, sample["txt"].decode("utf-8").replace("\n", " ")
     except UnicodeDecodeError as error:
         raise I0TError(
             f"{_place(sample)}: its txt is not UTF-8 ({error.reason} at byte {error.start}). Write it as UTF-8."
         ) from None
-    return suffix, sample[suffix], caption.replace("\n", " ")
-
-
-def _decoded(sample: dict[str, Any], preprocess: Preprocess) -> tuple[torch.Tensor, str]:
-    _, data, caption = _parts(sample)
-    try:
-        return preprocess(open_image(io.BytesIO(data))), caption
-    except I0TError:
-        raise I0TError(f"{_place(sample)}: unreadable picture. Replace it.") from None
 
 
 def _place(sample: dict[str, Any]) -> str:

@@ -1,0 +1,103 @@
+"""The index of ShareGPT4V's long captions: read once, made again when it is damaged or the file changes.
+
+Run: python -m pytest tests/data/test_caption_index.py
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+from numbered_pairs import write_sharegpt4v
+
+from i0t import I0TError
+from i0t.data import caption_index
+from i0t.data.caption_index import index_path, open_index
+from i0t.data.sharegpt4v import load_sharegpt4v
+
+
+def test_index_is_read_once_and_made_again_when_the_file_changes(tmp_path, monkeypatch):
+    source = write_sharegpt4v(tmp_path, 12)
+    first = open_index(source)
+    assert (len(first), first.captions[3].as_py()) == (12, "Picture 3. More.")
+    monkeypatch.setattr(caption_index.ijson, "items", lambda *_, **__: pytest.fail("parsed again"))
+    assert open_index(source).digest == first.digest
+    monkeypatch.undo()
+    source.write_text(source.read_text().replace("Picture 3.", "Picture three."))
+    second = open_index(source)
+    assert second.captions[3].as_py() == "Picture three. More."
+    assert second.digest != first.digest
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: b"ARROW1 cut off",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"\0" * len(whole),
+        lambda whole: whole[:-100] + b"\0" * 90 + whole[-10:],  # the footer
+        lambda whole: whole[:-10] + b"\xff\xff" + whole[-8:],  # and its length
+        lambda whole: whole.replace(b'{"version"', b"{'version'"),  # our own header
+        lambda whole: whole.replace(b'"sha256"', b'"sha257"'),
+    ],
+)
+def test_damaged_index_is_made_again(tmp_path, damage):
+    source = write_sharegpt4v(tmp_path, 12)
+    path = open_index(source).path
+    whole = path.read_bytes()
+    spoilt = damage(whole)
+    assert spoilt != whole
+    path.unlink()  # a file that is still mapped must not change
+    path.write_bytes(spoilt)
+    assert len(open_index(source)) == 12
+    assert path.read_bytes() == whole
+
+
+def test_index_of_a_folder_that_cannot_be_written_lies_under_tensors(tmp_path, monkeypatch):
+    source = write_sharegpt4v(tmp_path, 12)
+    monkeypatch.setattr(caption_index, "TENSORS", tmp_path / "tensors")
+    source.parent.chmod(0o555)
+    try:
+        assert len(open_index(source)) == 12
+        assert index_path(source).parent == tmp_path / "tensors" / "index"
+        assert index_path(source).is_file()
+    finally:
+        source.parent.chmod(0o755)
+
+
+def test_malformed_record_is_named_by_number(tmp_path):
+    source = write_sharegpt4v(tmp_path, 12)
+    records = json.loads(source.read_text())
+    whole = json.dumps(records)
+    del records[7]["conversations"][1]["value"]
+    source.write_text(json.dumps(records))
+    with pytest.raises(I0TError, match="record 7 is not in ShareGPT4V's form"):
+        open_index(source)
+    assert not index_path(source).exists()
+    source.write_text(whole[:-500])
+    with pytest.raises(I0TError, match=r"not valid JSON .* at record \d"):
+        open_index(source)
+
+
+def test_pairs_travel_to_workers_by_name(tmp_path):
+    """A worker that inherits nothing opens the index again instead of getting its content."""
+    write_sharegpt4v(tmp_path, 2_000)
+    pairs = load_sharegpt4v(tmp_path, "train")
+    copied = pickle.dumps(pairs)
+    assert len(copied) < 40_000  # 1 800 row numbers, no captions
+    assert pickle.loads(copied).captions[5] == pairs.captions[5]
+
+
+def test_missing_pictures_are_an_error_with_the_first_ten_or_are_left_out(tmp_path):
+    write_sharegpt4v(tmp_path, 40, missing=12)
+    with pytest.raises(I0TError, match="12 of the 36 pictures it lists are missing") as error:
+        load_sharegpt4v(tmp_path, "train")
+    assert "028.png" in str(error.value) and "037.png" in str(error.value)
+    assert "038.png" not in str(error.value)
+    pairs = load_sharegpt4v(tmp_path, "train", skip_missing=True)
+    assert len(pairs) == 24
+    assert len(pairs.missing) == 12
+    write_sharegpt4v(tmp_path, 40, missing=11)
+    assert load_sharegpt4v(tmp_path, "train", skip_missing=True).digest != pairs.digest
