@@ -5,7 +5,6 @@ Run: python -m pytest tests/test_lavis_embeddings.py
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import subprocess

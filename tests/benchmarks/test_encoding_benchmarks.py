@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import retrieval_rivals
 from benchmarks.correlation_rival import pacscore_loop
-from benchmarks.encoding_setup import evaluation, in_turn, times_faster
+from benchmarks.encoding_setup import evaluation, in_turn, times_faster, uncached
 from benchmarks.retrieval_rivals import against_clip_benchmark, first_code, from_cache
 from evaluation import correlation, retrieval
 from evaluation.retrieval import Retrieval
