@@ -112,7 +112,7 @@ def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
     rng = np.random.default_rng(seed)
     closer = 0
     for draws in np.array_split(np.arange(NULL_DRAWS), 10):
-        closer += np.count_nonzero(rng.chisquare(1, (len(draws), len(scales))) @ scales <= total @ total)
+        closer += int(np.count_nonzero(rng.chisquare(1, (len(draws), len(scales))) @ scales <= total @ total))
     return float(1 + closer) / (1 + NULL_DRAWS)
 
 
