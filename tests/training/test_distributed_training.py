@@ -17,7 +17,7 @@ from gradients_of_processes import CASES, OBJECTIVES, gradients
 
 from i0t import I0TError
 from i0t.paths import REPO
-from i0t.training.accelerator import make_accelerator, own_part
+from i0t.training.accelerator import make_accelerator, require_even_batch
 from i0t.training.model_setup import build_objective
 from i0t.training.recipe import load_recipe, recipe_names
 
@@ -99,9 +99,9 @@ def test_batch_that_cannot_be_shared_evenly_is_refused():
     class Three:
         num_processes = 3
 
-    assert own_part(9, Three()) == 3
+    require_even_batch(9, Three())
     with pytest.raises(I0TError, match="batch_size=8 .* 3 processes .* Use batch_size=9"):
-        own_part(8, Three())
+        require_even_batch(8, Three())
 
 
 def test_processes_resume_from_the_same_step_when_one_part_is_damaged(tmp_path):
