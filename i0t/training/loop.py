@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -38,9 +39,7 @@ Numbers = tuple[list[str], torch.Tensor]  # names and values of a step, on the d
 
 
 class Trainer:
-    """Train an encoder after a recipe, going on with what was begun before.
-
-    On several processes each makes one of these.
+    """Train an encoder after a recipe, going on with what was begun before; each process makes one of these.
 
     Args:
         encoder: the base; it is changed in place.
@@ -131,7 +130,7 @@ class Trainer:
         with stop_signal() as stop, log as self.log:
             before = None  # the numbers of the step before
             for step in range(first + 1, self.total_steps + 1):
-                numbers = self._step(step, next(batches), stop.received)
+                numbers = self._step(step, next(batches), stop)
                 stopping = self._read(step - 1, before)
                 validating, saving = self._due(step, recipe.validate_every), self._due(step, recipe.save_every)
                 before = numbers
@@ -146,7 +145,7 @@ class Trainer:
                         return False
         return True
 
-    def _step(self, step: int, batch: dict[str, Any], stop: bool) -> Numbers:
+    def _step(self, step: int, batch: dict[str, Any], stop: SimpleNamespace) -> Numbers:
         """Launch one step.
 
         Its numbers are read after the next step was launched: to read one waits until the GPU has computed it.
@@ -162,7 +161,7 @@ class Trainer:
         scale = self.encoder.model.logit_scale
         with torch.no_grad():
             scale.clamp_(max=math.log(LARGEST_LOGIT_SCALE))
-        stops, skipped = summed([int(stop), len(batch["errors"])], self.accelerator)
+        stops, skipped = summed([int(stop.received), len(batch["errors"])], self.accelerator)
         numbers = {"loss": torch.stack(list(losses.values())).sum(), **losses, "grad_norm": norm}
         numbers |= {"logit_scale": scale.exp(), "stops": stops, "skipped": skipped}
         return list(numbers), torch.stack([value.detach().float() for value in numbers.values()])
@@ -185,10 +184,11 @@ class Trainer:
         values = dict(zip(numbers[0], numbers[1].tolist(), strict=True))
         # fp16 finds its loss scale by overflowing: accelerate leaves such a step out.
         if not (math.isfinite(values["loss"]) and (math.isfinite(values["grad_norm"]) or self.accelerator.scaler)):
+            last = self.files.last_path if self.files.last_path.is_file() else "none yet"
             raise I0TError(
                 f"recipe {self.recipe.name}: the loss is {values['loss']} and the gradient's norm "
                 f"{values['grad_norm']} at step {step}. Lower learning_rate; the last good checkpoint is "
-                f"{self.files.last_good or 'none yet'}."
+                f"{self.files.states.newest or last}."
             )
         stopping = values.pop("stops") > 0
         self.files.progress["skipped"] += int(values.pop("skipped"))
