@@ -6,7 +6,7 @@ import numpy as np
 
 from i0t.errors import I0TError
 from i0t.features import SMALLEST_NORM
-from i0t.standardize import GapRemover, Modality
+from i0t.standardize import AffineMap, GapRemover, Modality
 
 
 class MindTheGap(GapRemover):
@@ -17,12 +17,6 @@ class MindTheGap(GapRemover):
 
     Args:
         shift_lambda: how far to go; 0.375, 0.5 and -0.5 in Table 2.
-
-    Example:
-        >>> images, texts = np.array([[1.0, 0.0], [0.8, 0.6]]), np.array([[0.0, 1.0], [0.6, 0.8]])
-        >>> MindTheGap(0.0).fit(images, texts).transform_image(images)
-        array([[1. , 0. ],
-               [0.8, 0.6]])
     """
 
     name = "mind_the_gap"
@@ -31,14 +25,11 @@ class MindTheGap(GapRemover):
         super().__init__()
         self.shift_lambda = float(shift_lambda)
 
-    def parameters(self) -> dict[str, float]:
-        """`shift_lambda`, for records and files."""
-        return {"shift_lambda": self.shift_lambda}
-
-    def _offset(self, modality: Modality) -> np.ndarray:
-        gap = self._mean("image") - self._mean("text")
+    def map(self, modality: Modality) -> AffineMap:
+        """Shift towards the other modality."""
+        gap = self.mean("image") - self.mean("text")
         length = np.linalg.norm(gap)
         if length < SMALLEST_NORM:
             raise I0TError("Mind-the-Gap: the two means coincide, so there is no gap direction to shift along.")
         sign = -1.0 if modality == "image" else 1.0
-        return sign * self.shift_lambda * gap / length
+        return AffineMap(sign * self.shift_lambda * gap / length)

@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from evaluation.classification import Classification
 from evaluation.correlation import Correlation
-from evaluation.gap_removal import GapRemoval, apply_remover
+from evaluation.gap_removal import GapRemoval
 from evaluation.retrieval import Retrieval
 from evaluation.run import evaluate, parse, save
 from evaluation.task import Task
@@ -30,7 +30,7 @@ from i0t.errors import I0TError
 from i0t.files import ensure_folder, write_json
 from i0t.paths import TENSORS, Roots, say
 from i0t.records import Record
-from i0t.report.pictures import gap_picture
+from i0t.report.figures import gap_picture
 from i0t.training.recipe import read_overrides
 from i0t.training.run import TrainOptions, train
 
@@ -161,7 +161,7 @@ def _picture(
 
     before = embeddings["stage1", "flickr"]
     means = folder / f"{records['i0t_post']['i2t_r1'].stem}.means.safetensors"
-    after = apply_remover(Standardizer.load(means), before)
+    after = Standardizer.load(means).transform_embeddings(before, check_overlap=False)
     return gap_picture({"before": before, "after I0T_post": after}, folder / "gap.png")
 
 

@@ -194,10 +194,10 @@ def _standardizer(given: GapRemover | None, notice: str) -> GapRemover | None:
         standardizer = Standardizer.load(path)
     except I0TError as error:
         raise I0TError(f"{MEANS_VARIABLE}: {error}") from None
-    origin = standardizer.provenance
+    origin = standardizer.origin
     say(
         f"{notice}: {MEANS_VARIABLE}={path} (means of {standardizer.n_images_} images and {standardizer.n_texts_} "
-        f"texts, model {origin.get('model')}, data {origin.get('dataset')})."
+        f"texts, model {origin.model}, data {origin.dataset})."
     )
     return standardizer
 

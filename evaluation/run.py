@@ -12,7 +12,7 @@ import torch
 from tabulate import tabulate
 
 from evaluation.completeness import add_partial_flag, completeness, label, notes, require_complete
-from evaluation.gap_removal import GapRemoval, add_gap_flags, apply_remover, describe
+from evaluation.gap_removal import GapRemoval, add_gap_flags, recorded_flags
 from evaluation.given import add_source_flags, dataset_of, model_of, read_given
 from evaluation.record import common_protocol, data_facts, encoder_facts, leak_of
 from evaluation.task import Task
@@ -29,6 +29,8 @@ from i0t.gap import modality_gap
 from i0t.paths import TENSORS, Roots, last_checkpoint, say
 from i0t.records import Record
 from i0t.standardize import GapRemover
+from i0t.standardize.fitting import describe
+from i0t.standardize.registry import remover_choices
 
 Result = tuple[Record, Embeddings, GapRemover | None]
 
@@ -65,6 +67,7 @@ def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
 def run_task(task: Task, argv: Sequence[str] | None) -> int:
     """Evaluate as the command line says; returns the exit status."""
     options = parse(task, argv)
+    remover_choices(options, [options.remove_gap])  # refuses a parameter of another remover
     if options.embeddings and not processes.is_main():
         return 0  # nothing to encode, so nothing to help with
     folder = ensure_folder(options.output)  # before hours of encoding, not after
@@ -147,7 +150,8 @@ def evaluate(
         embeddings = embed_dataset(task, encoder, dataset, roots, options)
         embeddings.metadata.update(complete)
     remover = gap_removal.remover(embeddings, task.prefix(options))
-    moved = apply_remover(remover, embeddings)
+    # `describe` tells of fitted items that are evaluated.
+    moved = embeddings if remover is None else remover.transform_embeddings(embeddings, check_overlap=False)
     metrics, counts = task.measure(moved, dataset, roots, options)
     gap_before = {} if remover is None else _gap(embeddings, options.seed)
     gap = _gap(moved, options.seed)
@@ -162,7 +166,10 @@ def evaluate(
             **task.protocol(options, embeddings),
             **describe(remover, embeddings),
         },
-        config={"model": model_of(embeddings) if encoder is None else encoder_facts(encoder), "flags": vars(options)},
+        config={
+            "model": model_of(embeddings) if encoder is None else encoder_facts(encoder),
+            "flags": recorded_flags(options),
+        },
         data={**data_facts(embeddings, roots), **counts, **complete},
         seconds=round(time.perf_counter() - started, 3),
     )

@@ -75,12 +75,12 @@ class Origin:
         """
         for part in self.merged:
             part.require_same_model(other, what, of)
-        if None not in (self.dim, other.dim) and self.dim != other.dim:
-            raise I0TError(f"{what} have {self.dim} dimensions, {of} {other.dim}. Make both with the same model.")
         known = [key for key in ("fingerprint", "model") if None not in (getattr(self, key), getattr(other, key))]
         if known and getattr(self, known[0]) != getattr(other, known[0]):
             own, theirs = (f"model {side.model} ({known[0]} {getattr(side, known[0])})" for side in (self, other))
             raise I0TError(f"{what} belong to {own}, {of} to {theirs}. Make both with the same model.")
+        if None not in (self.dim, other.dim) and self.dim != other.dim:
+            raise I0TError(f"{what} have {self.dim} dimensions, {of} {other.dim}. Make both with the same model.")
 
 
 NAMES = tuple(item.name for item in fields(Origin) if item.name not in ("merged", "extra"))

@@ -19,12 +19,7 @@ def rank() -> int:
 
 
 def count() -> int:
-    """How many processes work on this job, over all machines.
-
-    Example:
-        >>> count()
-        1
-    """
+    """How many processes work on this job, over all machines."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
@@ -34,12 +29,7 @@ def count_here() -> int:
 
 
 def own_device(device: str) -> str:
-    """The device of this process: of several that share a machine's cards, each has its own, as accelerate deals them.
-
-    Example:
-        >>> own_device("cuda"), own_device("cpu")  # in a plain process it is the one asked for
-        ('cuda', 'cpu')
-    """
+    """The device of this process: of several on one machine each has its own card, as accelerate deals them."""
     if count() == 1 or not device.startswith("cuda"):
         return device
     import torch

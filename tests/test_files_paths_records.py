@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 
 import i0t.data.sample
-from evaluation.gap_removal import describe
 from i0t import Embeddings, I0TError, Standardizer, paths
 from i0t.data import roots as data_roots
 from i0t.data.roots import resolve_roots
@@ -37,6 +36,7 @@ from i0t.files import (
 )
 from i0t.paths import REPO, Roots, last_checkpoint, read_path_file, write_last_checkpoint
 from i0t.records import Record, environment
+from i0t.standardize.fitting import describe
 
 # --- files -----------------------------------------------------------------------------------
 

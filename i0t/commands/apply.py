@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
 
 from i0t.cli import program
-from i0t.commands.vectors import METHODS, UNPAIRED_HELP, fitted_removers, read_vectors
-from i0t.embeddings import Embeddings
+from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
 from i0t.features import l2_normalize
-from i0t.files import atomic_path, ensure_folder
+from i0t.files import ensure_folder, write_npy
+from i0t.parallel import row_slices
 from i0t.search.transform import VectorTransform
 from i0t.standardize import GapRemover
+from i0t.standardize.fitting import fit_to_files
+from i0t.standardize.registry import RemoverChoice, add_remover_flags, load_remover, remover_choices
+from i0t.standardize.shard_processes import LEDGER, Work, apply_shards
+from i0t.standardize.shards import Shard, find_shards
 
 DESCRIPTION = """\
 Move the vectors of an index so that images and texts can be searched together, and write what moves a query:
-one matrix and one bias a modality, which any vector store or program can apply.
+one matrix and one bias per modality, which any vector store or program can apply.
 
   x' = normalise(matrix @ normalise(x) + bias)
 
-The input must be normalised first and the result too. Images (in the index or asking) take the image's
+The input must be normalised first and the result too. Images (in the index or as queries) take the image's
 matrix and bias, texts the text's. Index vectors and queries must both be moved, by the same file.
 """
 EPILOG = """\
 DIR then holds
   vectors.safetensors, or images.npy and texts.npy    moved vectors, unit length, rows and ids as they were
+  or the shards, in folders named as theirs           format, dtype and other content as they were
   transform.safetensors      image_matrix, image_bias, text_matrix, text_bias (float64); the header tells the formula
 
 What to fit on: vectors by the same model of pictures and texts like those that will be searched; pairs are not needed.
@@ -40,49 +48,127 @@ Measure what it does to search with `i0t search-eval`.
 examples
   i0t apply images.npy texts.npy --fit-on images.npy texts.npy --output corrected
   i0t apply index.safetensors --fit-on calibration.safetensors --method whitening --output corrected
+  i0t apply --folder laion --fit-on stats.safetensors --method i0t_post --output corrected     shards: docs/scale.md
 """
-BLOCK_ROWS = 4096  # moved at once
+SOURCE_HELP = "an Embeddings file (.safetensors), or images.npy texts.npy, of any lengths"
+BLOCK_ROWS = 4096  # compared at once
 VECTORS, IMAGES, TEXTS, TRANSFORM = "vectors.safetensors", "images.npy", "texts.npy", "transform.safetensors"
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+@dataclass(frozen=True)
+class ApplyOptions:
+    """What to move, by what, and where to.
+
+    Attributes:
+        output: the folder.
+        fit_on: vectors to fit on, or one file of a fitted remover.
+        choice: the remover; None: that of the fitted file.
+        vectors: an Embeddings file or arrays, moved in memory.
+        shards: instead: modality and file, moved by blocks in processes.
+        jobs: how many.
+        metadata: a folder that is copied beside moved shards, if it is there.
+    """
+
+    output: str
+    fit_on: tuple[str, ...]
+    choice: RemoverChoice | None
+    vectors: tuple[str, ...] = ()
+    shards: Sequence[Work] = ()
+    jobs: int = 1
+    metadata: Path | None = None
+
+
+def parse(argv: Sequence[str] | None) -> ApplyOptions:
     """Command line of the program."""
     parser = argparse.ArgumentParser(
         prog="i0t apply", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help=f"the index: {UNPAIRED_HELP}")
+    parser.add_argument("source", nargs="*", metavar="SOURCE", help=f"the index: {SOURCE_HELP}; or shards, below")
     parser.add_argument(
         "--fit-on", nargs="+", required=True, metavar="FILE", help="vectors to fit on, or one file of a fitted remover"
     )
-    parser.add_argument(
-        "--method",
-        choices=tuple(METHODS),
-        default="z_score",
-        help="i0t_post subtracts means; z_score (default) also divides by each dimension's deviation; whitening also "
-        "turns the axes",
-    )
+    add_remover_flags(parser, "--method", default="z_score")
+    add_shard_flags(parser.add_argument_group("shards, instead of SOURCE"))
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to, made if missing")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    (choice,) = remover_choices(arguments, [arguments.method])
+    sharded = bool(arguments.images or arguments.texts or arguments.folder)
+    if sharded == bool(arguments.source):
+        parser.error("give SOURCE, or shards by --images, --texts or --folder")
+    return ApplyOptions(
+        arguments.output,
+        tuple(arguments.fit_on),
+        choice,
+        tuple(arguments.source),
+        shards_of(arguments) if sharded else (),
+        arguments.jobs,
+        Path(arguments.folder) / "metadata" if arguments.folder else None,
+    )
+
+
+def add_shard_flags(parser: argparse._ActionsContainer) -> None:
+    """Flags that name shards, and how many processes work on them."""
+    parser.add_argument("--images", nargs="+", default=[], metavar="GLOB", help="shards of images")
+    parser.add_argument("--texts", nargs="+", default=[], metavar="GLOB", help="shards of texts")
+    parser.add_argument("--folder", metavar="DIR", help="instead: clip-retrieval's img_emb, text_emb, metadata")
+    parser.add_argument("--key", metavar="NAME", help="tensor or column with the vectors, if there are several")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per core)"
+    )
+
+
+def shards_of(arguments: argparse.Namespace) -> list[Work]:
+    """Modality and shard of the flags of `add_shard_flags`, images first.
+
+    Raises:
+        I0TError: none named, or none found.
+    """
+    patterns = {"image": list(arguments.images), "text": list(arguments.texts)}
+    if arguments.folder:
+        root = Path(arguments.folder)
+        for modality, name in (("image", "img_emb"), ("text", "text_emb")):
+            if (root / name).is_dir():
+                patterns[modality].append(str(root / name))
+        if not any(patterns.values()):
+            raise I0TError(f"{root}: neither img_emb nor text_emb in it. Name the files with --images and --texts.")
+    work = [
+        (modality, Shard(path, arguments.key))
+        for modality, named in patterns.items()
+        for path in (find_shards(named) if named else [])
+    ]
+    if not work:
+        raise I0TError("no shards: give --images, --texts or --folder.")
+    return work
 
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    arguments = parse(argv)
-    folder = ensure_folder(arguments.output)
+    apply(parse(argv))
+    return 0
+
+
+def apply(options: ApplyOptions) -> None:
+    """Move vectors and write them with the transform of queries."""
+    folder = ensure_folder(options.output)
     targets = {(folder / name).resolve() for name in (VECTORS, IMAGES, TEXTS, TRANSFORM)}
-    for path in [*arguments.source, *arguments.fit_on]:
+    for path in (*options.vectors, *options.fit_on):
         if Path(path).resolve() in targets:
             raise I0TError(f"{path}: lies where the moved vectors would go. Choose another --output.")
-    source = read_vectors(arguments.source, paired=False)
-    remover = fitted_removers([arguments.method], arguments.fit_on, source)[arguments.method]
+    source = load_embeddings(options.vectors, paired=False) if options.vectors else None
+    if options.choice is None:
+        remover = load_remover(options.fit_on[0])
+    else:
+        remover = fit_to_files([options.choice], options.fit_on, [source] if source else [])[options.choice.name]
     transform = VectorTransform.of(remover)
-    moved = source.with_features(
-        in_float64(remover.transform_image, source.image_features),
-        in_float64(remover.transform_text, source.text_features),
-    )
+    if source is None:
+        _move_shards(remover, options, folder)
+        transform.save(folder / TRANSFORM)
+        return
+    # Vectors that hardly differ leave little when their mean is taken off, of which float32 loses most.
+    moved = remover.transform_embeddings(source, check_overlap=False, in_float64=True)
     exact, single = (largest_difference(transform, source, moved, kind) for kind in (np.float64, np.float32))
-    written = _write(folder, moved, remover, is_npy=Path(arguments.source[0]).suffix == ".npy")
+    written = _write(folder, moved, is_npy=Path(options.vectors[0]).suffix == ".npy")
     written.append((transform.save(folder / TRANSFORM), f"{source.image_features.shape[-1]} dimensions, float64"))
     print(tabulate(written, headers=["written", ""]))
     print(
@@ -90,31 +176,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"vectors to {exact:.0e}, in float32 to {single:.0e}.\n"
         "A query: normalise, times matrix plus bias of its modality, normalise."
     )
-    return 0
 
 
-def in_float64(transform: Callable[[np.ndarray], np.ndarray], features: np.ndarray) -> np.ndarray:
-    """What `transform` gives in float64, as float32, a block at a time.
-
-    Vectors that hardly differ leave little when their mean is taken off, of which float32 loses most.
-
-    Args:
-        transform: of a fitted remover.
-        features: (N, D) or (N, Q, D).
-
-    Example:
-        >>> in_float64(lambda block: block - 0.25, np.eye(2, dtype=np.float32)).tolist()
-        [[0.75, -0.25], [-0.25, 0.75]]
-    """
-    moved = np.empty(features.shape, dtype=np.float32)
-    for start in range(0, len(features), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        try:
-            moved[rows] = transform(features[rows].astype(np.float64))
-        except I0TError:
-            transform(features.astype(np.float64))  # names the row in the whole array
-            raise
-    return moved
+def _move_shards(remover: GapRemover, options: ApplyOptions, folder: Path) -> None:
+    targets: dict[Path, Path] = {}
+    for _, shard in options.shards:
+        # The folder's name stays, so that img_emb and text_emb of one layout stay apart.
+        target = folder / shard.path.resolve().parent.name / shard.path.name
+        if target.resolve() == shard.path.resolve():
+            raise I0TError(f"{target}: would overwrite its own source. Choose another --output.")
+        if target in targets:
+            raise I0TError(f"{shard.path} and {targets[target]} would both be written to {target}. Apply them apart.")
+        targets[target] = shard.path
+    rows, skipped = apply_shards(remover, list(zip(options.shards, targets)), folder, options.jobs)
+    if options.metadata and options.metadata.is_dir():
+        shutil.copytree(options.metadata, folder / "metadata", dirs_exist_ok=True)
+    written = len(options.shards) - skipped
+    print(f"{written} shards, {rows} vectors written to {folder}; {skipped} were there already ({LEDGER}).")
 
 
 def largest_difference(transform: VectorTransform, source: Embeddings, moved: Embeddings, kind: type) -> float:
@@ -127,27 +205,22 @@ def largest_difference(transform: VectorTransform, source: Embeddings, moved: Em
     for modality, before, after in sides:
         matrix, bias = (getattr(transform, f"{modality}_{part}").astype(kind) for part in ("matrix", "bias"))
         before, after = (side.reshape(-1, side.shape[-1]) for side in (before, after))
-        for start in range(0, len(before), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
+        for rows in row_slices(len(before), BLOCK_ROWS):
             found = l2_normalize(before[rows].astype(kind)) @ matrix.T + bias
             found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.finfo(kind).tiny)
             worst = max(worst, float(np.abs(found - after[rows]).max()))
     return worst
 
 
-def _write(folder: Path, moved: Embeddings, remover: GapRemover, is_npy: bool) -> list[tuple[Path, str]]:
+def _write(folder: Path, moved: Embeddings, is_npy: bool) -> list[tuple[Path, str]]:
     """The moved vectors in the form of the source."""
     sides = {IMAGES: moved.image_features, TEXTS: moved.text_features}
     if not is_npy:
-        moved.metadata["gap_removed"] = {"remover": remover.name, "fingerprint": remover.fingerprint}
         shapes = " and ".join(f"{features.shape} {name.split('.')[0]}" for name, features in sides.items())
         return [(moved.save(folder / VECTORS), shapes)]
-    written = []
     for name, features in sides.items():
-        with atomic_path(folder / name) as temporary, temporary.open("wb") as stream:
-            np.save(stream, features)
-        written.append((folder / name, f"{features.shape} float32"))
-    return written
+        write_npy(folder / name, features)
+    return [(folder / name, f"{features.shape} float32") for name, features in sides.items()]
 
 
 if __name__ == "__main__":

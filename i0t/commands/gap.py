@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from i0t import processes
 from i0t.cli import add_common_flags, add_encoding_flags, device_of, encode_options, program
 from i0t.errors import I0TError
+from i0t.report import DEFAULTS, ReportOptions, add_report_flags, report_options
 
 if TYPE_CHECKING:
     from i0t.embeddings import Embeddings
+    from i0t.encoders import EncodeOptions
 
 DESCRIPTION = """Measure the modality gap of embeddings: how far images and texts lie apart, with 95 % intervals,
 which dimensions carry the gap, and what the numbers can be trusted for.
@@ -41,8 +45,41 @@ ROWS = {
 TOP = 10  # dimensions listed
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags of `i0t gap`."""
+@dataclass(frozen=True)
+class GapOptions:
+    """What `i0t gap` is to do.
+
+    Attributes:
+        sources: files of embeddings; else `model` encodes the first `captions_per_image` captions of `dataset`.
+        bootstrap: resamples for the intervals; 0 gives none.
+        seed: of splits, resamples and the report.
+        json: file, and `output` folder, for all that was found.
+        report: folder of the report, made as `report_options` say.
+        encoding, device, data_dir, data_dir_sub: how, where and from which folders to encode.
+    """
+
+    sources: tuple[str, ...] = ()
+    model: str | None = None
+    dataset: str | None = None
+    captions_per_image: int = 1
+    bootstrap: int = 1000
+    seed: int = 0
+    json: str | None = None
+    output: str | None = None
+    report: str | None = None
+    report_options: ReportOptions = DEFAULTS
+    encoding: EncodeOptions | None = None
+    device: str | None = None
+    data_dir: str | None = None
+    data_dir_sub: str | None = None
+
+
+def parse(argv: Sequence[str] | None = None) -> GapOptions:
+    """The flags.
+
+    Raises:
+        I0TError: flags that contradict one another.
+    """
     flags = argparse.ArgumentParser(
         prog="i0t gap", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -57,74 +94,83 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="resamples for the intervals (default 1000); 0 gives no intervals, and is quick",
     )
-    flags.add_argument("--json", metavar="FILE", help="write all of it as JSON")
+    flags.add_argument("--json", metavar="FILE", help="write all of it as JSON; --output DIR names the file itself")
     flags.add_argument("--report", metavar="DIR", help="write a page with pictures that opens in any browser")
-    flags.add_argument("--projection", choices=("umap", "pca"), default="umap", help="of --report (default umap)")
+    add_report_flags(flags)
     add_encoding_flags(flags)
     add_common_flags(flags)
-    return flags
-
-
-@program
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and write what was asked for."""
-    arguments = parser().parse_args(argv)
-    _check(arguments)
-    from i0t.embeddings import load_embeddings
-
-    embeddings = load_embeddings(arguments.source) if arguments.source else _encoded(arguments)
-    if not processes.is_main():
-        return 0  # it has encoded its share
-    found = measure(embeddings, n_bootstrap=arguments.bootstrap, seed=arguments.seed or 0)
-    print(table(found))
-    if arguments.json:
-        from i0t.files import write_json
-
-        write_json(arguments.json, _plain(found))
-        print(arguments.json)
-    if arguments.report:
-        from i0t.report.page import write_report
-
-        print(write_report(embeddings, arguments.report, projection=arguments.projection, seed=arguments.seed or 0))
-    return 0
-
-
-def _encoded(arguments: argparse.Namespace) -> Embeddings:
-    """Embeddings of the data set by the model."""
-    import torch
-
-    from i0t.data.captions import load_captions
-    from i0t.data.items import Items
-    from i0t.data.roots import roots_of
-    from i0t.encoders import load_encoder
-    from i0t.encoders.encode import encode
-
-    arguments.device = processes.join(arguments.device)
-    with processes.first_here():  # which may make the sample
-        roots = roots_of(arguments)
-    captions = load_captions(arguments.dataset, roots.data_dir_sub)
-    texts, image_of_text = captions.texts(arguments.captions_per_image)
-    items = Items(
-        images=captions.images,
-        image_ids=[path.name for path in captions.images],
-        texts=texts,
-        owners=[[image] for image in image_of_text],
-        metadata={"dataset": arguments.dataset, "split": "test", "source": str(captions.source)},
-    )
-    torch.manual_seed(arguments.seed or 0)  # for models without trained weights, such as tiny
-    encoder = load_encoder(arguments.model, device_of(arguments), roots)
-    return encode(encoder, items, encode_options(arguments))
-
-
-def _check(arguments: argparse.Namespace) -> None:
+    arguments = flags.parse_args(argv)
     encodes = arguments.model is not None or arguments.dataset is not None
     if bool(arguments.source) == encodes or (encodes and None in (arguments.model, arguments.dataset)):
         raise I0TError("i0t gap: give embeddings (SOURCE), or both --model and --dataset. --help shows examples.")
     if arguments.bootstrap < 0 or 0 < arguments.bootstrap < 100:
         raise I0TError(f"--bootstrap {arguments.bootstrap}: give 0 for no intervals, or at least 100 resamples.")
+    same = ("model", "dataset", "captions_per_image", "bootstrap", "json", "output", "report")
+    return GapOptions(
+        sources=tuple(arguments.source),
+        seed=arguments.seed or 0,
+        report_options=report_options(arguments),
+        encoding=encode_options(arguments) if encodes else None,
+        **{name: getattr(arguments, name) for name in (*same, "device", "data_dir", "data_dir_sub")},
+    )
 
 
-def measure(embeddings: Any, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
+@program
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, and write what was asked for."""
+    options = parse(argv)
+    from i0t.embeddings import load_embeddings
+    from i0t.files import ensure_folder, write_json
+
+    folder = ensure_folder(options.output) if options.output else None  # before hours of encoding, not after
+    embeddings = load_embeddings(options.sources) if options.sources else _encoded(options)
+    if not processes.is_main():
+        return 0  # it has encoded its share
+    found = measure(embeddings, options.bootstrap, options.seed)
+    print(table(found))
+    for path in [*([options.json] if options.json else []), *([folder / _file_name(embeddings)] if folder else [])]:
+        write_json(path, _plain(found))
+        print(path)
+    if options.report:
+        from i0t.report.page import write_report
+
+        print(write_report(embeddings, options.report, options.report_options))
+    return 0
+
+
+def _encoded(options: GapOptions) -> Embeddings:
+    """Embeddings of the data set by the model."""
+    import torch
+
+    from i0t.data.captions import load_captions
+    from i0t.data.items import Items
+    from i0t.data.roots import resolve_roots
+    from i0t.encoders import load_encoder
+    from i0t.encoders.encode import encode
+
+    options = replace(options, device=processes.join(options.device))
+    with processes.first_here():  # which may make the sample
+        roots = resolve_roots(options.data_dir, options.data_dir_sub)
+    captions = load_captions(options.dataset, roots.data_dir_sub)
+    texts, image_of_text = captions.texts(options.captions_per_image)
+    items = Items(
+        images=captions.images,
+        image_ids=[path.name for path in captions.images],
+        texts=texts,
+        owners=[[image] for image in image_of_text],
+        metadata={"dataset": options.dataset, "split": "test", "source": str(captions.source)},
+    )
+    torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
+    return encode(load_encoder(options.model, device_of(options), roots), items, options.encoding)
+
+
+def _file_name(embeddings: Embeddings) -> str:
+    """Of the JSON in `--output`: after data set and model."""
+    parts = ("gap", embeddings.name, Path(str(embeddings.metadata.get("model") or "")).stem)
+    return "-".join(re.sub(r"[^\w.+-]+", "-", part) for part in dict.fromkeys(parts) if part) + ".json"
+
+
+def measure(embeddings: Embeddings, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
     """All that `i0t gap` says of an Embeddings.
 
     Args:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from i0t.cli import add_common_flags, add_encoding_flags, encode_options, program, workers_of
-from i0t.commands.vectors import METHODS, read_vectors
+from i0t.commands.vectors import read_vectors
 from i0t.data.roots import roots_of
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, write_json
 from i0t.metrics.caption_scores import PREFIX
+from i0t.origin import Origin
 from i0t.paths import TENSORS, Roots, say
 from i0t.scoring.calibration import Calibration, calibrate
 from i0t.scoring.models import DATASETS, SAMPLE, calibration_pairs, default_dataset, scoring_model
@@ -25,7 +26,7 @@ from i0t.scoring.output import model_line, scores_table, write_csv
 from i0t.scoring.pairs import ScoredPair, all_pairs, read_pairs
 from i0t.scoring.resume import PartialScores, Rows
 from i0t.scoring.scorer import PairScorer
-from i0t.standardize.provenance import require_same_model
+from i0t.standardize.registry import add_remover_flags, remover_choices
 
 if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
@@ -80,7 +81,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "of these that is there; the built-in sample where no path is configured)",
     )
     parser.add_argument("--calibration-pairs", type=int, default=1000, metavar="N", help="of a data set (default 1000)")
-    parser.add_argument("--method", choices=tuple(METHODS), default="i0t_post", help="what standardises (i0t_post)")
+    add_remover_flags(parser, "--method", default="i0t_post")
     parser.add_argument("--prefix", default=PREFIX, help=f"put before every text (default {PREFIX!r})")
     parser.add_argument("--json", metavar="FILE", help="write scores and protocol here")
     parser.add_argument("--csv", metavar="FILE", help="write scores here, one row a pair, in order")
@@ -109,7 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     encoder, note = scoring_model(options.model, roots, options, folder)
     say(f"model: {model_line(encoder.name, note)}")
     embeddings = _calibration_embeddings(encoder, roots, options)
-    calibration = calibrate(embeddings, METHODS[options.method], options.seed)
+    (choice,) = remover_choices(options, [options.method])
+    calibration = calibrate(embeddings, choice.make, options.seed)
     protocol = {**_protocol(encoder, embeddings, calibration, options), "model_note": note}
     rows = _score(pairs, encoder, calibration, protocol, options)
     print(scores_table(rows, protocol))
@@ -134,9 +136,9 @@ def _calibration_embeddings(encoder: Encoder, roots: Roots, options: argparse.Na
         how = encode_options(options, share=False)
         return calibration_pairs(encoder, named[0], roots, options.prefix, options.calibration_pairs, options.seed, how)
     given = read_vectors(named)
-    mine = {"model": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.embed_dim}
+    mine = Origin(model=encoder.name, fingerprint=encoder.fingerprint, dim=encoder.embed_dim)
     try:
-        require_same_model(mine, given)
+        mine.require_same_model(given.origin, "the scored vectors")
     except I0TError as error:
         raise I0TError(f"--calibrate-on {' '.join(named)}: {error}") from None
     if not all(text.startswith(options.prefix) for text in given.texts):

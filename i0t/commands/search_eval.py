@@ -15,14 +15,16 @@ import numpy as np
 from tabulate import tabulate
 
 from i0t.cli import program
-from i0t.commands.vectors import LABELS, METHODS, SOURCE_HELP, fitted_removers, read_vectors, same_files
+from i0t.commands.vectors import SOURCE_HELP, read_vectors, same_files
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, file_sha256, list_sha256, write_json
 from i0t.paths import TENSORS, say
 from i0t.search.evaluate import Fitted, MethodResult, evaluate_fitted, evaluate_layout, evaluate_splits
 from i0t.search.qrels import layout_of_qrels, read_qrels
-from i0t.standardize.provenance import origin_of
+from i0t.standardize import fitted_origin
+from i0t.standardize.fitting import fit_to_files
+from i0t.standardize.registry import add_remover_flags, own_names, remover_choices, remover_class
 
 DESCRIPTION = """\
 Search an index that holds images and texts together, and say what it finds: NDCG@10, recall@10, and which modality
@@ -60,7 +62,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", nargs="+", metavar="SOURCE", help=SOURCE_HELP)
-    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=list(METHODS), help="beside raw; all")
+    add_remover_flags(parser, "--methods", default=own_names(), several=True)
     parser.add_argument(
         "--fit-on",
         nargs="+",
@@ -108,8 +110,10 @@ def _evaluate(source: Embeddings, arguments: argparse.Namespace) -> tuple[dict[s
         fitted, protocol = _fitted(source, arguments)
         return evaluate_fitted(source, fitted, **where), {**protocol, "task": "half and half"}
 
+    choices = remover_choices(arguments, arguments.methods)
+
     def fit(images: np.ndarray, texts: np.ndarray) -> Fitted:
-        return {"raw": None, **{name: METHODS[name]().fit(images, texts) for name in arguments.methods}}
+        return {"raw": None, **{choice.name: choice.make().fit(images, texts) for choice in choices}}
 
     results = evaluate_splits(source, fit, arguments.splits, arguments.seed, progress=True, **where)
     protocol = {"task": "half and half", "fit_on": "a random half of the pairs", "splits": arguments.splits}
@@ -139,7 +143,8 @@ def _fitted(
     evaluated = {"overlap": (source, arguments.source)}
     if queries is not None:
         evaluated["overlap_of_queries"] = queries, arguments.queries
-    fitted = fitted_removers(arguments.methods, arguments.fit_on, *(embeddings for embeddings, _ in evaluated.values()))
+    choices = remover_choices(arguments, arguments.methods)
+    fitted = fit_to_files(choices, arguments.fit_on, [embeddings for embeddings, _ in evaluated.values()])
     leak, overlaps = False, {}
     for name, (embeddings, files) in evaluated.items():
         overlaps[name] = found = next(iter(fitted.values())).overlap(embeddings)
@@ -160,7 +165,7 @@ def _fitted(
 def _items_sha256(embeddings: Embeddings) -> str:
     """Hash of all that a result may rest on: vectors, what pairs up, and the ids that judgments name."""
     ids = [embeddings.image_ids, embeddings.metadata.get("text_ids"), embeddings.image_of_text.tolist()]
-    return list_sha256([origin_of(embeddings)["data_sha256"], json.dumps(ids)])
+    return list_sha256([embeddings.features_sha256, json.dumps(ids)])
 
 
 def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
@@ -170,10 +175,11 @@ def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) ->
     headers = ["", f"NDCG@{k} (95 %)", f"R@{k}", f"texts in top {k}:\nof text queries", "\nof image queries"]
     rows = []
     for name, result in results.items():
+        label = name if name == "raw" else remover_class(name).label or name
         means, (low, high) = result.mean(), result.ndcg_interval()
         shown = [f"{means['ndcg']:.3f} ({low:.3f}-{high:.3f})", f"{means['recall']:.3f}"]
         shown += ["-" if np.isnan(means[name]) else f"{100 * means[name]:.0f} %" for name in TESTED[2:]]
-        rows.append([LABELS[name], *shown, *([f"{means['above_picture']:.3f}"] if with_auc else [])])
+        rows.append([label, *shown, *([f"{means['above_picture']:.3f}"] if with_auc else [])])
     table = tabulate(rows, headers=[*headers, *(["AUC"] if with_auc else [])], disable_numparse=True)
     times = f", mean of {protocol['splits']} random halves" if "splits" in protocol else ""
     leak = {True: " - these items are evaluated: a leak", None: " - whether they overlap is unknown"}
@@ -197,7 +203,7 @@ def _save(
     """Write the record; its name differs whenever the content of any file or the protocol does."""
     from i0t.records import environment  # imports torch, after the table is printed
 
-    origin = {**origin_of(source), "items_sha256": _items_sha256(source)}
+    origin = {**fitted_origin(source).as_dict(), "items_sha256": _items_sha256(source)}
     methods = {name: _record_of(result) for name, result in results.items()}
     digest = hashlib.sha256(json.dumps([protocol, origin["items_sha256"], sorted(methods)]).encode()).hexdigest()[:8]
     path = Path(arguments.output) / f"search-{source.metadata['dataset']}-{digest}.json"

@@ -24,10 +24,6 @@ def open_image(source: ImageSource) -> Image.Image:
 
     Raises:
         I0TError: the file is missing, truncated or not a picture.
-
-    Example:
-        >>> open_image(Image.new("L", (2, 1), color=255)).getpixel((0, 0))
-        (255, 255, 255)
     """
     if isinstance(source, Image.Image):
         return _to_rgb(source)
@@ -52,11 +48,6 @@ class ImageDataset(Dataset):
     """Preprocessed pictures by index; a picture that cannot be read comes back as its error message.
 
     Errors travel as values because an exception raised in a worker reaches the user as a traceback.
-
-    Example:
-        >>> dataset = ImageDataset([Image.new("RGB", (4, 2)), "none.jpg"], lambda image: torch.tensor(image.size))
-        >>> dataset[0], dataset[1][:25]
-        (tensor([4, 2]), 'none.jpg: no such picture')
     """
 
     def __init__(self, sources: Sequence[ImageSource], preprocess: Preprocess) -> None:
@@ -105,12 +96,6 @@ def image_loader(
         batches: rows of `sources` that come together.
         workers: decoding processes; 0 decodes in this process, which is quicker for few pictures.
         pin_memory: page-locked pixels, from which a graphics card copies while it computes.
-
-    Example:
-        >>> pictures = [Image.new("RGB", (size, 1)) for size in (1, 2, 3)]
-        >>> loader = image_loader(pictures, lambda image: torch.tensor(image.width), [[2, 0], [1]], workers=0)
-        >>> [pixels.tolist() for pixels, errors in loader]
-        [[3, 1], [2]]
     """
     return DataLoader(
         ImageDataset(sources, preprocess),

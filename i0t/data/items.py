@@ -23,8 +23,8 @@ class Items:
         owners: per text the images it belongs to, by index into `images`, in order. A text whose images
             are all unreadable is left out, unless its owners include -1: "also stands without an image".
         labels: per image its class, or None.
-        prompts: per text the K sentences that are encoded for it; its feature is their mean, normalised.
-            None: the text itself is encoded.
+        prompts: per text K sentences that are encoded for it, as many as for the others; its feature is their
+            mean, normalised. None: the text itself is encoded.
         normalize_prompts: whether each sentence is normalised before the mean.
         prefix: put before every text, in `Embeddings.texts` too.
         metadata: goes into `Embeddings.metadata` (dataset, split, source, ...).
@@ -50,6 +50,8 @@ class Items:
             values, items = getattr(self, name), getattr(self, of)
             if values is not None and len(values) != len(items):
                 raise I0TError(f"{len(items)} {of}, but {len(values)} {name}: one per item is needed.")
+        if len({len(prompts) for prompts in self.prompts or ()}) > 1:
+            raise I0TError("prompts: every text must have as many prompts as the others.")
         for row, owners in enumerate(self.owners):
             if not owners or not all(-1 <= owner < len(self.images) for owner in owners):
                 raise I0TError(

@@ -21,13 +21,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from i0t import processes
 from i0t.cli import program
 from i0t.errors import I0TError
 from i0t.files import atomic_path, json_entry, read_safetensors
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from i0t.data.images import ImageSource, Preprocess
+    from i0t.encoders import EncodeOptions
 
 FORMAT = "i0t-encoded-1"  # raise it when the way of encoding changes the numbers
 VARIABLE = "I0T_CACHE"
@@ -99,6 +101,31 @@ class EncodingCache:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key[:40]}.safetensors"
+
+
+def cached(
+    options: EncodeOptions,
+    key: Callable[[], str],
+    encode: Callable[[], tuple[torch.Tensor, dict[str, Any]]],
+    what: str,
+) -> tuple[np.ndarray, dict[str, Any], bool]:
+    """Features from the cache, or from `encode` and then kept; what is remembered of them; whether they were found.
+
+    Of several processes the main one alone reads and writes, so that all agree even where their machines have
+    caches of their own.
+    """
+    cache = EncodingCache() if options.cache and (processes.is_main() or not options.share) else None
+    name = key() if cache else ""
+    found = cache.load(name) if cache else None
+    if options.share:
+        found = processes.from_main(found)
+    if found is not None:
+        return *found, True
+    tensor, about = encode()
+    features = tensor.numpy()
+    if cache:
+        cache.save(name, features, {"what": what, **about})
+    return features, about, False
 
 
 def image_key(settings: Sequence[str], preprocess: Preprocess, images: Sequence[ImageSource]) -> str:

@@ -28,15 +28,6 @@ def save_checkpoint(path: str | Path, encoder: Encoder, training: dict[str, Any]
         path: ends in .safetensors.
         encoder: weights and heads.
         training: recipe, step, validation figures; anything JSON can hold.
-
-    Example:
-        >>> import tempfile
-        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1, "vocab_size": 9}
-        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = save_checkpoint(f"{folder}/mine.safetensors", encoder, {"step": 5})
-        ...     path.name, training_of(path)
-        ('mine.safetensors', {'step': 5})
     """
     header = {
         "architecture": encoder.architecture,
@@ -55,15 +46,6 @@ def load_checkpoint(path: str | Path) -> Encoder:
 
     Raises:
         I0TError: missing, truncated, of another format, or with keys missing or left over.
-
-    Example:
-        >>> import tempfile
-        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1, "vocab_size": 9}
-        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     loaded = load_checkpoint(save_checkpoint(f"{folder}/mine.safetensors", encoder, {"step": 5}))
-        >>> loaded.fingerprint == encoder.fingerprint, loaded.training_summary
-        (True, {'step': 5})
     """
     path = Path(path)
     if not path.is_file():
@@ -89,16 +71,7 @@ def load_checkpoint(path: str | Path) -> Encoder:
 
 
 def training_of(path: str | Path) -> dict[str, Any]:
-    """The training summary of a checkpoint, without reading its weights; {} if there is no whole one of ours.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, "mine.safetensors")
-        ...     save_file({}, path, metadata={"format": FORMAT, "training": '{"step": 5}'})
-        ...     training_of(path), training_of(f"{folder}/none.safetensors")
-        ({'step': 5}, {})
-    """
+    """The training summary of a checkpoint, without reading its weights; {} if there is no whole one of ours."""
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

@@ -5,8 +5,7 @@ Shapes: N images, M texts, L tokens, D embedding dimensions; Q vectors per image
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,9 @@ from i0t import processes
 from i0t.data.images import ImageSource, image_loader
 from i0t.data.items import Items
 from i0t.embeddings import Embeddings
-from i0t.encoders import AUTO, PRECISIONS, EncodeOptions
-from i0t.encoders.cache import EncodingCache, image_key, text_key
-from i0t.encoders.encoder import token_lengths
+from i0t.encoders import EncodeOptions
+from i0t.encoders.cache import cached, image_key, text_key
+from i0t.encoders.encoder import autocast, resolve_precision, token_lengths
 from i0t.errors import I0TError, NoPictureError
 from i0t.features import l2_normalize
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
 
 TOKENIZED_TOGETHER = 4096  # texts
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 DEFAULT = EncodeOptions()
 
 
@@ -121,9 +119,9 @@ def encode_pictures(encoder: Encoder, images: Sequence[ImageSource], options: En
         I0TError: an image cannot be read and is not to be skipped, or none is left (`NoPictureError`).
     """
     encoder.eval()
-    features, about, from_cache = _cached(
+    features, about, from_cache = cached(
         options,
-        key=lambda: image_key(settings_of(encoder, options.precision), encoder.preprocess, images),
+        key=lambda: image_key(encoder.computed_with(options.precision), encoder.preprocess, images),
         encode=lambda: _features_of_images(encoder, images, options),
         what=f"{len(images)} images, {encoder.name}",
     )
@@ -151,70 +149,14 @@ def encode_texts(
     chunks = [encoder.tokenize(distinct[start : start + TOKENIZED_TOGETHER]) for start in starts]
     longest = max(chunk.shape[1] for chunk in chunks)  # a tokenizer may pad each chunk to its own longest
     tokens = torch.cat([F.pad(chunk, (0, longest - chunk.shape[1])) for chunk in chunks])
-    features, _, from_cache = _cached(
+    features, _, from_cache = cached(
         options,
-        key=lambda: text_key([*settings_of(encoder, options.precision), f"normalize={normalize}"], distinct, tokens),
+        key=lambda: text_key([*encoder.computed_with(options.precision), f"normalize={normalize}"], distinct, tokens),
         encode=lambda: _features_of_tokens(encoder, tokens, options, normalize),
         what=f"{len(distinct)} texts, {encoder.name}",
     )
     row_of = {text: row for row, text in enumerate(distinct)}
     return EncodedTexts(features[[row_of[text] for text in texts]], _count_cut(encoder, distinct, tokens), from_cache)
-
-
-def resolve_precision(device: torch.device, precision: str = AUTO) -> str:
-    """What "auto" stands for: bf16 on CUDA (fp16 where the card has no bf16 of its own), fp32 elsewhere.
-
-    Raises:
-        I0TError: another name.
-    """
-    if precision not in PRECISIONS:
-        raise I0TError(f"precision {precision!r}: not one of {', '.join(PRECISIONS)}.")
-    if precision != AUTO:
-        return precision
-    if device.type != "cuda":
-        return "fp32"
-    with torch.cuda.device(device):  # the question is about the current card
-        # Cards before Ampere (V100, T4) only emulate bf16, slower than fp32; newer torch counts that by default.
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-
-
-def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextManager:
-    """Forward passes in a precision: weights stay as they are, products are computed in it."""
-    dtype = DTYPES.get(resolve_precision(device, precision))
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
-
-
-def settings_of(encoder: Encoder, precision: str) -> list[str]:
-    """Everything but the items that encoded numbers depend on: a part of the cache's keys."""
-    device = encoder.device
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    dtype = str(next(encoder.model.parameters()).dtype)
-    return [encoder.fingerprint, resolve_precision(device, precision), device.type, card, dtype, torch.__version__]
-
-
-def _cached(
-    options: EncodeOptions,
-    key: Callable[[], str],
-    encode: Callable[[], tuple[torch.Tensor, dict[str, Any]]],
-    what: str,
-) -> tuple[np.ndarray, dict[str, Any], bool]:
-    """Features from the cache, or from `encode` and then kept; what is remembered of them; whether they were found.
-
-    Of several processes the main one alone reads and writes, so that all agree even where their machines have
-    caches of their own.
-    """
-    cache = EncodingCache() if options.cache and (processes.is_main() or not options.share) else None
-    name = key() if cache else ""
-    found = cache.load(name) if cache else None
-    if options.share:
-        found = processes.from_main(found)
-    if found is not None:
-        return *found, True
-    tensor, about = encode()
-    features = tensor.numpy()
-    if cache:
-        cache.save(name, features, {"what": what, **about})
-    return features, about, False
 
 
 def _features_of_images(

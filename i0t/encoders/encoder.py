@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -16,11 +17,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from i0t.data.images import ImageSource, Preprocess
-from i0t.encoders import EncodeOptions
+from i0t.encoders import AUTO, PRECISIONS, EncodeOptions
 from i0t.encoders.heads import NormHeads
 from i0t.errors import I0TError
 
 END_OF_TEXT = 49407  # of CLIP's byte-pair vocabulary: the largest id
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Encoder(nn.Module):
@@ -123,6 +125,13 @@ class Encoder(nn.Module):
         features = encode_cut_text(self.model, tokens).float()
         return features if self.heads is None else self.heads.unnormalized(F.normalize(features, dim=-1), "text")
 
+    def computed_with(self, precision: str) -> list[str]:
+        """Everything but the items that encoded numbers depend on: a part of the cache's keys."""
+        device = self.device
+        card = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        dtype = str(next(self.model.parameters()).dtype)
+        return [self.fingerprint, resolve_precision(device, precision), device.type, card, dtype, torch.__version__]
+
     def encode_images(
         self,
         images: Sequence[ImageSource],
@@ -130,7 +139,7 @@ class Encoder(nn.Module):
         workers: int = 0,
         skip_unreadable: bool = False,
         progress: bool = False,
-        precision: str = "auto",
+        precision: str = AUTO,
     ) -> torch.Tensor:
         """Encode N paths or PIL images; `i0t.encoders.encode.encode_pictures` also tells which were skipped.
 
@@ -151,7 +160,7 @@ class Encoder(nn.Module):
         texts: Sequence[str],
         batch_size: int = 64,
         progress: bool = False,
-        precision: str = "auto",
+        precision: str = AUTO,
         normalize: bool = True,
     ) -> torch.Tensor:
         """Encode M texts; `i0t.encoders.encode.encode_texts` also counts those that were cut.
@@ -203,6 +212,29 @@ def token_lengths(tokens: torch.Tensor) -> torch.Tensor:
     """
     filled = tokens != 0
     return torch.where(filled.any(dim=1), tokens.shape[1] - filled.flip(1).int().argmax(dim=1), 0)
+
+
+def resolve_precision(device: torch.device, precision: str = AUTO) -> str:
+    """What "auto" stands for: bf16 on CUDA (fp16 where the card has no bf16 of its own), fp32 elsewhere.
+
+    Raises:
+        I0TError: another name.
+    """
+    if precision not in PRECISIONS:
+        raise I0TError(f"precision {precision!r}: not one of {', '.join(PRECISIONS)}.")
+    if precision != AUTO:
+        return precision
+    if device.type != "cuda":
+        return "fp32"
+    with torch.cuda.device(device):  # the question is about the current card
+        # Cards before Ampere (V100, T4) only emulate bf16, slower than fp32; newer torch counts that by default.
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextManager:
+    """Forward passes in a precision: weights stay as they are, products are computed in it."""
+    dtype = DTYPES.get(resolve_precision(device, precision))
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 class _TextModel(nn.Module):

@@ -45,14 +45,6 @@ def load_pretrained(architecture: str, pretrained: str, name: str = "") -> Encod
 
     Raises:
         I0TError: no such architecture or tag, or the weights cannot be had.
-
-    Example:
-        >>> load_pretrained("ViT-B-32-quickgelu", "openai").embed_dim  # doctest: +SKIP
-        512
-        >>> load_pretrained("no-such-model", "openai")
-        Traceback (most recent call last):
-            ...
-        i0t.errors.I0TError: no-such-model: not an open_clip architecture. `open_clip.list_models()` lists them.
     """
     config = open_clip.get_model_config(architecture)
     if config is None:
@@ -122,18 +114,11 @@ def set_context_length(encoder: Encoder, length: int) -> None:
     """Stretch the text positions of an encoder to `length`, in place (Long-CLIP; section 4.1).
 
     Its architecture records that, because training keeps the first rows of stretched positions.
-
-    Example:
-        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1, "vocab_size": 9}
-        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
-        >>> set_context_length(encoder, 248)
-        >>> encoder.context_length, encoder.tokenize(["a dog"]).shape, encoder.architecture["stretched_from"]
-        (248, torch.Size([1, 248]), 77)
     """
-    from i0t.encoders.positions import stretch_text_tower
+    from i0t.encoders.positions import stretch_text_positions
 
     before = encoder.context_length
-    stretch_text_tower(encoder.model, length)
+    stretch_text_positions(encoder.model, length)
     encoder.architecture.setdefault("stretched_from", before)
     text_config = {**encoder.architecture["model"]["text_cfg"], "context_length": length}
     encoder.architecture["model"] = {**encoder.architecture["model"], "text_cfg": text_config}
@@ -147,20 +132,14 @@ def set_attention_dropout(encoder: Encoder, rate: float) -> int:
         How many layers it was set in.
 
     Raises:
-        I0TError: a tower has no attention layer to drop from, so two views would be one.
-
-    Example:
-        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 2, "vocab_size": 9}
-        >>> encoder = build_encoder({"model": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}})
-        >>> set_attention_dropout(encoder, 0.1), encoder.model.transformer.resblocks[0].attn.dropout
-        (3, 0.1)
+        I0TError: an encoder has no attention layer to drop from, so two views would be one.
     """
     layers = [module for module in encoder.model.modules() if isinstance(module, torch.nn.MultiheadAttention)]
     in_vision = [module for module in encoder.model.visual.modules() if module in layers]
     if rate and len(in_vision) in (0, len(layers)):
-        tower = "text" if in_vision else "image"
+        part = "text" if in_vision else "image"
         raise I0TError(
-            f"{encoder.name}: no attention layers in its {tower} tower, so dropout cannot give two views of it "
+            f"{encoder.name}: no attention layers in its {part} encoder, so dropout cannot give two views of it "
             "(MCSIE). Use views=1 attention_dropout=0."
         )
     for layer in layers:

@@ -45,21 +45,14 @@ def stretch_positions(positions: torch.Tensor, length: int, kept: int = KEPT_ROW
     return torch.cat([positions[:kept], torch.lerp(tail[low], tail[low + 1], weight)])
 
 
-def stretch_text_tower(model: nn.Module, length: int) -> None:
+def stretch_text_positions(model: nn.Module, length: int) -> None:
     """Give an `open_clip.CLIP` a longer text context, in place.
 
     Raises:
-        I0TError: the model has no plain causal text tower, or `length` is no whole stretch.
-
-    Example:
-        >>> tower = nn.Module()
-        >>> tower.positional_embedding = nn.Parameter(torch.zeros(77, 4))
-        >>> stretch_text_tower(tower, 248)
-        >>> tower.context_length, tower.positional_embedding.shape, tower.attn_mask[:2, :2].tolist()
-        (248, torch.Size([248, 4]), [[0.0, -inf], [0.0, 0.0]])
+        I0TError: the model has no plain causal text encoder, or `length` is no whole stretch.
     """
     if not isinstance(getattr(model, "positional_embedding", None), nn.Parameter):
-        raise I0TError(f"{type(model).__name__}: only CLIP's own text tower can be stretched.")
+        raise I0TError(f"{type(model).__name__}: only CLIP's own text encoder can be stretched.")
     stretched = stretch_positions(model.positional_embedding.detach(), length)
     model.positional_embedding = nn.Parameter(stretched)
     model.context_length = length
@@ -71,14 +64,6 @@ def freeze_first_positions(model: nn.Module, kept: int = KEPT_ROWS) -> None:
     """Let no gradient reach the first rows (Long-CLIP trains only the stretched ones).
 
     Weight decay must be off for this parameter, or it would shrink the rows all the same.
-
-    Example:
-        >>> model = nn.Module()
-        >>> model.positional_embedding = nn.Parameter(torch.zeros(3, 1))
-        >>> freeze_first_positions(model, kept=2)
-        >>> model.positional_embedding.sum().backward()
-        >>> model.positional_embedding.grad.flatten().tolist()
-        [0.0, 0.0, 1.0]
     """
 
     def mask(gradient: torch.Tensor) -> torch.Tensor:

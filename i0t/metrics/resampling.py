@@ -82,14 +82,24 @@ def bootstrap_means(values: np.ndarray, group: np.ndarray, n_resamples: int, see
         n_resamples: B.
         seed: of the draws; equal for equal groups, so that metrics of one run move together.
     """
-    sums, sizes = _group_sums(values, group)
-    counts = _counts_in_chunks(len(sizes), n_resamples, seed, len(sizes))
+    member = np.unique(group, return_inverse=True)[1]
+    n_groups = int(member.max()) + 1
+    sums, sizes = _group_sums(values, member, n_groups)
+    counts = _counts_in_chunks(n_groups, n_resamples, seed, n_groups)
     return np.concatenate([_means(sums, sizes, some.astype(np.float64)) for some in counts])
 
 
 def means_of_counts(values: np.ndarray, group: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(B, V) means over groups drawn (B, C) times: with the same counts, differences of two models are paired."""
-    return _means(*_group_sums(values, group), counts)
+    """(B, V) means over groups that are drawn as often as counts (B, C) say.
+
+    With the same counts the differences of two models are paired.
+
+    Args:
+        values: (R, V).
+        group: (R,) column of `counts` of each row; some may have no row.
+        counts: of `resampled_counts`.
+    """
+    return _means(*_group_sums(values, group, counts.shape[1]), counts)
 
 
 def bootstrap_medians(values: np.ndarray, group: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
@@ -106,10 +116,10 @@ def bootstrap_medians(values: np.ndarray, group: np.ndarray, n_resamples: int, s
     return np.array(medians)
 
 
-def _group_sums(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _group_sums(values: np.ndarray, group: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
     """(C, V) sums and (C,) sizes of the groups."""
-    member = np.unique(group, return_inverse=True)[1]
-    return np.stack([np.bincount(member, column) for column in values.T], axis=1), np.bincount(member)
+    sums = np.stack([np.bincount(group, column, n_groups) for column in values.T], axis=1)
+    return sums, np.bincount(group, minlength=n_groups)
 
 
 def _means(sums: np.ndarray, sizes: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,1 +1,45 @@
-"""Pictures of the gap."""
+"""The report: a page and figures that show the gap before and after removing it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from i0t.errors import I0TError
+
+PROJECTIONS = ("umap", "pca")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """How a report is made.
+
+    Attributes:
+        projection: of the sphere, "umap" (as in the paper) or "pca" (quick).
+        neighbors: of each point in UMAP's graph.
+        seed: of the split, the draws, the projection and the resamples.
+    """
+
+    projection: str = PROJECTIONS[0]
+    neighbors: int = 15
+    seed: int = 0
+
+
+DEFAULTS = ReportOptions()
+
+
+def add_report_flags(parser: argparse.ArgumentParser) -> None:
+    """`--projection` and `--neighbors`."""
+    parser.add_argument("--projection", choices=PROJECTIONS, default="umap", help="of the sphere (default umap)")
+    parser.add_argument("--neighbors", type=int, default=15, metavar="K", help="of a point in UMAP (default 15)")
+
+
+def report_options(arguments: argparse.Namespace) -> ReportOptions:
+    """What these flags and `--seed` say.
+
+    Raises:
+        I0TError: too few neighbours.
+    """
+    if arguments.neighbors < 2:
+        raise I0TError(f"--neighbors {arguments.neighbors}: UMAP needs 2 or more.")
+    return ReportOptions(arguments.projection, arguments.neighbors, arguments.seed or 0)

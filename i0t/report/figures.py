@@ -1,4 +1,7 @@
-"""The report's figures for papers: matplotlib, each as PNG (300 dpi) and PDF."""
+"""Figures in matplotlib: those of the report for papers, each as PNG (300 dpi) and PDF, and the demo's picture.
+
+As the paper's Figs. 1, 3, 4 and 5: UMAP to the 3-D sphere (App. D), cosines, mean activations.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from i0t.embeddings import Embeddings
 from i0t.files import atomic_path
-from i0t.report.calibration import spread
-from i0t.report.pictures import IMAGE_COLOUR, MATCHED_COLOUR, TEXT_COLOUR
+from i0t.report import ReportOptions
+from i0t.report.calibration_curve import spread
+from i0t.report.measurements import cosine_histograms, sphere, unit_pairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Okabe-Ito: told apart with every common colour blindness, and in grey.
+IMAGE_COLOUR, TEXT_COLOUR, MATCHED_COLOUR = "#0072B2", "#D55E00", "#009E73"
 UNMATCHED_COLOUR, AFTER_COLOUR = "#6b7280", "#a03a78"
 KINDS = {
     "matched": ("matched", MATCHED_COLOUR),
@@ -55,11 +62,6 @@ def save_figures(measured: dict[str, Any], folder: Path) -> list[Path]:
     Returns:
         The files, PNG before PDF, in the order of the page.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     drawers: dict[str, Callable[[dict[str, Any]], Figure]] = {
         "sphere": _sphere,
         "cosines": _cosines,
@@ -69,15 +71,62 @@ def save_figures(measured: dict[str, Any], folder: Path) -> list[Path]:
     if measured["recall"]:
         drawers["recall"] = _recall
     saved = []
-    with matplotlib.rc_context(STYLE):
-        for name, draw in drawers.items():
-            figure = draw(measured)
-            for suffix in (".png", ".pdf"):
-                with atomic_path(folder / f"{name}{suffix}") as temporary:
-                    figure.savefig(temporary)
-                saved.append(folder / f"{name}{suffix}")
-            pyplot.close(figure)
+    for name, draw in drawers.items():
+        saved += [folder / f"{name}{suffix}" for suffix in (".png", ".pdf")]
+        _save(lambda draw=draw: draw(measured), saved[-2:])
     return saved
+
+
+def gap_picture(stages: dict[str, Embeddings], path: str | Path, seed: int = 0) -> Path:
+    """One picture of what removing the gap did: each stage a row, the sphere and the cosines.
+
+    Args:
+        stages: title to embeddings, e.g. {"before": ..., "after": ...}, of the same items.
+        path: .png, .pdf or .svg.
+        seed: of UMAP, of the points shown and of the pairs.
+
+    Returns:
+        `path`.
+    """
+    items = {title: unit_pairs(embeddings) for title, embeddings in stages.items()}
+    points = sphere(next(iter(stages.values())), items, ReportOptions(seed=seed))
+    cosines = cosine_histograms(items, seed)
+
+    def draw() -> Figure:
+        from matplotlib import pyplot
+
+        figure, rows = pyplot.subplots(
+            len(stages), 2, figsize=(7.6, 3.5 * len(stages)), layout="constrained", squeeze=False
+        )
+        for (left, right), title in zip(rows, stages):
+            _draw_sphere(left, points[title], f"{title}: the sphere")
+            _draw_cosines(right, cosines, title, f"{title}: cosines")
+            right.set_xlim(cosines["edges"][0], cosines["edges"][-1])
+            left.legend(loc="lower left", bbox_to_anchor=(-0.16, -0.04), handletextpad=0.2)
+        figure.supxlabel(
+            "Sphere: UMAP, pale on the far side. Histograms: all on one scale, dashed is the mean of matched pairs.",
+            fontsize=8,
+            color="#444444",
+        )
+        return figure
+
+    _save(draw, [Path(path)], dpi=180)
+    return Path(path)
+
+
+def _save(draw: Callable[[], Figure], paths: list[Path], **options: Any) -> None:
+    """Draw in the style of all figures and write whole files."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with matplotlib.rc_context(STYLE):
+        figure = draw()
+        for path in paths:
+            with atomic_path(path) as temporary:
+                figure.savefig(temporary, **options)
+        pyplot.close(figure)
 
 
 def _two(height: float, **options: Any) -> tuple[Figure, list[Axes]]:
@@ -89,6 +138,16 @@ def _two(height: float, **options: Any) -> tuple[Figure, list[Axes]]:
 
 def _sphere(measured: dict[str, Any]) -> Figure:
     figure, both = _two(3.7)
+    for axes, (stage, title) in zip(both, STAGES.items()):
+        _draw_sphere(axes, measured["sphere"][stage], title)
+    figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw_sphere(axes: Axes, points: dict[str, list[float]], title: str) -> None:
+    """Images and texts on the front of the unit sphere, with its circles of latitude and longitude; pale behind."""
+    from matplotlib.patches import Circle
+
     tilt = np.array([[1, 0, 0], [0, np.cos(0.22), -np.sin(0.22)], [0, np.sin(0.22), np.cos(0.22)]])
     angles = np.linspace(0, 2 * np.pi, 120)
     rings = [
@@ -98,52 +157,47 @@ def _sphere(measured: dict[str, Any]) -> Figure:
         np.stack([np.cos(angles) * np.cos(lon), np.sin(angles), np.cos(angles) * np.sin(lon)], axis=1)
         for lon in np.radians(range(0, 180, 30))
     ]
-    for axes, (stage, title) in zip(both, STAGES.items()):
-        for ring in rings:
-            x, y, z = (ring @ tilt.T).T
-            axes.plot(np.where(z >= 0, x, np.nan), y, color="#dddddd", linewidth=0.5, zorder=1)
-        for side, colour, marker in (("image", IMAGE_COLOUR, "o"), ("text", TEXT_COLOUR, "^")):
-            x, y, z = (np.reshape(measured["sphere"][stage][side], (-1, 3)) @ tilt.T).T
-            for front, alpha in ((z < 0, 0.1), (z >= 0, 0.7)):
-                axes.scatter(x[front], y[front], s=6, c=colour, marker=marker, alpha=alpha, linewidths=0, zorder=2)
-            axes.scatter([], [], s=16, c=colour, marker=marker, label=f"{side}s")
-        axes.add_patch(_outline())
-        axes.set(aspect="equal", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), title=title)
-        axes.set_axis_off()
-    figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
-
-
-def _outline() -> Any:
-    from matplotlib.patches import Circle
-
-    return Circle((0, 0), 1, fill=False, edgecolor="#aaaaaa", linewidth=0.7)
+    for ring in rings:
+        x, y, z = (ring @ tilt.T).T
+        axes.plot(np.where(z >= 0, x, np.nan), y, color="#dddddd", linewidth=0.5, zorder=1)
+    size = 6 if len(points["image"]) > 900 else 12
+    for side, colour, marker in (("image", IMAGE_COLOUR, "o"), ("text", TEXT_COLOUR, "^")):
+        x, y, z = (np.reshape(points[side], (-1, 3)) @ tilt.T).T
+        for front, alpha in ((z < 0, 0.15), (z >= 0, 0.7)):
+            axes.scatter(x[front], y[front], s=size, c=colour, marker=marker, alpha=alpha, linewidths=0, zorder=2)
+        axes.scatter([], [], s=16, c=colour, marker=marker, label=f"{side}s")
+    axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor="#aaaaaa", linewidth=0.7))
+    axes.set(aspect="equal", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), title=title)
+    axes.set_axis_off()
 
 
 def _cosines(measured: dict[str, Any]) -> Figure:
-    figure, both = _two(3.0, sharex=True, sharey=True)
-    found = measured["cosines"]
-    edges = np.array(found["edges"])
-    most = max(max(kind["shares"]) for stage in STAGES for kind in found[stage].values())
+    figure, both = _two(3.0, sharex=True)
     for axes, (stage, title) in zip(both, STAGES.items()):
-        for row, (kind, (_, colour)) in enumerate(reversed(KINDS.items())):
-            if kind not in found[stage]:
-                continue
-            heights = np.array(found[stage][kind]["shares"]) / most * 0.9
-            axes.stairs(row + heights, edges, baseline=row, fill=True, color=colour, alpha=0.3)
-            axes.stairs(row + heights, edges, baseline=row, color=colour, linewidth=0.8)
-            mean = found[stage][kind]["mean"]
-            axes.plot([mean, mean], [row, row + 0.14], color=colour, linewidth=2)
-        if "matched" in found[stage]:
-            mean = found[stage]["matched"]["mean"]
-            axes.axvline(mean, color=MATCHED_COLOUR, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-        axes.set(title=title, xlabel="cosine", ylim=(0, len(KINDS)))
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(left=False)
-    both[0].set_yticks(np.arange(len(KINDS)) + 0.15, [label for label, _ in reversed(KINDS.values())])
-    for text, (_, colour) in zip(both[0].get_yticklabels(), reversed(KINDS.values())):
-        text.set_color(colour)
+        _draw_cosines(axes, measured["cosines"], stage, title)
+    both[1].set_yticks([])
     return figure
+
+
+def _draw_cosines(axes: Axes, found: dict[str, Any], stage: str, title: str) -> None:
+    """Histograms of each kind of pair, one above the other, all stages on one scale; thick lines: means."""
+    edges, kinds = np.array(found["edges"]), list(reversed(KINDS.items()))
+    most = max(max(kind["shares"]) for name, kinds in found.items() if name != "edges" for kind in kinds.values())
+    for row, (kind, (_, colour)) in enumerate(kinds):
+        if kind not in found[stage]:
+            continue
+        heights, mean = np.array(found[stage][kind]["shares"]) / most * 0.9, found[stage][kind]["mean"]
+        axes.stairs(row + heights, edges, baseline=row, fill=True, color=colour, alpha=0.3)
+        axes.stairs(row + heights, edges, baseline=row, color=colour, linewidth=0.8)
+        axes.plot([mean, mean], [row, row + 0.14], color=colour, linewidth=2)
+        if kind == "matched":
+            axes.axvline(mean, color=colour, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+    axes.set(title=title, xlabel="cosine", ylim=(0, len(KINDS)))
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
+    axes.set_yticks(np.arange(len(KINDS)) + 0.15, [label for _, (label, _) in kinds])
+    for text, (_, (_, colour)) in zip(axes.get_yticklabels(), kinds):
+        text.set_color(colour)
 
 
 def _activations(measured: dict[str, Any]) -> Figure:

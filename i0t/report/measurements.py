@@ -9,20 +9,21 @@ Shapes: D dimensions, P pairs shown on the sphere.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from i0t.embeddings import Embeddings
-from i0t.features import to_numpy
-from i0t.gap import modality_gap
-from i0t.gap.unit_pairs import item_vectors as unit
-from i0t.report.calibration import calibration_curve
+from i0t.gap.measures import measures_of
+from i0t.gap.trust import dimensions_of
+from i0t.gap.unit_pairs import UnitPairs
+from i0t.report import DEFAULTS, ReportOptions
+from i0t.report.calibration_curve import calibration_curve
 from i0t.report.definitions import MEASURES
-from i0t.report.halves import Groups, groups_of, take
 from i0t.report.recall import recall_at_1
 from i0t.report.sphere import facing, project
-from i0t.standardize import Standardizer
+from i0t.report.splits import Groups, centred, groups_of, take
 
 MOST_POINTS = 800  # of each modality on the sphere: more hide one another, and UMAP takes its time
 MOST_COSINES = 20_000  # of each kind: the histogram's bins are then right to a tenth of a percent or so
@@ -31,24 +32,15 @@ PEAKS = 3  # dimensions marked for each modality, at most
 PEAK_FACTOR = 5  # and whose |mean| is this many times the median |mean|
 CARRIERS = 5  # dimensions whose share of CD² is told
 
-Stages = dict[str, Embeddings]
+Stages = Mapping[str, UnitPairs]
 
 
-def measure(
-    embeddings: Embeddings,
-    *,
-    projection: str = "umap",
-    seed: int = 0,
-    neighbors: int = 15,
-    say: Any = lambda step: None,
-) -> dict[str, Any]:
+def measure(embeddings: Embeddings, options: ReportOptions = DEFAULTS, say: Any = lambda step: None) -> dict[str, Any]:
     """All numbers of the report.
 
     Args:
         embeddings: of any producer.
-        projection: "umap" or "pca".
-        seed: of the halves, the draws, UMAP and every other random choice.
-        neighbors: UMAP's.
+        options: projection and seed.
         say: called with the name of each step when it starts.
 
     Returns:
@@ -57,19 +49,20 @@ def measure(
     Raises:
         I0TError: too few items, or what `modality_gap` refuses.
     """
-    groups = Groups(embeddings)
+    seed, groups = options.seed, Groups(embeddings)
     calibration, tested = groups.draw(len(groups.counted) // 2, np.random.default_rng(seed))
-    stages = {"before": tested, "after": centred(tested, calibration), "leak": centred(tested, tested)}
-    shown = {name: stages[name] for name in ("before", "after")}
+    versions = {"before": tested, "after": centred(tested, calibration), "leak": centred(tested, tested)}
+    items = {name: unit_pairs(version) for name, version in {"all": embeddings, **versions}.items()}
+    shown = {name: items[name] for name in ("before", "after")}
     say("measures")
-    gaps = {name: _gap(stage, seed) for name, stage in {"all": embeddings, **stages}.items()}
+    gaps = {name: measures_of(stage, seed) for name, stage in items.items()}
     say("retrieval")
-    recall = _recall(embeddings, groups, stages, seed)
+    recall = _recall(embeddings, groups, versions, seed)
     say("calibration curve")
     curve = calibration_curve(groups, seed)
     say("cosines")
     cosines = cosine_histograms(shown, seed)
-    say(f"sphere ({projection})")
+    say(f"sphere ({options.projection})")
     return {
         "unit": groups.unit,
         "counts": _counts(embeddings, groups, tested),
@@ -79,17 +72,18 @@ def measure(
         "cosines": cosines,
         "activations": activations(shown),
         "calibration": curve.record(),
-        "sphere": sphere(shown, projection, seed, neighbors),
+        "sphere": sphere(tested, shown, options),
     }
 
 
-def _gap(embeddings: Embeddings, seed: int) -> dict[str, Any]:
-    return modality_gap(to_numpy(embeddings.image_features), embeddings.text_features, embeddings.pairs, seed)
+def unit_pairs(embeddings: Embeddings) -> UnitPairs:
+    """What the measures and the figures work on, checked and normalised once."""
+    return UnitPairs.of(embeddings.image_features, embeddings.text_features, embeddings.pairs)
 
 
-def _recall(embeddings: Embeddings, groups: Groups, stages: Stages, seed: int) -> dict[str, Any]:
+def _recall(embeddings: Embeddings, groups: Groups, versions: dict[str, Embeddings], seed: int) -> dict[str, Any]:
     """Both directions at every stage, and of all items."""
-    recall = recall_at_1(stages, groups_of(stages["before"])[0], seed)
+    recall = recall_at_1(versions, groups_of(versions["before"])[0], seed)
     for direction, found in recall_at_1({"all": embeddings}, groups.of_image, seed).items():
         recall[direction].update(found)
     return recall
@@ -107,14 +101,6 @@ def _counts(embeddings: Embeddings, groups: Groups, tested: Embeddings) -> dict[
         "tested_images": len(tested.image_features),
         "tested_texts": len(tested.text_features),
     }
-
-
-def centred(embeddings: Embeddings, fitted_on: Embeddings) -> Embeddings:
-    """I0T_post with the means of `fitted_on`."""
-    standardizer = Standardizer().fit(fitted_on.image_features, fitted_on.text_features)
-    return embeddings.with_features(
-        standardizer.transform_image(embeddings.image_features), standardizer.transform_text(embeddings.text_features)
-    )
 
 
 def cosine_histograms(stages: Stages, seed: int = 0) -> dict[str, Any]:
@@ -144,22 +130,17 @@ def cosine_histograms(stages: Stages, seed: int = 0) -> dict[str, Any]:
     return histograms
 
 
-def _cosines(stage: Embeddings, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    x, y = unit(stage.image_features, "image_features"), unit(stage.text_features, "text_features")
-    pairs = stage.pairs
-    matched = set(map(tuple, pairs.tolist()))
+def _cosines(stage: UnitPairs, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    x, y, pairs = stage.x, stage.y, stage.pairs
+    known = set(map(tuple, pairs.tolist()))
     some = rng.choice(len(pairs), min(MOST_COSINES, len(pairs)), replace=False) if len(pairs) else []
+    across, images, texts = (_random_pairs(len(a), len(b), rng) for a, b in ((x, y), (x, x), (y, y)))
     kinds = {
         "matched": (x, y, pairs[some]),
-        "unmatched": (x, y, _random_pairs(len(x), len(y), rng)),
-        "images": (x, x, _random_pairs(len(x), len(x), rng)),
-        "texts": (y, y, _random_pairs(len(y), len(y), rng)),
+        "unmatched": (x, y, across[[tuple(pair) not in known for pair in across.tolist()]]),
+        "images": (x, x, images[images[:, 0] != images[:, 1]]),
+        "texts": (y, y, texts[texts[:, 0] != texts[:, 1]]),
     }
-    kept = [tuple(pair) not in matched for pair in kinds["unmatched"][2].tolist()]
-    kinds["unmatched"] = (x, y, kinds["unmatched"][2][kept])
-    for kind, rows in (("images", kinds["images"][2]), ("texts", kinds["texts"][2])):
-        side = kinds[kind][0]
-        kinds[kind] = (side, side, rows[rows[:, 0] != rows[:, 1]])
     return {kind: np.einsum("pd,pd->p", a[rows[:, 0]], b[rows[:, 1]]) for kind, (a, b, rows) in kinds.items()}
 
 
@@ -178,18 +159,14 @@ def activations(stages: Stages) -> dict[str, Any]:
         each modality that stick out before; "carriers", those of the largest
         (image mean - text mean)^2 before, with their joint "carried" share of CD^2.
     """
-    means = {
-        name: [unit(side, "features").mean(axis=0) for side in (stage.image_features, stage.text_features)]
-        for name, stage in stages.items()
-    }
-    before = means["before"]
-    squared = (before[0] - before[1]) ** 2
-    carriers = np.argsort(-squared, kind="stable")[:CARRIERS]
+    means = {name: (stage.x.mean(axis=0), stage.y.mean(axis=0)) for name, stage in stages.items()}
+    carriers = dimensions_of(stages["before"])[:CARRIERS]
+    carried = sum(part.share for part in carriers)
     return {
         **{name: {"image": x.tolist(), "text": y.tolist()} for name, (x, y) in means.items()},
-        "peaks": {side: _peaks(mean) for side, mean in zip(("image", "text"), before)},
-        "carriers": carriers.tolist(),
-        "carried": float(squared[carriers].sum() / squared.sum()) if squared.sum() else float("nan"),
+        "peaks": {side: _peaks(mean) for side, mean in zip(("image", "text"), means["before"])},
+        "carriers": [part.dimension for part in carriers],
+        "carried": carried if carried else float("nan"),
     }
 
 
@@ -198,39 +175,39 @@ def _peaks(mean: np.ndarray) -> list[int]:
     return [int(dimension) for dimension in order if abs(mean[dimension]) >= PEAK_FACTOR * np.median(np.abs(mean))]
 
 
-def sphere(stages: Stages, projection: str, seed: int, neighbors: int) -> dict[str, Any]:
+def sphere(embeddings: Embeddings, stages: Stages, options: ReportOptions) -> dict[str, Any]:
     """Points of at most `MOST_POINTS` items of each modality, the same at all stages, with what they are.
+
+    Args:
+        embeddings: the items, by name.
+        stages: the same items at each stage.
+        options: projection and seed.
 
     Returns:
         For each stage "image" and "text", flat x, y, z rounded to 3 decimals; "partner", for each text
         shown the row of its image shown or -1; "image_ids" and "texts".
     """
-    first = next(iter(stages.values()))
-    rng = np.random.default_rng(seed)
-    images, texts = _shown(first, rng)
-    part = take(first, images, texts)
+    images, texts = _shown(embeddings, np.random.default_rng(options.seed))
+    part = take(embeddings, images, texts)
     owner = np.full(len(part.texts), -1)
     owner[part.pairs[:, 1]] = part.pairs[:, 0]
     is_image = np.arange(len(part.image_ids) + len(part.texts)) < len(part.image_ids)
     found: dict[str, Any] = {
-        "projection": projection,
+        "projection": options.projection,
         "partner": owner.tolist(),
         "image_ids": [str(name)[:120] for name in part.image_ids],
         "texts": [text[:200] for text in part.texts],
     }
     for name, stage in stages.items():
-        shown = take(stage, images, texts)
-        both = np.concatenate(
-            [unit(shown.image_features, "image_features"), unit(shown.text_features, "text_features")]
-        )
-        points = project(both.astype(np.float32), projection, seed=seed, neighbors=neighbors)
+        both = np.concatenate([stage.x[images], stage.y[texts]]).astype(np.float32)
+        points = project(both, options.projection, seed=options.seed, neighbors=options.neighbors)
         rounded = np.round(facing(points, is_image), 3) + 0.0
         found[name] = {"image": rounded[is_image].ravel().tolist(), "text": rounded[~is_image].ravel().tolist()}
     return found
 
 
 def _shown(embeddings: Embeddings, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Which images and texts the sphere shows: one text an image where they pair up, else any."""
+    """Which images and texts the sphere shows: one text per image where they pair up, else any."""
     n_images, n_texts = len(embeddings.image_features), len(embeddings.text_features)
     images, texts = np.zeros(n_images, dtype=bool), np.zeros(n_texts, dtype=bool)
     if len(embeddings.pairs):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from i0t.embeddings import Embeddings
 from i0t.files import atomic_path, ensure_folder
+from i0t.report import DEFAULTS, ReportOptions
 from i0t.report.definitions import GLOSSARY
 from i0t.report.figures import save_figures
 from i0t.report.measurements import measure
@@ -32,10 +33,7 @@ STEPS = 6
 def write_report(
     embeddings: Embeddings,
     folder: str | Path,
-    *,
-    projection: str = "umap",
-    seed: int = 0,
-    neighbors: int = 15,
+    options: ReportOptions = DEFAULTS,
     notes: Sequence[str] = (),
 ) -> Path:
     """Measure the gap before and after I0T_post and write the report.
@@ -47,9 +45,7 @@ def write_report(
         embeddings: four or more linked groups (pairs, mostly). Without any pairs, retrieval and the
             measures of pairs are shown as a dash.
         folder: made if missing; gets `report.html` and each figure as .png (300 dpi) and .pdf.
-        projection: of the sphere, "umap" (as in the paper) or "pca" (quick).
-        seed: of the halves, the draws, the projection and the resamples.
-        neighbors: of each point in UMAP's graph.
+        options: projection of the sphere, and seed.
         notes: lines shown at the top, such as warnings of the caller.
 
     Returns:
@@ -66,12 +62,13 @@ def write_report(
             bar.set_postfix_str(step)
             bar.update()
 
-        measured = measure(embeddings, projection=projection, seed=seed, neighbors=neighbors, say=say)
+        measured = measure(embeddings, options, say)
         say("figures")
         saved = save_figures(measured, folder)
     path = folder / "report.html"
+    metadata = {"files": embeddings.files, **embeddings.metadata}
     with atomic_path(path) as temporary:
-        temporary.write_text(render(measured, embeddings.metadata, seed, saved, notes), encoding="utf-8")
+        temporary.write_text(render(measured, metadata, options.seed, saved, notes), encoding="utf-8")
     return path
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from i0t.gap import severity
-from i0t.report.calibration import DRAWS
+from i0t.report.calibration_curve import DRAWS
 from i0t.report.measurements import PEAK_FACTOR, PEAKS
 from i0t.report.recall import RESAMPLES
 

@@ -10,54 +10,32 @@ import warnings
 import numpy as np
 
 from i0t.errors import I0TError
+from i0t.report import PROJECTIONS
 
-PROJECTIONS = ("umap", "pca")
+EPOCHS = 200  # of UMAP's layout
 FEWEST_FOR_UMAP = 8  # below, a graph of neighbours says nothing that PCA does not
 
 
-def project(
-    features: np.ndarray, projection: str = "umap", *, seed: int = 0, neighbors: int = 15, epochs: int = 200
-) -> np.ndarray:
+def project(features: np.ndarray, projection: str = "umap", *, seed: int = 0, neighbors: int = 15) -> np.ndarray:
     """Unit features as points of the 3-D unit sphere.
 
     Args:
         features: (n, D), all items that share the sphere.
-        projection: "umap" (the paper's, output metric haversine) or "pca" (the direction from the
-            common mean along the first three components: quick, linear, repeatable).
+        projection: "umap" (the paper's, output metric haversine, started from the PCA) or "pca" (the
+            direction from the common mean along the first three components: quick, linear, repeatable).
         seed: of UMAP.
-        neighbors: of each point in UMAP's graph.
-        epochs: of UMAP's layout.
+        neighbors: of each point in UMAP's graph, at most n - 1.
 
     Returns:
         (n, 3) points of length 1.
 
     Raises:
         I0TError: another projection.
-
-    Example:
-        >>> points = project(np.eye(4), "pca")
-        >>> points.shape, bool(np.allclose(np.linalg.norm(points, axis=1), 1))
-        ((4, 3), True)
     """
     if projection not in PROJECTIONS:
         raise I0TError(f"projection {projection!r}: choose {' or '.join(PROJECTIONS)}.")
     if projection == "pca" or len(features) < FEWEST_FOR_UMAP:
         return _unit_or_pole(principal_components(features))
-    return sphere_points(features, seed, neighbors=neighbors, epochs=epochs)
-
-
-def sphere_points(features: np.ndarray, seed: int = 0, *, neighbors: int = 15, epochs: int | None = None) -> np.ndarray:
-    """UMAP of unit features to the 3-D unit sphere (output metric haversine), started from their PCA.
-
-    Args:
-        features: (n, D), all items that share the sphere.
-        seed: of UMAP.
-        neighbors: of each point in the graph; at most n - 1.
-        epochs: of the layout; None is UMAP's own choice, 500 up to 10 000 points.
-
-    Returns:
-        (n, 3) points of length 1.
-    """
     from sklearn.metrics.pairwise import cosine_distances
 
     # UMAP would compute the same matrix, but one pair after another from Python: 8 s for 2 000 items.
@@ -67,28 +45,20 @@ def sphere_points(features: np.ndarray, seed: int = 0, *, neighbors: int = 15, e
         warnings.filterwarnings("ignore", message="using precomputed metric")  # no inverse is wanted
         from umap import UMAP
 
-        polar, azimuth = (
-            UMAP(
-                n_neighbors=min(neighbors, len(features) - 1),
-                n_epochs=epochs,
-                metric="precomputed" if exact else "cosine",
-                output_metric="haversine",
-                init=_pca_angles(features),
-                random_state=seed,
-            )
-            .fit_transform(cosine_distances(features) if exact else features)
-            .T
+        layout = UMAP(
+            n_neighbors=min(neighbors, len(features) - 1),
+            n_epochs=EPOCHS,
+            metric="precomputed" if exact else "cosine",
+            output_metric="haversine",
+            init=_pca_angles(features),
+            random_state=seed,
         )
+        polar, azimuth = layout.fit_transform(cosine_distances(features) if exact else features).T
     return np.stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], axis=1)
 
 
 def principal_components(features: np.ndarray) -> np.ndarray:
-    """(n, 3) first three principal components; zeros where there are fewer.
-
-    Example:
-        >>> np.abs(principal_components(np.array([[2.0, 0.0], [-2.0, 0.0]]))).round(6).tolist()
-        [[2.0, 0.0, 0.0], [2.0, 0.0, 0.0]]
-    """
+    """(n, 3) first three principal components; zeros where there are fewer."""
     from sklearn.decomposition import PCA
 
     found = PCA(min(3, *features.shape), random_state=0).fit_transform(features)

@@ -23,7 +23,6 @@ from i0t.errors import I0TError
 from i0t.files import read_json
 from i0t.search.index import require_one_vector
 from i0t.search.layout import MixedLayout
-from i0t.standardize.provenance import require_one_model
 
 WHAT = "relevance judgments"
 COLUMNS = ("query_id", "doc_id", "relevance")
@@ -96,7 +95,7 @@ def layout_of_qrels(
     asked = list(dict.fromkeys(query for query, _, _ in judgments))
     images, texts = corpus.image_features, corpus.text_features
     if queries is not None:
-        require_one_model(corpus, queries)
+        corpus.origin.require_same_model(queries.origin, "the vectors of the corpus", "the queries")
         require_one_vector(images, "images")  # which cannot be joined otherwise
         require_one_vector(queries.image_features, "images of the queries")
         images, texts = np.concatenate([images, queries.image_features]), np.concatenate([texts, queries.text_features])

@@ -1,4 +1,4 @@
-"""What removes the gap as one matrix and one bias a modality, for stores that know nothing of this package.
+"""What removes the gap as one matrix and one bias per modality, for stores that know nothing of this package.
 
     x' = N(A N(x) + b)
 
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from i0t.errors import I0TError
-from i0t.features import check_shape, l2_normalize, to_numpy
+from i0t.features import check_shape, to_numpy
 from i0t.files import atomic_path, json_entry, read_safetensors
-from i0t.standardize import GapRemover, Modality
+from i0t.standardize import AffineMap, GapRemover, Modality
 
 FORMAT = "i0t-transform-1"
 FORMULA = "x' = normalise(matrix @ normalise(x) + bias); rows: normalise(normalise(X) @ matrix.T + bias)"
@@ -35,14 +36,6 @@ class VectorTransform:
         image_matrix, text_matrix: (D, D) float64 A.
         image_bias, text_bias: (D,) float64 b.
         description: remover, parameters, where it was fitted.
-
-    Example:
-        >>> from i0t import ZScore
-        >>> images, texts = np.random.default_rng(0).normal(size=(2, 50, 4)) + [[[1.0]], [[-1.0]]]
-        >>> remover = ZScore().fit(images, texts)
-        >>> transform = VectorTransform.of(remover)
-        >>> bool(np.allclose(transform(texts, "text"), remover.transform_text(texts), atol=1e-6))
-        True
     """
 
     image_matrix: np.ndarray
@@ -53,26 +46,16 @@ class VectorTransform:
 
     @classmethod
     def of(cls, remover: GapRemover) -> VectorTransform:
-        """The maps that a fitted remover applies.
+        """The maps of a fitted remover.
 
         Raises:
             I0TError: it is not fitted.
         """
-        parts: dict[str, np.ndarray] = {}
-        for modality in ("image", "text"):
-            factor, bias = remover.affine(modality)
-            parts[f"{modality}_matrix"] = np.diag(factor) if factor.ndim == 1 else factor
-            parts[f"{modality}_bias"] = bias
-        description = {
-            "remover": remover.name,
-            "parameters": remover.parameters(),
-            "fingerprint": remover.fingerprint,
-            "provenance": remover.provenance,
-        }
-        return cls(**{name: part.astype(np.float64) for name, part in parts.items()}, description=description)
+        parts = [part for modality in ("image", "text") for part in remover.map(modality).matrix_and_bias()]
+        return cls(*(part.astype(np.float64) for part in parts), description=remover.description())
 
     def __call__(self, vectors: Any, modality: Modality) -> np.ndarray:
-        """Move vectors of one modality; NumPy alone, as any vector store would.
+        """Move vectors of one modality.
 
         Args:
             vectors: (N, D) array or tensor, normalised or not.
@@ -87,14 +70,13 @@ class VectorTransform:
         matrix, bias = (
             (self.image_matrix, self.image_bias) if modality == "image" else (self.text_matrix, self.text_bias)
         )
-        check_shape(vectors, f"{modality} vectors", len(bias))
-        unit = l2_normalize(to_numpy(vectors).astype(np.float64), f"{modality} vectors")
-        return l2_normalize(unit @ matrix.T + bias, f"{modality} vectors", hint="has no direction left once moved")
+        check_shape(vectors, f"{modality} vectors")
+        as_float64 = to_numpy(vectors).astype(np.float64)
+        moves = AffineMap(np.zeros_like(bias), matrix, bias)
+        return moves.apply(as_float64, f"{modality} vectors", hint="has no direction left once moved")
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file atomically: the four tensors, and in its header the formula."""
-        from safetensors.numpy import save_file
-
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in TENSORS}
         header = {"format": FORMAT, "formula": FORMULA, "description": json.dumps(self.description)}
         with atomic_path(path) as temporary:

@@ -1,15 +1,15 @@
 """Remove the modality gap with what was learned from another set of features (paper section 4.2, and beyond)."""
 
-from i0t.standardize.affine import AffineRemover, Whitening, ZScore
+from i0t.standardize.arithmetic import AffineMap
 from i0t.standardize.i0t_post import Standardizer
-from i0t.standardize.means_file import FORMAT
-from i0t.standardize.overlap import Overlap
-from i0t.standardize.remover import GapRemover, Modality
+from i0t.standardize.remover import GapRemover, Modality, fitted_origin
 from i0t.standardize.running import RunningStandardizer
+from i0t.standardize.saved import FORMAT, Overlap
+from i0t.standardize.second_moments import Whitening, ZScore
 
 __all__ = [
     "FORMAT",
-    "AffineRemover",
+    "AffineMap",
     "GapRemover",
     "Modality",
     "Overlap",
@@ -17,4 +17,5 @@ __all__ = [
     "Standardizer",
     "Whitening",
     "ZScore",
+    "fitted_origin",
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from i0t.standardize.arithmetic import AffineMap
 from i0t.standardize.remover import GapRemover, Modality
 
 
@@ -15,6 +14,7 @@ class Standardizer(GapRemover):
     other data.
 
     Example:
+        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> images, texts = rng.normal(1, 1, (200, 8)), rng.normal(-1, 1, (200, 8))
         >>> standardizer = Standardizer().fit(images[:100], texts[:100])
@@ -23,7 +23,8 @@ class Standardizer(GapRemover):
         ((100, 8), True)
     """
 
-    name = "i0t_post"
+    name, label = "i0t_post", "centred (I0T_post)"
 
-    def _offset(self, modality: Modality) -> np.ndarray:
-        return -self._mean(modality)
+    def map(self, modality: Modality) -> AffineMap:
+        """Subtract the mean."""
+        return AffineMap(-self.mean(modality))

@@ -5,13 +5,17 @@ Shapes: D dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from i0t.errors import I0TError
 from i0t.features import Features, check_shape
+from i0t.origin import Origin
+from i0t.standardize.arithmetic import VectorSum
 from i0t.standardize.i0t_post import Standardizer
 from i0t.standardize.remover import GapRemover, Modality
-from i0t.standardize.statistics import VectorSum
 
 
 class RunningStandardizer(Standardizer):
@@ -36,14 +40,12 @@ class RunningStandardizer(Standardizer):
     Example:
         >>> rng = np.random.default_rng(0)
         >>> running = RunningStandardizer().fit(rng.normal(1, 1, (500, 8)), rng.normal(-1, 1, (500, 8)))
-        >>> running.transform_image(rng.normal(2, 1, (1, 8))).shape  # a single vector, from elsewhere
-        (1, 8)
         >>> running = running.update(rng.normal(2, 1, (100, 8)), rng.normal(-1, 1, (100, 8)))
         >>> round(running.weight("image"), 2), round(running.weight("text"), 2)  # the images have shifted
-        (0.96, 0.5)
+        (0.96, 0.51)
     """
 
-    name = "running"
+    name, label = "running", ""
     keeps_stream = True
 
     def __init__(self, kappa: float | None = None) -> None:
@@ -57,18 +59,16 @@ class RunningStandardizer(Standardizer):
     def starting_from(cls, prior: GapRemover, kappa: float | None = None) -> RunningStandardizer:
         """Start from the means of a fitted remover, e.g. `Standardizer.load(path)`."""
         running = cls(kappa)
-        running._sums = {
-            modality: VectorSum(prior._mean(modality) * held.count, held.count)
-            for modality, held in prior._sums.items()
-        }
-        running.provenance, running.items_ = dict(prior.provenance), dict(prior.items_)
+        for modality, held in prior._sums.items():
+            running._sums[modality] = VectorSum({"sum": prior.mean(modality) * held.count}, held.count)
+        running.origin, running.items_ = prior.origin, dict(prior.items_)
         return running
 
     def fit(
-        self, image_features: Features, text_features: Features, provenance: dict | None = None
+        self, image_features: Features, text_features: Features, origin: Origin | Mapping[str, Any] | None = None
     ) -> RunningStandardizer:
         """Forget everything, the stream included, and learn the training means. See `GapRemover.fit`."""
-        super().fit(image_features, text_features, provenance)
+        super().fit(image_features, text_features, origin)
         self._stream = {"image": VectorSum(), "text": VectorSum()}
         return self
 
@@ -80,11 +80,11 @@ class RunningStandardizer(Standardizer):
         Raises:
             I0TError: not fitted, other dimensions, or a bad row; nothing is then learned.
         """
-        stream = {modality: held.copy() for modality, held in self._stream.items()}
+        stream = dict(self._stream)
         for modality, features in (("image", image_features), ("text", text_features)):
             if features is not None:
-                check_shape(features, f"{modality}_features", len(self._prior_mean(modality)))
-                stream[modality].add(features, f"{modality}_features")
+                check_shape(features, f"{modality}_features", len(self.learned(modality).mean))
+                stream[modality] = stream[modality].plus(features, f"{modality}_features")
         self._stream = stream
         return self
 
@@ -97,11 +97,11 @@ class RunningStandardizer(Standardizer):
         merged = super().merge(other)
         assert isinstance(merged, RunningStandardizer) and isinstance(other, RunningStandardizer)
         for modality, held in self._sums.items():
-            if not np.array_equal(self._prior_mean(modality), other._prior_mean(modality)):
+            if not np.array_equal(self.learned(modality).mean, other.learned(modality).mean):
                 raise I0TError(f"merge: the two started from other {modality} means. Start both from one file.")
-            merged._sums[modality] = held.copy()  # one training set, not two
+            merged._sums[modality] = held  # one training set, not two
             merged._stream[modality] = self._stream[modality].merged(other._stream[modality])
-        merged.provenance, merged.items_ = dict(self.provenance), dict(self.items_)
+        merged.origin, merged.items_ = self.origin, dict(self.items_)
         return merged
 
     def weight(self, modality: Modality) -> float:
@@ -110,43 +110,37 @@ class RunningStandardizer(Standardizer):
         return n / (n + self.kappa_(modality)) if n else 0.0
 
     def kappa_(self, modality: Modality) -> float:
-        """The kappa in use: the one given, or V / d^2 as estimated from the stream so far."""
+        """The kappa in use: the constructor's, or V / d^2 as estimated from the stream so far."""
         if self.kappa is not None:
             return self.kappa
-        prior, seen = self._prior_mean(modality), self._stream[modality]
-        n, n_training = seen.count, self._sums[modality].count
+        prior, seen = self.learned(modality), self._stream[modality]
+        n, n_training = seen.count, prior.count
         if n < 2:
             return float(n_training)  # one vector cannot tell a shift from its own oddity
-        mean = seen.total / n
+        mean = seen.mean
         variance = (1 - mean @ mean) * n / (n - 1)
         if variance <= 0:
             return float(n_training)  # n copies of one vector: no spread to weigh a shift against
         # A few vectors hardly tell a shift from their own oddity: (1 - 1 / n) holds them back.
-        shift = ((mean - prior) @ (mean - prior) - variance / n) * (1 - 1 / n)
+        shift = ((mean - prior.mean) @ (mean - prior.mean) - variance / n) * (1 - 1 / n)
         return float(variance / max(shift, variance / n_training))
 
-    def parameters(self) -> dict[str, float | None]:
-        """`kappa`, for records and files."""
-        return {"kappa": self.kappa}
-
-    def _prior_mean(self, modality: Modality) -> np.ndarray:
-        return super()._mean(modality)
-
-    def _mean(self, modality: Modality) -> np.ndarray:
-        prior, seen = self._prior_mean(modality), self._stream[modality]
+    def mean(self, modality: Modality) -> np.ndarray:
+        """(D,) of training and stream, weighed. Raises as `GapRemover.mean`."""
+        prior, seen = self.learned(modality).mean, self._stream[modality]
         if not seen.count:
             return prior
         weight = self.weight(modality)
-        return (1 - weight) * prior + weight * seen.total / seen.count
+        # In this order of operations: another one changes the last bits of saved results.
+        return (1 - weight) * prior + weight * seen.sums["sum"] / seen.count
 
-    def _tensors(self, modality: Modality) -> list[tuple[str, np.ndarray]]:
-        seen = self._stream[modality]
-        total = np.zeros_like(self._prior_mean(modality)) if seen.total is None else seen.total
-        stream = [("stream_sum", total), ("stream_count", np.array([seen.count], dtype=np.int64))]
-        return super()._tensors(modality) + stream
+    def _tensors(self, modality: Modality) -> dict[str, np.ndarray]:
+        seen, learned = self._stream[modality], super()._tensors(modality)
+        total = seen.sums.get("sum", np.zeros_like(learned["sum"]))
+        return {**learned, "stream_sum": total, "stream_count": np.array([seen.count], dtype=np.int64)}
 
-    def _restore(self, modality: Modality, tensors: dict[str, np.ndarray], count: int) -> None:
+    def _restore(self, modality: Modality, tensors: Mapping[str, np.ndarray], count: int) -> None:
         super()._restore(modality, tensors, count)
-        if f"{modality}_stream_sum" in tensors:  # else another remover's file: training means alone
-            seen = int(tensors[f"{modality}_stream_count"][0])
-            self._stream[modality] = VectorSum(tensors[f"{modality}_stream_sum"] if seen else None, seen)
+        if "stream_sum" in tensors:  # else another remover's file: training means alone
+            seen = int(tensors["stream_count"][0])
+            self._stream[modality] = VectorSum({"sum": tensors["stream_sum"]} if seen else None, seen)

@@ -29,14 +29,6 @@ def find_shards(patterns: list[str]) -> list[Path]:
 
     Raises:
         I0TError: a pattern that matches nothing, or a file of another kind.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for name in ("rows_10.npy", "rows_9.npy", "notes.txt"):
-        ...         Path(folder, name).touch()
-        ...     [path.name for path in find_shards([folder])]
-        ['rows_9.npy', 'rows_10.npy']
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
@@ -63,16 +55,6 @@ class Shard:
     Attributes:
         path: the file.
         key: the tensor (safetensors) or column (Parquet) that holds them; None for the only one there is.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     shard, doubled = Shard(Path(folder, "rows.npy")), Shard(Path(folder, "doubled.npy"))
-        ...     np.save(shard.path, np.eye(2))
-        ...     shard.rewrite(doubled.path, lambda block, start: 2 * block)
-        ...     [(start, block.tolist()) for start, block in doubled.blocks()]
-        2
-        [(0, [[2.0, 0.0], [0.0, 2.0]])]
     """
 
     path: Path

@@ -114,7 +114,7 @@ def test_reads_the_means_that_i0t_post_saved(tmp_path):
     path = Standardizer().fit(images, texts, {"model": "tiny"}).save(tmp_path / "means.safetensors")
     loaded, fitted = MindTheGap.load(path, shift_lambda=0.5), MindTheGap(0.5).fit(images, texts)
     assert loaded.parameters() == {"shift_lambda": 0.5}
-    assert loaded.provenance == {"model": "tiny"}
+    assert loaded.origin.as_dict() == {"model": "tiny"}
     assert np.array_equal(loaded.transform_image(images), fitted.transform_image(images))
     assert np.array_equal(loaded.transform_text(texts), fitted.transform_text(texts))
     assert MindTheGap.load(path).shift_lambda == MindTheGap().shift_lambda  # the file knows none

@@ -1,6 +1,6 @@
 """Checkpoints: nothing lost, nothing guessed, nothing unpickled.
 
-Run: python -m pytest tests/test_checkpoint.py
+Run: python -m pytest tests/encoders/test_checkpoint.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which card a process uses and in which precision, without a card: torch's answers are put in its mouth.
 
-Run: python -m pytest tests/test_devices.py
+Run: python -m pytest tests/encoders/test_devices.py
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from i0t import I0TError, cli
-from i0t.encoders.encode import resolve_precision
+from i0t.encoders.encoder import resolve_precision
 from i0t.processes import own_device
 from i0t.training import accelerator as accelerator_module
 from i0t.training.__main__ import parse

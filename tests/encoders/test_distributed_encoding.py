@@ -1,6 +1,6 @@
 """Two processes of `accelerate launch` encode what one encodes: shards in order, one record, one voice.
 
-Run: python -m pytest tests/test_distributed_encoding.py
+Run: python -m pytest tests/encoders/test_distributed_encoding.py
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,25 +76,6 @@ def test_two_processes_give_the_bits_of_one(configs, tmp_path):
     again, found = only(tmp_path / "again")
     assert again["data"]["from_cache"] == {"images": True, "texts": True}
     assert (found.image_features == alone.image_features).all()
-
-
-@pytest.fixture
-def in_shares(monkeypatch):
-    """Run an encoding as each of three processes in turn, then give the joined result of the last."""
-
-    def run(encode):
-        done: list = []
-        monkeypatch.setattr(processes, "count", lambda: 3)
-        monkeypatch.setattr(processes, "from_main", lambda value: value)
-        monkeypatch.setattr(processes, "gather", lambda items: done.extend(items) or list(done))
-        for rank in (2, 0):  # in whatever order; what they make of their own shares alone is of no use
-            monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-            with suppress(I0TError, ValueError, RuntimeError):
-                encode()
-        monkeypatch.setattr(processes, "rank", lambda: 1)
-        return encode()
-
-    return run
 
 
 def test_shares_join_in_order_around_unreadable_pictures(tmp_path, in_shares):

@@ -1,6 +1,6 @@
 """The cache of features: found by content, never by mistake, safe with others, and the report survives in it.
 
-Run: python -m pytest tests/test_encoding_cache.py
+Run: python -m pytest tests/encoders/test_encoding_cache.py
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_clip import small_clip
 
 from evaluation import correlation, retrieval
 from i0t import Encoder, I0TError, load_encoder
@@ -29,20 +30,14 @@ from i0t.encoders.encode import (
     encode_pictures,
     encode_texts,
     resolve_precision,
-    settings_of,
 )
-from i0t.encoders.openclip import build_encoder
 
-VISION = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 16, "head_width": 8}
-TEXT = {"context_length": 20, "vocab_size": 49408, "layers": 1, "width": 16, "heads": 2}
 TEXTS = ["a red star", "two blue circles", "a red star", "one " * 40]
 
 
-def small(image_size: int = 32, context_length: int = 20) -> Encoder:
-    """A CLIP of a few thousand weights, the same at every call."""
-    torch.manual_seed(1)
-    vision, text = {**VISION, "image_size": image_size}, {**TEXT, "context_length": context_length}
-    return build_encoder({"model": {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}})
+def small(context_length: int = 20) -> Encoder:
+    """The same small CLIP at every call."""
+    return small_clip(context_length=context_length)
 
 
 @pytest.fixture
@@ -116,11 +111,11 @@ def test_a_run_that_stops_keeps_nothing(pictures, cache):
 
 def keys_of(encoder: Encoder, images: list, texts: list[str], precision: str = "fp32") -> tuple[str, str]:
     tokens = encoder.tokenize(texts)
-    return key_of_images(encoder, images, precision), text_key(settings_of(encoder, precision), texts, tokens)
+    return key_of_images(encoder, images, precision), text_key(encoder.computed_with(precision), texts, tokens)
 
 
 def key_of_images(encoder: Encoder, images: list, precision: str = "fp32") -> str:
-    return image_key(settings_of(encoder, precision), encoder.preprocess, images)
+    return image_key(encoder.computed_with(precision), encoder.preprocess, images)
 
 
 def test_key_changes_with_whatever_changes_the_numbers(pictures):
@@ -152,7 +147,7 @@ def test_key_changes_with_whatever_changes_the_numbers(pictures):
         assert keys_of(encoder, pictures, others)[0] == image
         assert keys_of(encoder, pictures, others)[1] != text
     tokens = encoder.tokenize(TEXTS)
-    assert text_key(settings_of(encoder, "fp32"), TEXTS, tokens.flip(1)) != text  # another tokenizer
+    assert text_key(encoder.computed_with("fp32"), TEXTS, tokens.flip(1)) != text  # another tokenizer
 
 
 def test_a_picture_written_anew_is_encoded_anew(pictures):

@@ -1,6 +1,6 @@
 """Normalisation heads: the written-out formulas in train and eval mode (section 4.2, App. E).
 
-Run: python -m pytest tests/test_heads.py
+Run: python -m pytest tests/encoders/test_heads.py
 """
 
 from __future__ import annotations

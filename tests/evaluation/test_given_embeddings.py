@@ -116,7 +116,7 @@ def test_means_come_from_another_file_but_not_from_training_pairs(evaluate, refu
     assert record["protocol"]["fit_on"] == "embeddings"
     assert record["protocol"]["means_leak"] is False
     assert set(record["protocol"]["fit_overlap"].values()) == {0.0}
-    means = Standardizer().fit(*pair, provenance={"fit_on": "elsewhere"}).save(tmp_path / "means.safetensors")
+    means = Standardizer().fit(*pair, origin={"fit_on": "elsewhere"}).save(tmp_path / "means.safetensors")
     from_means, _ = evaluate(retrieval, *flags, means)
     from_test, _ = evaluate(retrieval, *flags, "test")
     assert from_means["metrics"] == from_test["metrics"]
@@ -153,8 +153,8 @@ def test_means_of_a_file_that_names_no_split_are_a_leak(evaluate, configs, pair,
     flags = ["--embeddings", given.save(tmp_path / "e.safetensors"), "--remove-gap", "i0t_post", "--fit-on"]
     fitted = {
         "items": Standardizer().fit_embeddings(given),
-        "names": Standardizer().fit(*pair, provenance=meta),
-        "train": Standardizer().fit(*pair, provenance={**meta, "split": "train"}),
+        "names": Standardizer().fit(*pair, origin=meta),
+        "train": Standardizer().fit(*pair, origin={**meta, "split": "train"}),
     }
     leaks = {}
     for name, remover in fitted.items():
@@ -166,7 +166,7 @@ def test_means_of_a_file_that_names_no_split_are_a_leak(evaluate, configs, pair,
     (means,) = (
         path
         for path in (tmp_path / "out").glob("*.means.safetensors")
-        if Standardizer.load(path).provenance.get("fit_on") == "test"
+        if Standardizer.load(path).origin.fit_on == "test"
     )
     moved = means.rename(tmp_path / "moved.safetensors")
     assert evaluate(retrieval, *flags, moved)[0]["protocol"]["fit_overlap"]["text_words"] == 1.0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report_cases import page_data
 
 import i0t
 from i0t import Embeddings, modality_gap
@@ -21,6 +22,8 @@ from i0t.__main__ import COMMANDS, main
 from i0t.commands import gap
 from i0t.gap.intervals import gap_intervals
 from i0t.paths import REPO
+from i0t.report import ReportOptions
+from i0t.report.__main__ import main as write_report_page
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,29 @@ def test_every_form_of_the_same_pairs_agrees(files, tmp_path, capsys):
     assert "95 %" not in capsys.readouterr().out
 
 
+def test_output_and_json_hold_the_same(files, tmp_path, capsys):
+    folder, target = tmp_path / "new" / "out", tmp_path / "gap.json"
+    flags = ["--bootstrap", "0", "--output", str(folder), "--json", str(target)]
+    assert main(["gap", *files["safetensors"], *flags]) == 0
+    assert [path.name for path in folder.iterdir()] == ["gap-pair-tiny.json"]
+    assert (folder / "gap-pair-tiny.json").read_bytes() == target.read_bytes()
+    assert capsys.readouterr().out.splitlines()[-2:] == [str(target), str(folder / "gap-pair-tiny.json")]
+
+
+def test_report_and_table_have_the_same_numbers(files, tmp_path, capsys):
+    """The page's column of the whole file is what the table says; the other program writes the same page."""
+    pages = [tmp_path / name / "report.html" for name in ("of_gap", "of_report")]
+    source, quick = files["safetensors"], ["--projection", "pca"]
+    flags = ["--bootstrap", "0", "--json", str(tmp_path / "gap.json"), "--report", str(pages[0].parent)]
+    assert main(["gap", *source, *quick, *flags]) == 0
+    assert write_report_page([*source, *quick, "--output", str(pages[1].parent)]) == 0
+    found, (page, other) = json.loads((tmp_path / "gap.json").read_text()), map(page_data, pages)
+    assert page == other
+    for name, columns in page["measures"].items():
+        assert columns["all"] == pytest.approx(found["measures"][name]["value"], rel=1e-6), name
+    assert page["severity"]["all"] == found["severity"]
+
+
 def test_quick_without_intervals(tmp_path, capsys):
     """1 000 pairs of 512 dimensions: 5 seconds of work, imports included; here they are loaded already."""
     images, texts = np.random.default_rng(0).normal(size=(2, 1000, 512)).astype(np.float32)
@@ -153,16 +179,16 @@ def test_report_is_asked_for_lazily(files, tmp_path, monkeypatch, capsys):
 
     calls = []
 
-    def write_report(embeddings, folder, *, projection, seed):
-        calls.append((len(embeddings.texts), folder, projection, seed))
+    def write_report(embeddings, folder, options):
+        calls.append((len(embeddings.texts), folder, options))
         return Path(folder) / "report.html"
 
     page = types.ModuleType("i0t.report.page")
     page.write_report = write_report
     monkeypatch.setitem(sys.modules, "i0t.report.page", page)
-    flags = ["--bootstrap", "0", "--report", str(tmp_path / "page"), "--projection", "pca", "--seed", "3"]
-    assert main(["gap", *files["one"], *flags]) == 0
-    assert calls == [(80, str(tmp_path / "page"), "pca", 3)]
+    flags = ["--bootstrap", "0", "--report", str(tmp_path / "page"), "--projection", "pca"]
+    assert main(["gap", *files["one"], *flags, "--neighbors", "9", "--seed", "3"]) == 0
+    assert calls == [(80, str(tmp_path / "page"), ReportOptions("pca", neighbors=9, seed=3))]
     assert capsys.readouterr().out.endswith("report.html\n")
 
 

@@ -1,6 +1,6 @@
 """The report: its numbers are the library's, its page is safe and whole, odd inputs are handled or refused.
 
-Run: python -m pytest tests/test_report.py
+Run: python -m pytest tests/report/test_report.py
 """
 
 from __future__ import annotations
@@ -18,26 +18,28 @@ from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.gap import modality_gap
 from i0t.metrics.retrieval import retrieval_metrics
+from i0t.report import ReportOptions
 from i0t.report.__main__ import main
-from i0t.report.calibration import calibration_curve, fit_law, sizes, spread
+from i0t.report.calibration_curve import calibration_curve, fit_law, sizes, spread
 from i0t.report.definitions import GLOSSARY, MEASURES
-from i0t.report.halves import Groups
-from i0t.report.measurements import cosine_histograms, measure
+from i0t.report.measurements import cosine_histograms, measure, unit_pairs
 from i0t.report.page import render, write_report
 from i0t.report.prose import headline
 from i0t.report.recall import recall_at_1
 from i0t.report.sphere import facing, project
+from i0t.report.splits import Groups
 from i0t.standardize import Standardizer
 
 SEED = 3
-quick = partial(measure, projection="pca", seed=SEED)
+QUICK = ReportOptions("pca", seed=SEED)
+quick = partial(measure, options=QUICK)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A written report of 60 images with two captions each."""
     folder = tmp_path_factory.mktemp("report")
-    write_report(cones(captions=2), folder, projection="pca", seed=SEED, notes=["Mind </script> this."])
+    write_report(cones(captions=2), folder, QUICK, notes=["Mind </script> this."])
     return folder
 
 
@@ -47,7 +49,7 @@ def data(folder):
 
 
 @pytest.fixture(scope="module")
-def halves():
+def stages():
     """What the report must have tested: raw, after held-out means, after its own means."""
     calibration, tested = Groups(cones(captions=2)).draw(30, np.random.default_rng(SEED))
 
@@ -60,8 +62,8 @@ def halves():
     return {"all": cones(captions=2), "before": tested, "after": moved(calibration), "leak": moved(tested)}
 
 
-def test_every_measure_on_the_page_is_the_librarys(data, halves):
-    for column, stage in halves.items():
+def test_every_measure_on_the_page_is_the_librarys(data, stages):
+    for column, stage in stages.items():
         expected = modality_gap(stage.image_features, stage.text_features, stage.pairs, SEED)
         for key in MEASURES:
             assert data["measures"][key][column] == pytest.approx(expected[key], rel=1e-6), (key, column)
@@ -70,8 +72,8 @@ def test_every_measure_on_the_page_is_the_librarys(data, halves):
     assert data["measures"]["centroid_distance"]["after"] < 0.5
 
 
-def test_recall_on_the_page_is_the_librarys(data, halves):
-    for column, stage in halves.items():
+def test_recall_on_the_page_is_the_librarys(data, stages):
+    for column, stage in stages.items():
         expected = retrieval_metrics(stage.image_features, stage.text_features, stage.image_of_text, ks=(1,))
         for direction in ("i2t", "t2i"):
             value, low, high, change, *_ = data["recall"][direction][column]
@@ -166,7 +168,7 @@ def test_what_n_counts(embeddings, unit):
 
 def test_cosines_are_exact_where_all_pairs_fit():
     stage = cones(12)
-    found = cosine_histograms({"before": stage})["before"]
+    found = cosine_histograms({"before": unit_pairs(stage)})["before"]
     cosines = stage.image_features.astype(float) @ stage.text_features.T.astype(float)
     own, other = np.eye(12, dtype=bool), ~np.eye(12, dtype=bool)
     assert found["matched"]["mean"] == pytest.approx(cosines[own].mean(), abs=1e-6)
@@ -176,11 +178,11 @@ def test_cosines_are_exact_where_all_pairs_fit():
     assert all(sum(kind["shares"]) == pytest.approx(1) for kind in found.values())
 
 
-def test_activations_mark_the_dimensions_that_peak(data, halves):
+def test_activations_mark_the_dimensions_that_peak(data, stages):
     found = data["activations"]
     assert found["peaks"] == {"image": [3], "text": [7]} and set(found["carriers"][:2]) == {3, 7}
     means = [
-        side.astype(float).mean(axis=0) for side in (halves["before"].image_features, halves["before"].text_features)
+        side.astype(float).mean(axis=0) for side in (stages["before"].image_features, stages["before"].text_features)
     ]
     np.testing.assert_allclose(found["before"]["image"], means[0], atol=1e-6)
     squared = (means[0] - means[1]) ** 2

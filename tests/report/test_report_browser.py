@@ -2,7 +2,7 @@
 
 Needs Chromium and chromedriver (Debian: apt-get install chromium chromium-driver), else it skips.
 
-Run: python -m pytest tests/test_report_browser.py
+Run: python -m pytest tests/report/test_report_browser.py
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from report_cases import cones
 
+from i0t.report import ReportOptions
 from i0t.report.definitions import GLOSSARY
 from i0t.report.measurements import measure
 from i0t.report.page import render
@@ -68,7 +69,7 @@ def pages(tmp_path_factory) -> dict[str, str]:
         "unpaired": cones(image_of_text=np.full(60, -1)),
     }
     for name, embeddings in cases.items():
-        page = render(measure(embeddings, projection="pca"), embeddings.metadata)
+        page = render(measure(embeddings, ReportOptions("pca")), embeddings.metadata)
         (folder / f"{name} & co.html").write_text(page, encoding="utf-8")
     return {name: (folder / f"{name} & co.html").as_uri() for name in cases}
 

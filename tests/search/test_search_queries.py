@@ -72,14 +72,14 @@ def test_means_of_the_queries_are_a_leak(asked):
 def test_queries_of_another_model_are_refused(asked, pairs_file, tmp_path):
     status, _, said = asked("other_model", "fit")
     assert status == 2
-    assert "queries of model other (model other), a corpus of m (model m)" in said
+    assert "corpus belong to model m (model m), the queries to model other (model other)" in said
     status, _, said = asked("narrow", "fit")
     assert status == 2
-    assert "queries of 8 dimensions, a corpus of 16" in said
+    assert "corpus have 16 dimensions, the queries 8" in said
     (tmp_path / "j.qrels").write_text("text:0 0 image:1 1\n")
     status, _, said = asked("other_model", "fit", source=str(pairs_file))
     assert status == 2
-    assert "fit.safetensors: these statistics belong to model m" in said and "to other" in said
+    assert "fit.safetensors: these statistics belong to model m" in said and "to model other" in said
 
 
 def test_what_is_edited_in_any_file_gives_another_record(asked, tmp_path):

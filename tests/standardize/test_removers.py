@@ -5,7 +5,6 @@ Run: python -m pytest tests/test_removers.py
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,15 @@ from sklearn.covariance import oas
 from sklearn.preprocessing import StandardScaler
 
 from baselines.mind_the_gap import MindTheGap
-from evaluation.gap_removal import REMOVERS, GapRemoval
 from i0t import Embeddings, I0TError, RunningStandardizer, Standardizer, Whitening, ZScore
 from i0t.commands.apply import main as apply
 from i0t.features import to_numpy
 from i0t.gap import centroid_distance
-from i0t.paths import Roots
+from i0t.origin import Origin
 from i0t.standardize.__main__ import main as standardize
-from i0t.standardize.affine import oas_shrinkage
-from i0t.standardize.registry import load_remover
+from i0t.standardize.fitting import fit_remover
+from i0t.standardize.registry import RemoverChoice, load_remover
+from i0t.standardize.second_moments import oas_shrinkage
 
 KINDS = (ZScore, Whitening, RunningStandardizer)
 AFFINE = (ZScore(), Whitening(0.5), Whitening(None))
@@ -48,7 +47,7 @@ def embeddings(seed: int, **metadata: object) -> Embeddings:
 
 
 def learned(remover) -> list[np.ndarray]:
-    return [held.tensors()[name] for held in remover._sums.values() for name in sorted(held.tensors())]
+    return [held.sums[name] for held in remover._sums.values() for name in sorted(held.sums)]
 
 
 # --- formulas --------------------------------------------------------------------------------
@@ -165,7 +164,7 @@ def test_save_and_load_lose_nothing(kind, tmp_path):
     if kind is RunningStandardizer:
         remover.update(texts[:5])
     loaded = kind.load(remover.save(tmp_path / "fitted.safetensors"))
-    assert loaded.parameters() == remover.parameters() and loaded.provenance == {"model": "tiny"}
+    assert loaded.parameters() == remover.parameters() and loaded.origin == Origin(model="tiny")
     assert loaded.fingerprint == remover.fingerprint
     assert np.array_equal(loaded.transform_image(images), remover.transform_image(images))
 
@@ -206,10 +205,6 @@ def test_bad_parameters():
         RunningStandardizer(0)
 
 
-def test_programs_know_them():
-    assert {"z_score", "whitening"} < set(REMOVERS)
-
-
 # --- provenance ------------------------------------------------------------------------------
 
 
@@ -219,8 +214,8 @@ def test_another_model_or_dimension_is_refused(kind, tmp_path):
     fitted = kind.load(fitted.save(tmp_path / "fitted.safetensors"))
     moved = fitted.transform_embeddings(embeddings(1, model="a copy of clip", fingerprint="aa"))
     assert moved.metadata["gap_removed"]["remover"] == kind.name
-    assert moved.metadata["gap_removed"]["provenance"]["data_sha256"] == fitted.provenance["data_sha256"]
-    with pytest.raises(I0TError, match="belong to model clip.*the embeddings to longclip"):
+    assert moved.metadata["gap_removed"]["provenance"]["data_sha256"] == fitted.origin.data_sha256
+    with pytest.raises(I0TError, match="belong to model clip.*the embeddings to model longclip"):
         fitted.transform_embeddings(embeddings(1, model="longclip", fingerprint="bb"))
     with pytest.raises(I0TError, match="model clip"):  # no fingerprint: names decide
         fitted.transform_embeddings(embeddings(1, model="longclip"))
@@ -237,7 +232,7 @@ def test_merged_parts_must_all_be_of_the_model():
 
 def test_names_of_files_are_no_models():
     fitted = Standardizer().fit_embeddings(embeddings(0, model="train", model_is_file_name=True))
-    assert "model" not in fitted.provenance
+    assert fitted.origin.model is None
     fitted.transform_embeddings(embeddings(1, model="test", model_is_file_name=True))
 
 
@@ -249,7 +244,7 @@ def test_before_the_stream_it_is_i0t_post():
     prior = Standardizer().fit(*fit, {"model": "tiny"})
     running = RunningStandardizer.starting_from(prior)
     assert running.transform_image(test[0][:1]) == pytest.approx(prior.transform_image(test[0][:1]))
-    assert running.weight("image") == 0 and running.provenance == {"model": "tiny"}
+    assert running.weight("image") == 0 and running.origin == prior.origin
     before = running.fingerprint
     running.transform_image(test[0])
     assert running.fingerprint == before  # transforming teaches nothing
@@ -314,9 +309,8 @@ def test_a_stream_is_not_left_out_in_silence(tmp_path, capsys):
         np.save(name, side)
     moving = [*rows, "--fit-on", str(path), "--method", "i0t_post", "--output", str(tmp_path / "out")]
     assert apply(moving) == 2 and "Load it with RunningStandardizer" in capsys.readouterr().err
-    options = argparse.Namespace(remove_gap="i0t_post", shift_lambda=0.375, fit_on=str(path))
     with pytest.raises(I0TError, match="Load it with RunningStandardizer"):
-        GapRemoval(None, Roots(None, None), options).remover(embeddings(0))
+        fit_remover(RemoverChoice("i0t_post"), str(path), embeddings(0))
     shards = ["apply", str(path), "--images", rows[0], "--output", str(tmp_path / "moved"), "--jobs", "1"]
     assert standardize(shards) == 0
     moved = np.load(tmp_path / "moved" / tmp_path.name / "images.npy")

@@ -18,8 +18,9 @@ from i0t import Embeddings, I0TError, Standardizer
 from i0t import standardize as module
 from i0t.features import is_torch, to_numpy
 from i0t.gap import centroid_distance
+from i0t.origin import Origin
 from i0t.paths import REPO
-from i0t.standardize import statistics as statistics_module
+from i0t.standardize import arithmetic
 
 REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 
@@ -141,7 +142,7 @@ def test_float32_chunks_do_not_drift():
 def test_block_size_changes_nothing(monkeypatch):
     images, texts = features(6)
     whole = Standardizer().fit(images, texts)
-    monkeypatch.setattr(statistics_module, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(arithmetic, "BLOCK_ROWS", 3)
     assert_same_means(Standardizer().fit(images, texts), whole)
     images[31] = 0
     with pytest.raises(I0TError, match="image_features: row 31 has zero length"):  # not its row in the block
@@ -158,7 +159,7 @@ def test_shards_merge_in_any_order():
         assert_same_means(a.merge(b).merge(c), whole)
         assert_same_means(a.merge(b.merge(c)), whole)
     assert [statistics(shard) for shard in shards] == before
-    assert shards[0].merge(shards[2]).provenance == {"merged": [{"shard": 0}, {"shard": 2}]}
+    assert shards[0].merge(shards[2]).origin.as_dict() == {"merged": [{"shard": 0}, {"shard": 2}]}
 
 
 def test_merge_with_an_empty_one_and_what_is_learned_afterwards():
@@ -184,7 +185,7 @@ def test_fit_forgets_and_partial_fit_does_not():
     first, second = features(10), features(11)
     standardizer = Standardizer().fit(*first, {"data": "first"}).fit(*second)
     assert statistics(standardizer) == statistics(Standardizer().fit(*second))
-    assert standardizer.provenance == {}
+    assert standardizer.origin == Origin()
     standardizer.partial_fit(*first)
     both = [np.concatenate(sides) for sides in zip(second, first, strict=True)]
     assert_same_means(standardizer, Standardizer().fit(*both))
@@ -239,10 +240,10 @@ def test_a_row_moves_the_same_alone_as_in_company():
 def test_transform_learns_nothing():
     """Leak-free: what is evaluated leaves no trace in the means."""
     standardizer = Standardizer().fit(*features(17), {"split": "train"})
-    before = statistics(standardizer), dict(standardizer.provenance)
+    before = statistics(standardizer), standardizer.origin
     images, texts = features(18)
     standardizer.transform_image(images), standardizer.transform_text(texts)
-    assert (statistics(standardizer), standardizer.provenance) == before
+    assert (statistics(standardizer), standardizer.origin) == before
 
 
 def test_modalities_have_means_of_their_own():
@@ -262,16 +263,16 @@ def test_save_and_load_lose_nothing(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["means.safetensors"]
     loaded = Standardizer.load(str(path))
     assert statistics(loaded) == statistics(fitted)
-    assert loaded.provenance == provenance
+    assert loaded.origin == fitted.origin and loaded.origin.as_dict() == provenance
     assert np.array_equal(loaded.transform_text(texts), fitted.transform_text(texts))
     assert statistics(loaded.partial_fit(images)) == statistics(fitted.partial_fit(images))
 
 
-def test_provenance_is_a_copy():
+def test_origin_is_a_copy():
     provenance = {"model": "tiny"}
     fitted = Standardizer().fit(*features(21), provenance)
     provenance["model"] = "other"
-    assert fitted.provenance == {"model": "tiny"}
+    assert fitted.origin.as_dict() == {"model": "tiny"}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
@@ -343,7 +344,7 @@ def test_refused_input_changes_nothing(bad, message, modality):
         with pytest.raises(I0TError, match=f"{modality}_features: .*{message}"):
             call(*both)
         assert statistics(standardizer) == before
-        assert standardizer.provenance == {"model": "tiny"}
+        assert standardizer.origin == Origin(model="tiny")
     transform = standardizer.transform_image if modality == "image" else standardizer.transform_text
     with pytest.raises(I0TError, match=f"{modality}_features: .*{message}"):
         transform(bad)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,52 +20,38 @@ from tqdm import tqdm
 
 from i0t.errors import I0TError
 from i0t.files import list_sha256, read_json, write_json
+from i0t.origin import Origin
 from i0t.standardize.remover import GapRemover, Modality
 from i0t.standardize.shards import Shard
 
 Work = tuple[Modality, Shard]
-LEDGER = "i0t_apply"  # folder inside the output: one note a finished shard, for resuming
+LEDGER = "i0t_apply"  # folder inside the output: one note per finished shard, for resuming
 SAMPLED = 64  # vectors of a block that stand for it in a shard's digest: all of them would cost more than the sums
 
 
-def fit_shards(make: Callable[[], GapRemover], shards: list[Work], jobs: int) -> GapRemover:
+def fit_shards(make: Callable[[], GapRemover], work: list[Work], jobs: int) -> GapRemover:
     """One remover fitted to all shards, merged in their order.
 
     Args:
-        make: an unfitted remover; called once a shard.
-        shards: modality and file.
+        make: makes an unfitted remover, for every shard.
+        work: modality and file.
         jobs: processes.
 
     Returns:
-        The fitted remover; `provenance["shards"]` has counts and a digest of the vectors of each modality.
+        The fitted remover; its `origin.shards` has counts and a digest of the vectors of each modality.
 
     Raises:
         I0TError: a bad shard or row, named.
-
-    Example:
-        >>> import tempfile
-        >>> from i0t.standardize import Standardizer
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     shard = Shard(Path(folder, "rows.npy"))
-        ...     np.save(shard.path, np.eye(2))
-        ...     fitted = fit_shards(Standardizer, [("image", shard), ("text", shard)], jobs=1)
-        >>> fitted.n_images_, fitted.image_mean_.tolist()
-        (2, [0.5, 0.5])
     """
     total = make()
     rows: dict[str, list[str]] = {"image": [], "text": []}
-    for (modality, _), (fitted, digest) in zip(shards, _each(partial(_fit_one, make), shards, jobs, "fit")):
+    for (modality, _), (fitted, digest) in zip(work, _each(partial(_fit_one, make), work, jobs, "fit")):
         total = total.merge(fitted)
         rows[modality].append(digest)
-    total.provenance = {
-        "shards": {
-            modality: {"files": len(held), "sha256": list_sha256(sorted(held))}
-            for modality, held in rows.items()
-            if held
-        },
-        "n_images": total.n_images_,
-        "n_texts": total.n_texts_,
+    shards = {
+        modality: {"files": len(held), "sha256": list_sha256(sorted(held))} for modality, held in rows.items() if held
     }
+    total.origin = Origin(shards=shards, n_images=total.n_images_, n_texts=total.n_texts_)
     return total
 
 
@@ -98,20 +85,6 @@ def apply_shards(remover: GapRemover, work: list[tuple[Work, Path]], output: Pat
 
     Raises:
         I0TError: a bad shard or row, named; what was finished before stays.
-
-    Example:
-        >>> import tempfile
-        >>> from i0t.standardize import Standardizer
-        >>> remover = Standardizer().fit(np.eye(2), np.eye(2))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     shard, moved = Shard(Path(folder, "rows.npy")), Path(folder, "moved.npy")
-        ...     np.save(shard.path, np.eye(2))
-        ...     for _ in range(2):
-        ...         apply_shards(remover, [(("image", shard), moved)], Path(folder), jobs=1)
-        ...     np.load(moved).round(2).tolist()
-        (2, 0)
-        (0, 1)
-        [[0.71, -0.71], [-0.71, 0.71]]
     """
     left = [item for item in work if not _is_done(remover, item, output)]
     written = sum(_each(partial(_apply_one, remover, output), left, jobs, "apply"))
@@ -164,19 +137,14 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-class _named:  # noqa: N801 (a context manager, used as a function)
+@contextmanager
+def _named(shard: Shard, start: int) -> Iterator[None]:
     """Errors of a block, told with the shard's name and its own row numbers."""
-
-    def __init__(self, shard: Shard, start: int) -> None:
-        self.shard, self.start = shard, start
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type | None, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, I0TError):
-            told = re.sub(r"\brow (\d+)", lambda row: f"row {int(row[1]) + self.start}", str(error), count=1)
-            raise I0TError(f"{self.shard.path}: {told}") from None
+    try:
+        yield
+    except I0TError as error:
+        told = re.sub(r"\brow (\d+)", lambda row: f"row {int(row[1]) + start}", str(error), count=1)
+        raise I0TError(f"{shard.path}: {told}") from None
 
 
 def _each(work: Callable, items: list, jobs: int, what: str) -> Iterator:

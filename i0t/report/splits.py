@@ -1,4 +1,4 @@
-"""Drawing calibration and test items that share no pair: the honest protocol of the report.
+"""Calibration and test items that share no pair: the protocol of the report.
 
 Items that pairs link, directly or not (a picture and its five captions, a class and its pictures),
 form a group, and a group never stands on both sides.
@@ -13,13 +13,14 @@ import numpy as np
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.metrics.resampling import linked_groups
+from i0t.metrics.resampling import linked_groups, random_split
+from i0t.standardize import Standardizer
 
-FEWEST_GROUPS = 4  # two halves of two: a mean and a spread on both sides
+FEWEST_GROUPS = 4  # two on each side: a mean and a spread
 
 
 class Groups:
-    """The linked groups of an embeddings file, and draws from them.
+    """The linked groups of an embeddings file, and random splits of them.
 
     Attributes:
         of_image, of_text: (N,) and (M,) number of each item's group.
@@ -28,7 +29,7 @@ class Groups:
             proportion, so that a few captions among many images are shared out as well.
 
     Raises:
-        I0TError: too few groups for two halves.
+        I0TError: too few groups for two sides.
 
     Example:
         >>> eye = np.eye(6, dtype=np.float32)
@@ -83,7 +84,7 @@ class Groups:
             n_texts = min(max(n_texts, 1), len(self.text_only) - 1)
         n_captioned = max(n_captioned, count - len(self.image_only))
         chosen = ((self.captioned, n_captioned), (self.image_only, count - n_captioned), (self.text_only, n_texts))
-        calibrating = np.concatenate([rng.permutation(groups)[:number] for groups, number in chosen])
+        calibrating = np.concatenate([random_split(groups, rng, number)[0] for groups, number in chosen])
         sides = [
             (np.isin(self.of_image, calibrating, invert=other), np.isin(self.of_text, calibrating, invert=other))
             for other in (False, True)
@@ -93,26 +94,14 @@ class Groups:
 
 
 def groups_of(embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) and (M,) number of the linked group of each image and each text.
-
-    Example:
-        >>> eye = np.eye(3, dtype=np.float32)
-        >>> of_image, of_text = groups_of(Embeddings(eye[:2], eye, np.array([0, 0, 1]), list("ab"), list("xyz")))
-        >>> of_image.tolist(), of_text.tolist()
-        ([0, 1], [0, 0, 1])
-    """
+    """(N,) and (M,) number of the linked group of each image and each text."""
     n_images = len(embeddings.image_features)
     group = linked_groups(embeddings.pairs, n_images, len(embeddings.text_features))
     return group[:n_images], group[n_images:]
 
 
 def take(embeddings: Embeddings, images: np.ndarray, texts: np.ndarray) -> Embeddings:
-    """The chosen images and texts; no chosen text may belong to an image left out.
-
-    Args:
-        embeddings: of N images and M texts.
-        images: (N,) bool.
-        texts: (M,) bool.
+    """The chosen images (N,) bool and texts (M,) bool; no chosen text may belong to an image left out.
 
     Example:
         >>> eye = np.eye(3, dtype=np.float32)
@@ -131,4 +120,12 @@ def take(embeddings: Embeddings, images: np.ndarray, texts: np.ndarray) -> Embed
         image_ids=[name for name, kept in zip(embeddings.image_ids, images) if kept],
         texts=[text for text, kept in zip(embeddings.texts, texts) if kept],
         labels=None if embeddings.labels is None else new_text[embeddings.labels[images]],
+    )
+
+
+def centred(embeddings: Embeddings, fitted_on: Embeddings) -> Embeddings:
+    """I0T_post with the means of `fitted_on`; these may be the same items, where a leak is to be shown."""
+    standardizer = Standardizer().fit(fitted_on.image_features, fitted_on.text_features)
+    return embeddings.with_features(
+        standardizer.transform_image(embeddings.image_features), standardizer.transform_text(embeddings.text_features)
     )

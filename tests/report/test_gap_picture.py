@@ -1,6 +1,6 @@
-"""The picture of the gap: points on the sphere, honest histograms, a file that opens.
+"""The picture of the demo: points on the sphere, cosines of pairs, a file that opens.
 
-Run: python -m pytest tests/test_pictures.py
+Run: python -m pytest tests/report/test_gap_picture.py
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from i0t.embeddings import Embeddings
-from i0t.report.pictures import gap_picture, matched_and_unmatched, sphere_points
+from i0t.report.figures import gap_picture
+from i0t.report.measurements import cosine_histograms, unit_pairs
+from i0t.report.sphere import project
 
 
 def two_cones(n: int = 60, dim: int = 16, apart: float = 2.0) -> Embeddings:
@@ -25,7 +27,7 @@ def two_cones(n: int = 60, dim: int = 16, apart: float = 2.0) -> Embeddings:
 
 def test_sphere_keeps_two_cones_apart_and_points_on_the_sphere():
     embeddings = two_cones()
-    points = sphere_points(np.concatenate([embeddings.image_features, embeddings.text_features]))
+    points = project(np.concatenate([embeddings.image_features, embeddings.text_features]))
     assert points.shape == (120, 3)
     np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, atol=1e-5)
     cosines = points @ points.T
@@ -36,11 +38,11 @@ def test_sphere_keeps_two_cones_apart_and_points_on_the_sphere():
 
 
 def test_matched_cosines_are_those_of_the_pairs_and_unmatched_of_others():
-    embeddings = two_cones(apart=0.0)  # images and texts are equal
-    matched, unmatched = matched_and_unmatched(embeddings)
-    assert matched == pytest.approx(np.ones(60), abs=1e-6)
-    assert len(unmatched) > 500
-    assert unmatched.max() < 0.99  # not one pair with itself
+    found = cosine_histograms({"only": unit_pairs(two_cones(apart=0.0))})  # images and texts are equal
+    matched, unmatched = (found["only"][kind] for kind in ("matched", "unmatched"))
+    assert matched["mean"] == pytest.approx(1, abs=1e-6) and matched["count"] == 60
+    assert unmatched["count"] == 60 * 59
+    assert unmatched["shares"][-1] == 0  # not one pair with itself
 
 
 def test_picture_is_written_whole(tmp_path):
