@@ -17,10 +17,6 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
 
     Each thread's own matrix products then run on one core, so that products and everything else that
     NumPy does share the cores evenly.
-
-    Example:
-        >>> in_threads(abs, [1, -2])
-        [1, 2]
     """
     if len(items) < 2:
         return [work(item) for item in items]
@@ -31,10 +27,5 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
 
 
 def row_slices(n_rows: int, step: int) -> list[slice]:
-    """Slices of at most `step` rows that make up `n_rows`.
-
-    Example:
-        >>> row_slices(5, 2)
-        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
+    """Slices of at most `step` rows that make up `n_rows`."""
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]

@@ -51,6 +51,7 @@ examples
   i0t apply --folder laion --fit-on stats.safetensors --method i0t_post --output corrected     shards: docs/scale.md
 """
 SOURCE_HELP = "an Embeddings file (.safetensors), or images.npy texts.npy, of any lengths"
+CORES = os.cpu_count() or 1
 BLOCK_ROWS = 4096  # compared at once
 VECTORS, IMAGES, TEXTS, TRANSFORM = "vectors.safetensors", "images.npy", "texts.npy", "transform.safetensors"
 
@@ -95,13 +96,15 @@ def parse(argv: Sequence[str] | None) -> ApplyOptions:
     sharded = bool(arguments.images or arguments.texts or arguments.folder)
     if sharded == bool(arguments.source):
         parser.error("give SOURCE, or shards by --images, --texts or --folder")
+    if not sharded and (arguments.key or arguments.jobs):
+        parser.error("--key and --jobs are for shards")
     return ApplyOptions(
         arguments.output,
         tuple(arguments.fit_on),
         choice,
         tuple(arguments.source),
         shards_of(arguments) if sharded else (),
-        arguments.jobs,
+        arguments.jobs or CORES,
         Path(arguments.folder) / "metadata" if arguments.folder else None,
     )
 
@@ -112,9 +115,7 @@ def add_shard_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--texts", nargs="+", default=[], metavar="GLOB", help="shards of texts")
     parser.add_argument("--folder", metavar="DIR", help="instead: clip-retrieval's img_emb, text_emb, metadata")
     parser.add_argument("--key", metavar="NAME", help="tensor or column with the vectors, if there are several")
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per core)"
-    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one per core)")
 
 
 def shards_of(arguments: argparse.Namespace) -> list[Work]:

@@ -1,4 +1,4 @@
-"""`i0t gap`: every measure of the modality gap of given embeddings, with error bars and what to trust."""
+"""`i0t gap`: every measure of the modality gap of embeddings, with error bars and what to trust."""
 
 from __future__ import annotations
 

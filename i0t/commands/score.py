@@ -5,32 +5,35 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from i0t.cli import add_common_flags, add_encoding_flags, encode_options, program, workers_of
-from i0t.commands.vectors import read_vectors
-from i0t.data.roots import roots_of
-from i0t.embeddings import Embeddings
+from i0t.cli import add_common_flags, add_encoding_flags, encode_options, program
+from i0t.data.roots import resolve_roots
+from i0t.embeddings import Embeddings, load_embeddings
+from i0t.encoders import EncodeOptions
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, write_json
 from i0t.metrics.caption_scores import PREFIX
 from i0t.origin import Origin
 from i0t.paths import TENSORS, Roots, say
-from i0t.scoring.calibration import Calibration, calibrate
 from i0t.scoring.models import DATASETS, SAMPLE, calibration_pairs, default_dataset, scoring_model
 from i0t.scoring.output import model_line, scores_table, write_csv
 from i0t.scoring.pairs import ScoredPair, all_pairs, read_pairs
+from i0t.scoring.percentiles import Calibration, calibrate
 from i0t.scoring.resume import PartialScores, Rows
 from i0t.scoring.scorer import PairScorer
-from i0t.standardize.registry import add_remover_flags, remover_choices
+from i0t.standardize.registry import RemoverChoice, add_remover_flags, remover_choices
 
 if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
 
+CALIBRATION_PAIRS = 1000
+RECORD = "scores.json"  # in --output
+FLAGS = ("output", "csv", "json", "device", "seed", "data_dir", "data_dir_sub")
 DESCRIPTION = """\
 Score a picture with a caption, or a whole list of them. I0T-S is the cosine after the modality gap is removed, so that
 pictures with captions, captions with captions and pictures with pictures stand on one scale; its percentiles say what a
@@ -42,13 +45,14 @@ columns
   I0T-S            cosine of standardised features
   matched %        share of the calibration set's pictures with their own captions that score lower
   unmatched %      the same among pictures with another's caption: 99 beats all but 1 in 100 wrong captions
-  Scores of the calibration set are of halves that were standardised by the other half.
+  Scores of the calibration set are held out: each half was standardised by what was fitted on the other.
 
 a list (--pairs FILE.csv or FILE.json, a list of objects) has the columns
   image, caption            and references, a JSON list or one text, for the reference-based scores
   image, other_image        two pictures
   caption, other_caption    two texts
-  Relative pictures are looked for beside FILE, or in --images DIR. An interrupted run goes on where it stopped.
+  Relative pictures are looked for beside FILE, or in --images DIR. With --csv or --json an interrupted run goes on
+  where it stopped. --output DIR always gets scores.json: all scores, and what they depend on.
 
 examples
   i0t score --image photo.jpg --caption "a dog on the grass" --model ViT-B-32-quickgelu/openai
@@ -57,7 +61,44 @@ examples
 """
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What to score, by which model and calibration, and where to write it.
+
+    Attributes:
+        pairs: what to score.
+        is_list: whether they are of a file, which may be long.
+        model: name of `scoring_model`.
+        calibrate_on: files of vectors, or a data set; empty for the first data set that is there.
+        calibration_pairs: how many of a data set.
+        choice: what standardises.
+        prefix: put before every text.
+        encoding: how to encode.
+        output: folder of the record, and of the sample's model.
+        csv, json: files to write as well.
+        device: of the model; None for the best there is.
+        seed: of calibration pairs, of halves and of untrained weights.
+        data_dir, data_dir_sub: instead of the path files.
+    """
+
+    pairs: tuple[ScoredPair, ...]
+    is_list: bool
+    model: str
+    calibrate_on: tuple[str, ...]
+    calibration_pairs: int
+    choice: RemoverChoice
+    prefix: str
+    encoding: EncodeOptions
+    output: str
+    csv: str | None
+    json: str | None
+    device: str | None
+    seed: int
+    data_dir: str | None
+    data_dir_sub: str | None
+
+
+def parse(argv: Sequence[str] | None) -> ScoreOptions:
     """Command line of the program."""
     parser = argparse.ArgumentParser(
         prog="i0t score", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -76,15 +117,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--calibrate-on",
         nargs="+",
+        default=(),
         metavar="WHAT",
         help=f"vectors of pairs (a .safetensors or .npy files), or one of {', '.join(DATASETS)} (default: the first "
         "of these that is there; the built-in sample where no path is configured)",
     )
-    parser.add_argument("--calibration-pairs", type=int, default=1000, metavar="N", help="of a data set (default 1000)")
+    parser.add_argument("--calibration-pairs", type=int, metavar="N", help="of a data set (default 1000)")
     add_remover_flags(parser, "--method", default="i0t_post")
     parser.add_argument("--prefix", default=PREFIX, help=f"put before every text (default {PREFIX!r})")
     parser.add_argument("--json", metavar="FILE", help="write scores and protocol here")
-    parser.add_argument("--csv", metavar="FILE", help="write scores here, one row a pair, in order")
+    parser.add_argument("--csv", metavar="FILE", help="write scores here, one row per pair, in order")
     add_encoding_flags(parser)
     add_common_flags(parser)
     parser.set_defaults(output=str(TENSORS / "score"), batch_size=64, seed=0)
@@ -93,72 +135,93 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give --image and --caption, or --pairs FILE")
     if not arguments.pairs and len(arguments.image) + len(arguments.caption) < 2:
         parser.error("one item has nothing to be compared with: give two or more --image or --caption")
-    return arguments
+    if arguments.images and not arguments.pairs:
+        parser.error("--images is the folder of the pictures that --pairs FILE names")
+    calibrate_on = tuple(arguments.calibrate_on)
+    if arguments.calibration_pairs and calibrate_on and calibrate_on[0] not in DATASETS:
+        parser.error("--calibration-pairs is of a data set; of vectors all pairs are taken")
+    if arguments.pairs:
+        pairs = read_pairs(arguments.pairs, arguments.images)
+    else:
+        pairs = all_pairs(arguments.image, arguments.caption)
+    return ScoreOptions(
+        pairs=tuple(pairs),
+        is_list=bool(arguments.pairs),
+        model=arguments.model,
+        calibrate_on=calibrate_on,
+        calibration_pairs=arguments.calibration_pairs or CALIBRATION_PAIRS,
+        choice=remover_choices(arguments, [arguments.method])[0],
+        prefix=arguments.prefix,
+        encoding=encode_options(arguments, share=False),
+        **{name: getattr(arguments, name) for name in FLAGS},
+    )
 
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    options = parse(argv)
-    options.workers = workers_of(options)
-    pairs = read_pairs(options.pairs, options.images) if options.pairs else all_pairs(options.image, options.caption)
-    _require_pictures(pairs, options)
-    for target in (options.json, options.csv):
-        if target:
-            ensure_folder(Path(target).absolute().parent)  # before hours of encoding, not after
-    roots, folder = roots_of(options), ensure_folder(options.output)
-    encoder, note = scoring_model(options.model, roots, options, folder)
-    say(f"model: {model_line(encoder.name, note)}")
-    embeddings = _calibration_embeddings(encoder, roots, options)
-    (choice,) = remover_choices(options, [options.method])
-    calibration = calibrate(embeddings, choice.make, options.seed)
-    protocol = {**_protocol(encoder, embeddings, calibration, options), "model_note": note}
-    rows = _score(pairs, encoder, calibration, protocol, options)
+    rows, protocol = score(parse(argv))
     print(scores_table(rows, protocol))
     return 0
 
 
-def _require_pictures(pairs: list[ScoredPair], options: argparse.Namespace) -> None:
+def score(options: ScoreOptions) -> tuple[Rows, dict[str, Any]]:
+    """Rows of all pairs, and all that the scores depend on; writes the files that the options name."""
+    _require_pictures(options)
+    for target in (options.json, options.csv):
+        if target:
+            ensure_folder(Path(target).absolute().parent)  # before hours of encoding, not after
+    roots, folder = resolve_roots(options.data_dir, options.data_dir_sub), ensure_folder(options.output)
+    encoder, note = scoring_model(options.model, roots, folder, options.device, options.encoding.workers, options.seed)
+    say(f"model: {model_line(encoder.name, note)}")
+    embeddings = _calibration_embeddings(encoder, roots, options)
+    calibration = calibrate(embeddings, options.choice.make, options.seed)
+    protocol = {**_protocol(encoder, embeddings, calibration, options), "model_note": note}
+    return _score(encoder, calibration, protocol, options), protocol
+
+
+def _require_pictures(options: ScoreOptions) -> None:
     """Name a picture that is not there before a model is loaded or trained, not after."""
-    images = dict.fromkeys(image for pair in pairs for image in pair.images)
+    images = dict.fromkeys(image for pair in options.pairs for image in pair.images)
     missing = [image for image in images if not Path(image).is_file()]
-    if missing and not options.skip_unreadable:
+    if missing and not options.encoding.skip_unreadable:
         raise I0TError(
             f"{missing[0]}: no such picture ({len(missing)} of {len(images)} are missing). Correct the path, or go on "
             "without: --skip-unreadable."
         )
 
 
-def _calibration_embeddings(encoder: Encoder, roots: Roots, options: argparse.Namespace) -> Embeddings:
+def _calibration_embeddings(encoder: Encoder, roots: Roots, options: ScoreOptions) -> Embeddings:
     """Calibration pairs from the user's vectors or a data set, of this very model."""
-    named = options.calibrate_on or [default_dataset(roots)]
+    named = options.calibrate_on or (default_dataset(roots),)
     if len(named) == 1 and named[0] in DATASETS:
-        how = encode_options(options, share=False)
-        return calibration_pairs(encoder, named[0], roots, options.prefix, options.calibration_pairs, options.seed, how)
-    given = read_vectors(named)
+        return calibration_pairs(
+            encoder, named[0], roots, options.prefix, options.calibration_pairs, options.seed, options.encoding
+        )
+    vectors = load_embeddings(named)
     mine = Origin(model=encoder.name, fingerprint=encoder.fingerprint, dim=encoder.embed_dim)
     try:
-        mine.require_same_model(given.origin, "the scored vectors")
+        mine.require_same_model(vectors.origin, "the scored vectors")
     except I0TError as error:
         raise I0TError(f"--calibrate-on {' '.join(named)}: {error}") from None
-    if not all(text.startswith(options.prefix) for text in given.texts):
+    if not all(text.startswith(options.prefix) for text in vectors.texts):
         say(
             f"{' '.join(named)}: not all of its texts begin with {options.prefix!r}, as the scored ones will. "
             "Percentiles are off if they were encoded without it: encode them with it, or give their own --prefix."
         )
-    return given
+    return vectors
 
 
 def _protocol(
-    encoder: Encoder, embeddings: Embeddings, calibration: Calibration, options: argparse.Namespace
+    encoder: Encoder, embeddings: Embeddings, calibration: Calibration, options: ScoreOptions
 ) -> dict[str, Any]:
     """All that the scores depend on."""
     return {
         "model": encoder.name,
         "fingerprint": encoder.fingerprint,
-        "method": options.method,
+        "method": options.choice.name,
         "prefix": options.prefix,
-        "calibration": embeddings.metadata.get("dataset"),
+        "calibration": embeddings.name,
         "calibration_is_built_in_sample": bool(embeddings.metadata.get("built_in_sample")),
         "calibration_pairs": calibration.n_pairs,
         "calibration_fingerprint": calibration.remover.fingerprint,
@@ -166,30 +229,23 @@ def _protocol(
     }
 
 
-def _score(
-    pairs: list[ScoredPair],
-    encoder: Encoder,
-    calibration: Calibration,
-    protocol: dict[str, Any],
-    options: argparse.Namespace,
-) -> Rows:
-    """Score all pairs, going on where an interrupted run stopped, and write the files asked for."""
+def _score(encoder: Encoder, calibration: Calibration, protocol: dict[str, Any], options: ScoreOptions) -> Rows:
+    """Score all pairs, going on where an interrupted run stopped, and write the files."""
     target = options.csv or options.json
     partial = PartialScores(Path(f"{target}.partial") if target else None, protocol)
     if partial.known:
         say(f"{partial.path}: {len(partial.known)} pairs of an interrupted run are taken from it")
-    how = replace(encode_options(options, share=False), progress=False)  # the bar below counts pairs
+    how = replace(options.encoding, progress=False)  # the bar below counts pairs
     scorer = PairScorer(encoder, calibration, options.prefix, how)
-    bar = tqdm(total=len(pairs), desc="pairs", disable=None if options.pairs else True, leave=False)
     rows: Rows = []
-    for chunk in partial.score(pairs, scorer.score):
-        rows += chunk
-        bar.update(len(chunk))
-    bar.close()
+    with tqdm(total=len(options.pairs), desc="pairs", disable=None if options.is_list else True, leave=False) as bar:
+        for chunk in partial.score(options.pairs, scorer.score):
+            rows += chunk
+            bar.update(len(chunk))
     if options.csv:
         write_csv(options.csv, rows)
-    if options.json:
-        write_json(options.json, {"protocol": protocol, "rows": rows})
+    for path in filter(None, (options.json, Path(options.output) / RECORD)):
+        write_json(path, {"protocol": protocol, "rows": rows})
     partial.remove()
     return rows
 

@@ -15,21 +15,17 @@ import numpy as np
 from tabulate import tabulate
 
 from i0t.cli import program
-from i0t.commands.vectors import SOURCE_HELP, read_vectors, same_files
-from i0t.embeddings import Embeddings
-from i0t.errors import I0TError
-from i0t.files import ensure_folder, file_sha256, list_sha256, write_json
-from i0t.paths import TENSORS, say
-from i0t.search.evaluate import Fitted, MethodResult, evaluate_fitted, evaluate_layout, evaluate_splits
-from i0t.search.qrels import layout_of_qrels, read_qrels
+from i0t.embeddings import PAIRED, Embeddings, load_embeddings
+from i0t.files import ensure_folder, write_json
+from i0t.paths import TENSORS
+from i0t.search.evaluate import SPLITS, MethodResult, SearchOptions, evaluate, items_sha256
 from i0t.standardize import fitted_origin
-from i0t.standardize.fitting import fit_to_files
 from i0t.standardize.registry import add_remover_flags, own_names, remover_choices, remover_class
 
 DESCRIPTION = """\
 Search an index that holds images and texts together, and say what it finds: NDCG@10, recall@10, and which modality
 fills the first ten. Of n pairs the index holds the image of the first half and the text of the second; the other
-side of every pair asks, so each query has one right item, of the other modality. Or bring your own judgments.
+item of every pair is a query, so each query has one right item, of the other modality. Or bring your own judgments.
 
 What removes the gap is fitted on pairs that are not searched: a random half, --splits times over, or --fit-on FILE.
 """
@@ -50,10 +46,10 @@ examples
 judgments (--qrels): a TREC file; BEIR's .tsv; .json {"query": {"document": grade}}; .parquet with query_id, doc_id,
   relevance. Ids are image_ids, entries of the metadata's list text_ids, or image:ROW and text:ROW.
 """
-TESTED = ("ndcg", "recall", "text_share_text_queries", "text_share_image_queries")
+TEXT_SHARES = ("text_share_text_queries", "text_share_image_queries")
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> SearchOptions:
     """Command line of the program."""
     parser = argparse.ArgumentParser(
         prog="i0t search-eval",
@@ -61,115 +57,68 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help=SOURCE_HELP)
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help=PAIRED)
     add_remover_flags(parser, "--methods", default=own_names(), several=True)
     parser.add_argument(
         "--fit-on",
         nargs="+",
+        default=[],
         metavar="FILE",
         help="vectors of other pairs by the same model, to fit on instead of random halves. The SOURCE itself is "
         "taken too, as a leak that is told",
     )
-    parser.add_argument("--splits", type=int, default=20, metavar="N", help="random halves to average (default 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the halves (default 0)")
+    parser.add_argument("--splits", type=int, metavar="N", help=f"random halves to average (default {SPLITS})")
+    parser.add_argument("--seed", type=int, help="of the halves (default 0)")
     parser.add_argument(
         "--index", default="flat", metavar="KIND", help="flat (exact; default), ivfpq, or a faiss.index_factory string"
     )
-    parser.add_argument("--k", type=int, default=10, metavar="K", help="how far down to look (default 10)")
+    parser.add_argument("--k", type=int, default=10, metavar="K", help="how many of the first results count (10)")
     parser.add_argument("--qrels", metavar="FILE", help="judgments over the items of SOURCE; needs --fit-on")
-    parser.add_argument("--queries", nargs="+", metavar="FILE", help="with --qrels: vectors that ask, if not in SOURCE")
+    parser.add_argument(
+        "--queries",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="with --qrels: the queries' vectors, if not in SOURCE",
+    )
     parser.add_argument("--output", default=str(TENSORS), metavar="DIR", help="where the record goes (default tensors)")
     arguments = parser.parse_args(argv)
-    if arguments.splits < 1 or arguments.k < 1:
+    splits, seed = (SPLITS if arguments.splits is None else arguments.splits), arguments.seed or 0
+    if splits < 1 or arguments.k < 1:
         parser.error("--splits and --k must be 1 or more")
     if arguments.queries and not arguments.qrels:
         parser.error("--queries needs --qrels, which say what is relevant to them")
-    return arguments
+    if arguments.fit_on and (arguments.splits, arguments.seed) != (None, None):
+        parser.error("--splits and --seed are of random halves, in place of which --fit-on names files")
+    return SearchOptions(
+        tuple(arguments.source),
+        tuple(remover_choices(arguments, arguments.methods)),
+        tuple(arguments.fit_on),
+        splits,
+        seed,
+        arguments.index,
+        arguments.k,
+        arguments.qrels,
+        tuple(arguments.queries),
+        arguments.output,
+    )
 
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    arguments = parse(argv)
+    options = parse(argv)
     started = time.perf_counter()
-    ensure_folder(arguments.output)
-    source = read_vectors(arguments.source)
-    results, protocol = _evaluate(source, arguments)
-    protocol |= {"k": arguments.k, "index": arguments.index, "ndcg_gain": "grade", "interval": "bootstrap over queries"}
+    ensure_folder(options.output)
+    source = load_embeddings(options.source)
+    results, protocol = evaluate(source, options)
     print(results_table(results, protocol))
-    print(_save(source, results, protocol, arguments, time.perf_counter() - started))
+    print(_save(source, results, protocol, options, time.perf_counter() - started))
     return 0
 
 
-def _evaluate(source: Embeddings, arguments: argparse.Namespace) -> tuple[dict[str, MethodResult], dict[str, Any]]:
-    """Results by method, and where what removes the gap was fitted."""
-    where = {"kind": arguments.index, "k": arguments.k}
-    if arguments.qrels:
-        return _of_judgments(source, arguments, where)
-    if arguments.fit_on:
-        fitted, protocol = _fitted(source, arguments)
-        return evaluate_fitted(source, fitted, **where), {**protocol, "task": "half and half"}
-
-    choices = remover_choices(arguments, arguments.methods)
-
-    def fit(images: np.ndarray, texts: np.ndarray) -> Fitted:
-        return {"raw": None, **{choice.name: choice.make().fit(images, texts) for choice in choices}}
-
-    results = evaluate_splits(source, fit, arguments.splits, arguments.seed, progress=True, **where)
-    protocol = {"task": "half and half", "fit_on": "a random half of the pairs", "splits": arguments.splits}
-    return results, {**protocol, "seed": arguments.seed, "means_leak": False}
-
-
-def _of_judgments(
-    source: Embeddings, arguments: argparse.Namespace, where: dict[str, Any]
-) -> tuple[dict[str, MethodResult], dict[str, Any]]:
-    if not arguments.fit_on:
-        raise I0TError(
-            "--qrels: say what to fit on, --fit-on FILE, vectors of other items by the same model. The SOURCE itself "
-            "will do where there are none: its means are then those of the evaluated items, and the record says so."
-        )
-    queries = read_vectors(arguments.queries) if arguments.queries else None
-    layout, images, texts = layout_of_qrels(read_qrels(arguments.qrels), source, queries)
-    fitted, protocol = _fitted(source, arguments, queries)
-    protocol |= {"task": "judgments", "qrels": arguments.qrels, "qrels_sha256": file_sha256(arguments.qrels)}
-    protocol |= {"queries": arguments.queries, "queries_sha256": _items_sha256(queries) if queries else None}
-    return evaluate_layout(images, texts, layout, fitted, **where), protocol
-
-
-def _fitted(
-    source: Embeddings, arguments: argparse.Namespace, queries: Embeddings | None = None
-) -> tuple[Fitted, dict[str, Any]]:
-    """Removers of every method by --fit-on, after looking for evaluated items among what they were fitted to."""
-    evaluated = {"overlap": (source, arguments.source)}
-    if queries is not None:
-        evaluated["overlap_of_queries"] = queries, arguments.queries
-    choices = remover_choices(arguments, arguments.methods)
-    fitted = fit_to_files(choices, arguments.fit_on, [embeddings for embeddings, _ in evaluated.values()])
-    leak, overlaps = False, {}
-    for name, (embeddings, files) in evaluated.items():
-        overlaps[name] = found = next(iter(fitted.values())).overlap(embeddings)
-        if found or same_files(arguments.fit_on, files):
-            leak = True
-            what = "queries" if embeddings is queries else "items that are evaluated"
-            say(f"fitted on {what}, which flatters: {found}")
-    known = leak or overlaps["overlap"].image_share is not None
-    protocol = {
-        "fit_on": arguments.fit_on,
-        "fit_fingerprints": {name: remover.fingerprint for name, remover in fitted.items()},
-        "means_leak": leak if known else None,
-        **{name: found.record() for name, found in overlaps.items()},
-    }
-    return {"raw": None, **fitted}, protocol
-
-
-def _items_sha256(embeddings: Embeddings) -> str:
-    """Hash of all that a result may rest on: vectors, what pairs up, and the ids that judgments name."""
-    ids = [embeddings.image_ids, embeddings.metadata.get("text_ids"), embeddings.image_of_text.tolist()]
-    return list_sha256([embeddings.features_sha256, json.dumps(ids)])
-
-
 def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
-    """One row a method, at most 100 columns wide, and what is needed to read it."""
+    """One row per method, at most 100 columns wide, and what is needed to read it."""
     k, first = protocol["k"], next(iter(results.values())).mean()
     with_auc = "above_picture" in first
     headers = ["", f"NDCG@{k} (95 %)", f"R@{k}", f"texts in top {k}:\nof text queries", "\nof image queries"]
@@ -178,7 +127,7 @@ def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) ->
         label = name if name == "raw" else remover_class(name).label or name
         means, (low, high) = result.mean(), result.ndcg_interval()
         shown = [f"{means['ndcg']:.3f} ({low:.3f}-{high:.3f})", f"{means['recall']:.3f}"]
-        shown += ["-" if np.isnan(means[name]) else f"{100 * means[name]:.0f} %" for name in TESTED[2:]]
+        shown += ["-" if np.isnan(means[name]) else f"{100 * means[name]:.0f} %" for name in TEXT_SHARES]
         rows.append([label, *shown, *([f"{means['above_picture']:.3f}"] if with_auc else [])])
     table = tabulate(rows, headers=[*headers, *(["AUC"] if with_auc else [])], disable_numparse=True)
     times = f", mean of {protocol['splits']} random halves" if "splits" in protocol else ""
@@ -197,21 +146,21 @@ def _save(
     source: Embeddings,
     results: dict[str, MethodResult],
     protocol: dict[str, Any],
-    arguments: argparse.Namespace,
+    options: SearchOptions,
     seconds: float,
 ) -> Path:
     """Write the record; its name differs whenever the content of any file or the protocol does."""
     from i0t.records import environment  # imports torch, after the table is printed
 
-    origin = {**fitted_origin(source).as_dict(), "items_sha256": _items_sha256(source)}
+    origin = {**fitted_origin(source).as_dict(), "dataset": source.name, "items_sha256": items_sha256(source)}
     methods = {name: _record_of(result) for name, result in results.items()}
     digest = hashlib.sha256(json.dumps([protocol, origin["items_sha256"], sorted(methods)]).encode()).hexdigest()[:8]
-    path = Path(arguments.output) / f"search-{source.metadata['dataset']}-{digest}.json"
+    path = Path(options.output) / f"search-{source.name}-{digest}.json"
     write_json(
         path,
         {
             "task": "mixed search",
-            "source": [str(Path(file).absolute()) for file in arguments.source],
+            "source": [str(Path(file).absolute()) for file in options.source],
             "methods": methods,
             "protocol": protocol,
             "data": origin,

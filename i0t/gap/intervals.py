@@ -45,11 +45,6 @@ class Interval:
     Attributes:
         low, high: its ends; NaN where there is none.
         method: a key of `METHODS`, or why there is none.
-
-    Example:
-        >>> interval = Interval(0.1, 0.3, "delta")
-        >>> 0.2 in interval, 0.4 in interval
-        (True, False)
     """
 
     low: float
@@ -101,7 +96,8 @@ def population_intervals(items: UnitPairs, seed: int, n_bootstrap: int) -> dict[
     """Those of `gap_intervals` that need no classifiers and no ranks."""
     intervals = _of_distance(items.differences)
     for name, values in bootstrap(items, n_bootstrap, seed).items():
-        intervals[name] = Interval(*map(float, percentile_interval(values, LEVEL)), "bootstrap")
+        low, high = percentile_interval(values, LEVEL)
+        intervals[name] = Interval(float(low), float(high), "bootstrap")
     return intervals
 
 
@@ -201,27 +197,30 @@ def _of_separability(items: UnitPairs, block: np.ndarray, seed: int) -> dict[str
 
 
 def _of_ranks(items: UnitPairs, block: np.ndarray) -> dict[str, Interval]:
-    n, n_groups = len(items.x), items.n_groups
-    ends = {"image": n, "text": len(items.y)}
-    places, shares, left_out = {}, {}, {}
-    for side, own, others, own_block, other_block in (
-        ("image", items.x, items.y, block[:n], block[n:]),
-        ("text", items.y, items.x, block[n:], block[:n]),
-    ):
-        rank, shares[side] = first_rank_of(own, others)
-        places[side] = (rank - 1) / max(len(own) - 1, 1)
-        left_out[side] = ranks_without(own, others, own_block, other_block, BLOCKS)
-    intervals = {}
-    for side, end in ends.items():
-        unit = _wilson(places[side], jackknife_variance(left_out[side][0]), n_groups)
-        intervals[f"first_cross_modal_rank_{side}"] = _stretched(unit, end)
-    weights = {side: (end - 1) / (sum(ends.values()) - 2) for side, end in ends.items()}  # mean of the two ranks
-    whole = [sum(weights[side] * part[side] for side in ends) for part in (places, {s: left_out[s][0] for s in ends})]
-    unit = _wilson(whole[0], jackknife_variance(whole[1]), n_groups)
-    intervals["first_cross_modal_rank"] = _stretched(unit, sum(ends.values()) / 2)
-    together = (left_out["image"][1] + left_out["text"][1]) / 2
-    share = _wilson(sum(shares.values()) / 2, jackknife_variance(together), n_groups)
-    return {**intervals, "cross_modal_neighbor_share": share}
+    x, y, n_groups = items.x, items.y, items.n_groups
+    blocks = block[: len(x)], block[len(x) :]
+    place: list[float] = []  # of images and of texts as queries
+    share: list[float] = []
+    places: list[np.ndarray] = []  # the same by block left out
+    shares: list[np.ndarray] = []
+    for own, others, own_block, other_block in ((x, y, *blocks), (y, x, *blocks[::-1])):
+        rank, nearest = first_rank_of(own, others)
+        without = ranks_without(own, others, own_block, other_block, BLOCKS)
+        place.append((rank - 1) / max(len(own) - 1, 1))
+        share.append(nearest)
+        places.append(without[0])
+        shares.append(without[1])
+    intervals, ends = {}, (len(x), len(y))
+    for k, side in enumerate(("image", "text")):
+        unit = _wilson(place[k], jackknife_variance(places[k]), n_groups)
+        intervals[f"first_cross_modal_rank_{side}"] = _stretched(unit, ends[k])
+    weights = [(end - 1) / (sum(ends) - 2) for end in ends]  # of the mean of the two ranks
+    left_out = weights[0] * places[0] + weights[1] * places[1]
+    unit = _wilson(weights[0] * place[0] + weights[1] * place[1], jackknife_variance(left_out), n_groups)
+    intervals["first_cross_modal_rank"] = _stretched(unit, sum(ends) / 2)
+    together = (shares[0] + shares[1]) / 2
+    nearer = _wilson((share[0] + share[1]) / 2, jackknife_variance(together), n_groups)
+    return {**intervals, "cross_modal_neighbor_share": nearer}
 
 
 def _stretched(unit: Interval, end: float) -> Interval:
@@ -240,8 +239,8 @@ def _wilson(value: float, variance: float, n_groups: int) -> Interval:
     worth = value * (1 - value) / variance if variance > 0 and 0 < value < 1 else n_groups
     z2 = _t(BLOCKS - 1) ** 2
     middle, margin = value + z2 / (2 * worth), math.sqrt(z2 * (value * (1 - value) / worth + z2 / (4 * worth**2)))
-    ends = ((middle + side) / (1 + z2 / worth) for side in (-margin, margin))
-    return Interval(*(float(min(1.0, max(0.0, end))) for end in ends), "jackknife")
+    low, high = (float(min(1.0, max(0.0, (middle + side) / (1 + z2 / worth)))) for side in (-margin, margin))
+    return Interval(low, high, "jackknife")
 
 
 def _t(freedom: int) -> float:

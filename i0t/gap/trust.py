@@ -48,11 +48,6 @@ def gap_dimensions(image_features: Any, text_features: Any, pairs: Any = None, t
 
     Raises:
         I0TError: as `modality_gap`.
-
-    Example:
-        >>> images, texts = np.eye(3)[[0, 0, 1]], np.eye(3)[[1, 2, 1]]
-        >>> [(part.dimension, round(part.share, 2)) for part in gap_dimensions(images, texts, top=2)]
-        [(0, 0.67), (1, 0.17)]
     """
     return dimensions_of(UnitPairs.of(image_features, text_features, pairs))[:top]
 
@@ -117,7 +112,7 @@ def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
     rng = np.random.default_rng(seed)
     closer = 0
     for draws in np.array_split(np.arange(NULL_DRAWS), 10):
-        closer += np.count_nonzero(rng.chisquare(1, (len(draws), len(scales))) @ scales <= total @ total)
+        closer += int(np.count_nonzero(rng.chisquare(1, (len(draws), len(scales))) @ scales <= total @ total))
     return float(1 + closer) / (1 + NULL_DRAWS)
 
 

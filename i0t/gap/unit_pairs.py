@@ -76,7 +76,7 @@ def item_vectors(features: Any, name: str) -> np.ndarray:
 
 
 def _checked_pairs(pairs: Any, n_images: int, n_texts: int) -> np.ndarray:
-    """(P, 2) int64 pairs; row i with row i where none are given and the counts agree."""
+    """(P, 2) int64 pairs; by default row i with row i, where the counts agree."""
     if pairs is None:
         if n_images != n_texts:
             raise I0TError(

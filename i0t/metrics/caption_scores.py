@@ -1,6 +1,6 @@
 """Caption scores: CLIP-S, PAC-S and I0T-S, each with and without references (paper App. D).
 
-Shapes: R rated (image, candidate) pairs, Q vectors an image (BLIP-2 queries), D embedding dimensions.
+Shapes: R rated (image, candidate) pairs, Q vectors per image (BLIP-2 queries), D embedding dimensions.
 """
 
 from __future__ import annotations
@@ -37,11 +37,6 @@ class CaptionScore:
 
         Returns:
             (R,) scores.
-
-        Example:
-            >>> image, text = np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]])
-            >>> float(SCORES["pac_s"].reference_free(image, text)[0])
-            1.2
         """
         cosines = np.einsum("r...d,rd->r...", image_features, candidate_features)
         if cosines.ndim == 2:  # (R, Q)
@@ -49,12 +44,7 @@ class CaptionScore:
         return self.of_cosines(cosines)
 
     def of_cosines(self, cosines: np.ndarray) -> np.ndarray:
-        """The score of cosines of any shape, whatever they were taken of.
-
-        Example:
-            >>> SCORES["clip_s"].of_cosines(np.array([0.5, -0.5])).tolist()
-            [1.25, 0.0]
-        """
+        """The score of cosines of any shape, whatever they were taken of."""
         return self.w * (np.maximum(cosines, 0) if self.clip else cosines)
 
     def with_references(self, scores: np.ndarray, best_reference_cosines: np.ndarray) -> np.ndarray:

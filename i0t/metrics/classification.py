@@ -1,6 +1,6 @@
 """Zero-shot classification accuracy (paper App. D): plain and class-balanced, ties as chance.
 
-Shapes: N images, Q vectors an image (BLIP-2 queries), C classes, D dimensions.
+Shapes: N images, Q vectors per image (BLIP-2 queries), C classes, D dimensions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def classification_metrics(image_features: Any, class_features: Any, labels: Any
 
     Args:
         image_features: (N, D) or (N, Q, D) array or tensor.
-        class_features: (C, D) one vector a class, e.g. the mean of its templates.
+        class_features: (C, D) one vector per class, e.g. the mean of its templates.
         labels: (N,) int, the class of each image.
 
     Returns:

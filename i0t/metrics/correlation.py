@@ -51,8 +51,8 @@ def correlation_metrics(scores: Any, ratings: Any, prefix: str = "") -> dict[str
     }
 
 
-def _values(given: Any, name: str) -> np.ndarray:
-    array = to_numpy(given)
+def _values(values: Any, name: str) -> np.ndarray:
+    array = to_numpy(values)
     if array.ndim != 1 or not len(array) or not np.issubdtype(array.dtype, np.number):
         raise I0TError(f"{name}: expected a list of numbers, got {array.dtype} of shape {array.shape}.")
     if np.isnan(array).any():

@@ -53,6 +53,7 @@ class I0TScore(Metric):
 
     total: torch.Tensor
     count: torch.Tensor
+    encoder: Encoder | None
 
     def __init__(
         self, standardizer: GapRemover, encoder: Encoder | None = None, prefix: str = PREFIX, **kwargs: Any

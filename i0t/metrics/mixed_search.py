@@ -1,11 +1,11 @@
 """NDCG, recall and modality shares of a search in an index that holds images and texts.
 
-What an index returns is judged, not all cosines: a list of places a query, best first, with its scores.
+What an index returns is judged, not all cosines: a list of places per query, best first, with its scores.
 Equal scores stand in no order. So every returned item counts with what it is worth on average over all
 orders of its ties (McSherry and Najork 2008), and a model that maps everything to one point scores what
 guessing scores.
 
-Shapes: A queries, L items returned a query, C items of the corpus, R judgments.
+Shapes: A queries, L items returned per query, C items of the corpus, R judgments.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def one_scale_auc(image_features: Any, text_features: Any) -> dict[str, float]:
 
     Args:
         image_features: (P, D) array or tensor; row i belongs to row i of
-        text_features: (P, D). One row a picture: equal pictures would count as random ones.
+        text_features: (P, D). One row per picture: equal pictures would count as random ones.
 
     Returns:
         The three probabilities, 0..1: 0.5 is chance, 0 means every random pair is nearer.

@@ -121,12 +121,13 @@ def distinct_rows(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         beginnings[:, : min(2, items.shape[1])] = items[:, :2]
         _, group, sizes = np.unique(beginnings.view(np.uint64).ravel(), return_inverse=True, return_counts=True)
         suspects = np.flatnonzero(sizes[group] > 1)
-    first, seen = np.arange(len(items)), {}
+    first = np.arange(len(items))
+    seen: dict[bytes, int] = {}
     for item in suspects:
         # Digests, since the vectors themselves can be hundreds of megabytes as dictionary keys.
         vectors = items[item].reshape(-1, items.shape[-1])
         digests = sorted(hashlib.blake2b(vector, digest_size=16).digest() for vector in vectors)
-        first[item] = seen.setdefault(b"".join(digests), item)
+        first[item] = seen.setdefault(b"".join(digests), int(item))
     return np.unique(first, return_inverse=True)
 
 
@@ -192,11 +193,6 @@ def tied_ranks(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray) -
 
     Returns:
         Counts of A queries; nothing is ordered, so no tie is broken.
-
-    Example:
-        >>> eye = np.eye(3, dtype=np.float32)
-        >>> tied_ranks(eye, eye, np.array([[0, 0], [1, 0], [2, 2]])).expected()
-        array([1. , 2.5, 1. ])
     """
     query, candidate = pairs[np.argsort(pairs[:, 0], kind="stable")].T
     bounds = np.searchsorted(query, np.arange(len(queries) + 1))

@@ -138,10 +138,8 @@ def tied_ranks_both_directions(images: np.ndarray, texts: np.ndarray, owner: np.
     of_rows, of_columns = tiles.count(row_best, column_best)
     hits = found_by_column == column_best[by_column[1]]
     right = np.bincount(owner[queries][hits], minlength=len(images))
-    return (
-        TiedRanks(*of_columns[:, columns.place], right),
-        TiedRanks(*of_rows[:, by_row[0]], np.ones(len(queries), dtype=np.int64)),
-    )
+    (greater, tied), ones = of_columns[:, columns.place], np.ones(len(queries), dtype=np.int64)
+    return TiedRanks(greater, tied, right), TiedRanks(of_rows[0, by_row[0]], of_rows[1, by_row[0]], ones)
 
 
 class _Tiles:

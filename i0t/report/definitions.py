@@ -16,10 +16,6 @@ class Definition(NamedTuple):
         unit: after the number, e.g. "%".
         scale: the page shows the library's value times this.
         good: "low", "high" or "" where a direction says nothing by itself.
-
-    Example:
-        >>> MEASURES["alignment"].label, MEASURES["alignment"].digits, MEASURES["alignment"].good
-        ('Alignment', 3, 'low')
     """
 
     label: str

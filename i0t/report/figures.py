@@ -6,6 +6,7 @@ As the paper's Figs. 1, 3, 4 and 5: UMAP to the 3-D sphere (App. D), cosines, me
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ VERSIONS = {
     "after": ("after, held-out means", AFTER_COLOUR, "o"),
     "leak": ("after, test means (leak)", AFTER_COLOUR, "^"),
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -73,7 +74,7 @@ def save_figures(measured: dict[str, Any], folder: Path) -> list[Path]:
     saved = []
     for name, draw in drawers.items():
         saved += [folder / f"{name}{suffix}" for suffix in (".png", ".pdf")]
-        _save(lambda draw=draw: draw(measured), saved[-2:])
+        _save(partial(draw, measured), saved[-2:])
     return saved
 
 
@@ -270,9 +271,16 @@ def _recall(measured: dict[str, Any]) -> Figure:
             value, low, high = measured["recall"][direction][version][:3]
             at = -row - 0.24 * (place - 1)
             axes.plot([low, high], [at, at], color=colour, linewidth=1.2)
-            hollow = {"markerfacecolor": "white"} if version == "leak" else {}
+            face = "white" if version == "leak" else colour
             axes.plot(
-                value, at, marker, color=colour, **hollow, markersize=6, label=None if row else label, linestyle="none"
+                value,
+                at,
+                marker,
+                color=colour,
+                markerfacecolor=face,
+                markersize=6,
+                label=None if row else label,
+                linestyle="none",
             )
     axes.set_yticks([0, -1], ["image → text", "text → image"])
     axes.set(xlabel="R@1 in %, with 95 % interval", ylim=(-1.5, 0.5))

@@ -133,10 +133,11 @@ def cosine_histograms(stages: Stages, seed: int = 0) -> dict[str, Any]:
 def _cosines(stage: UnitPairs, rng: np.random.Generator) -> dict[str, np.ndarray]:
     x, y, pairs = stage.x, stage.y, stage.pairs
     known = set(map(tuple, pairs.tolist()))
-    some = rng.choice(len(pairs), min(MOST_COSINES, len(pairs)), replace=False) if len(pairs) else []
+    if len(pairs):
+        pairs = pairs[rng.choice(len(pairs), min(MOST_COSINES, len(pairs)), replace=False)]
     across, images, texts = (_random_pairs(len(a), len(b), rng) for a, b in ((x, y), (x, x), (y, y)))
     kinds = {
-        "matched": (x, y, pairs[some]),
+        "matched": (x, y, pairs),
         "unmatched": (x, y, across[[tuple(pair) not in known for pair in across.tolist()]]),
         "images": (x, x, images[images[:, 0] != images[:, 1]]),
         "texts": (y, y, texts[texts[:, 0] != texts[:, 1]]),

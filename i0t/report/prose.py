@@ -20,12 +20,7 @@ LOW = 0.19  # centroid distance from which a gap counts as moderate (paper secti
 
 
 def title(metadata: dict[str, Any]) -> str:
-    """Model and data set, each once; of a file its name alone.
-
-    Example:
-        >>> title({"model": "clip", "dataset": "coco"}), title({"model": "ViT-B-32/openai"}), title({})
-        ('clip · coco', 'ViT-B-32/openai', 'Embeddings')
-    """
+    """Model and data set, each once; of a file its name alone."""
     names = [str(metadata[key]) for key in ("model", "dataset") if metadata.get(key)]
     return (
         " · ".join(dict.fromkeys(Path(name).stem if Path(name).suffix in FILES else name for name in names))
@@ -34,15 +29,7 @@ def title(metadata: dict[str, Any]) -> str:
 
 
 def headline(measured: dict[str, Any]) -> str:
-    """What the gap is, how large it is here, and what removing it did.
-
-    Example:
-        >>> measured = {"counts": {"calibration": 50}, "unit": "pairs", "recall": {}}
-        >>> measured |= {"measures": {"centroid_distance": {"before": 0.8, "after": 0.05}}}
-        >>> measured |= {"severity": {"before": "severe", "after": "low"}}
-        >>> headline(measured).partition("; ")[2]
-        'subtracting each side’s mean, measured on 50 other pairs, leaves 0.050 (low).'
-    """
+    """What the gap is, how large it is here, and what removing it did."""
     distance, found = measured["measures"]["centroid_distance"], measured["severity"]
     size = f"{distance['before']:.3f} apart on a scale from 0 to 2 ({found['before']})"
     first = f"This model keeps images in one place and texts in another, {size}"
@@ -65,12 +52,7 @@ def _retrieval(measured: dict[str, Any]) -> str:
 
 
 def protocol(measured: dict[str, Any]) -> str:
-    """Which items gave the means and which were tested.
-
-    Example:
-        >>> protocol({"counts": {"calibration": 50, "tested": 1000}, "unit": "pairs"})
-        '50 pairs drawn at random from this file give the means, the other 1,000 are tested, before and after.'
-    """
+    """Which items gave the means and which were tested."""
     counts, unit = measured["counts"], measured["unit"]
     return (
         f"{counts['calibration']:,} {unit} drawn at random from this file give the means, the other "
@@ -79,12 +61,7 @@ def protocol(measured: dict[str, Any]) -> str:
 
 
 def notes_on(measured: dict[str, Any]) -> list[str]:
-    """What the reader must know before trusting the numbers.
-
-    Example:
-        >>> notes_on({"counts": {"tested": 50}, "unit": "pairs", "recall": {"i2t": {}}})
-        ['Only 50 pairs are tested: every number on this page is a rough one.']
-    """
+    """What the reader must know before trusting the numbers."""
     notes = []
     tested, unit = measured["counts"]["tested"], measured["unit"]
     if tested < FEW:
@@ -95,16 +72,11 @@ def notes_on(measured: dict[str, Any]) -> list[str]:
 
 
 def columns(measured: dict[str, Any]) -> dict[str, list[str]]:
-    """Name and explanation of each column of the table, and the key of its definition if it has one.
-
-    Example:
-        >>> columns({"counts": {"tested": 1000}, "unit": "pairs"})["before"]
-        ['Before', 'tested 1,000 pairs']
-    """
+    """Name and explanation of each column of the table, and the key of its definition if it has one."""
     counts, unit = measured["counts"], measured["unit"]
     tested = f"tested {counts['tested']:,} {unit}"
     return {
-        "all": ["Whole file", "all items, as given"],
+        "all": ["Whole file", "all items, as they are"],
         "before": ["Before", tested],
         "after": ["After", f"{tested}, held-out means", "held_out"],
         "leak": ["Test means", f"{tested}; leak", "test_means"],
@@ -112,16 +84,7 @@ def columns(measured: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def captions(measured: dict[str, Any]) -> dict[str, str]:
-    """The sentence under each figure's title.
-
-    Example:
-        >>> measured = {"counts": {"tested_images": 2}, "unit": "pairs", "recall": {}}
-        >>> measured |= {"cosines": {"before": {}, "after": {}}, "activations": {"carriers": [3, 7], "carried": 0.9}}
-        >>> measured |= {"sphere": {"image_ids": ["a", "b"], "texts": ["c", "d"], "projection": "umap"}}
-        >>> measured |= {"calibration": {"n": [8], "c": 1.0, "distances": [[0.5]], "worst_misfit": 0.1}}
-        >>> captions(measured)["activations"].partition(".")[2]
-        ' Dimensions 3, 7 alone carry 90 % of the squared gap.'
-    """
+    """The sentence under each figure's title."""
     return {
         "sphere": _sphere(measured),
         "cosines": _cosines(measured),
@@ -199,14 +162,7 @@ def _recall(measured: dict[str, Any]) -> str:
 def method(
     measured: dict[str, Any], metadata: dict[str, Any], seed: int, version: str, figures: Sequence[Path]
 ) -> list[list[str]]:
-    """Name and text of each line of "How this was measured".
-
-    Example:
-        >>> counts = dict.fromkeys(("images", "texts", "pairs", "dimensions", "calibration", "tested"), 8)
-        >>> lines = dict(method({"counts": counts, "unit": "pairs"}, {"model": "clip"}, 0, "1.0", []))
-        >>> lines["Model"], lines["Made with"]
-        ('clip', 'i0t 1.0, seed 0')
-    """
+    """Name and text of each line of "How this was measured"."""
     counts, unit = measured["counts"], measured["unit"]
     source = metadata.get("source") or ", ".join(map(str, metadata.get("files", []))) or "not recorded"
     known = {"model": "Model", "dataset": "Data set", "split": "Split", "fingerprint": "Fingerprint of the weights"}

@@ -30,13 +30,6 @@ class Groups:
 
     Raises:
         I0TError: too few groups for two sides.
-
-    Example:
-        >>> eye = np.eye(6, dtype=np.float32)
-        >>> groups = Groups(Embeddings(eye, eye, np.arange(6), list("abcdef"), list("abcdef")))
-        >>> calibration, tested = groups.draw(2, np.random.default_rng(0))
-        >>> len(calibration.texts), len(tested.texts), set(calibration.texts) & set(tested.texts)
-        (2, 4, set())
     """
 
     def __init__(self, embeddings: Embeddings) -> None:
@@ -101,15 +94,7 @@ def groups_of(embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray]:
 
 
 def take(embeddings: Embeddings, images: np.ndarray, texts: np.ndarray) -> Embeddings:
-    """The chosen images (N,) bool and texts (M,) bool; no chosen text may belong to an image left out.
-
-    Example:
-        >>> eye = np.eye(3, dtype=np.float32)
-        >>> whole, kept = Embeddings(eye, eye, np.arange(3), list("abc"), list("xyz")), eye[1] == 0
-        >>> part = take(whole, kept, kept)
-        >>> part.texts, part.image_of_text
-        (['x', 'z'], array([0, 1]))
-    """
+    """The chosen images (N,) bool and texts (M,) bool; no chosen text may belong to an image left out."""
     new_image, new_text = (np.where(kept, np.cumsum(kept) - 1, -1) for kept in (images, texts))
     owner = embeddings.image_of_text[texts]
     return replace(

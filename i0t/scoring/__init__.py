@@ -1,7 +1,7 @@
 """Scores of pictures and captions, with what they mean: where they stand among pairs that are known."""
 
-from i0t.scoring.calibration import Calibration, calibrate, percentiles
 from i0t.scoring.pairs import ScoredPair, read_pairs
+from i0t.scoring.percentiles import Calibration, calibrate, percentiles
 from i0t.scoring.scorer import PairScorer
 
 __all__ = ["Calibration", "PairScorer", "ScoredPair", "calibrate", "percentiles", "read_pairs"]

@@ -1,14 +1,14 @@
-"""The model and the calibration pairs of `i0t score`; what was encoded is kept for the next call."""
+"""The model and the calibration pairs of `i0t score`."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from i0t.cli import usable_device
 from i0t.data.captions import LAYOUTS, caption_file, load_captions
 from i0t.data.items import Items
 from i0t.data.sharegpt4v import FILE as TRAINING_FILE
@@ -28,63 +28,48 @@ DATASETS = ("flickr", "coco", "nocaps", TRAIN)  # in the order of preference for
 BRIEF = {"steps": 100, "warmup_steps": 20, "validate_every": 0}
 
 
-def scoring_model(name: str, roots: Roots, options: argparse.Namespace, folder: Path) -> tuple[Encoder, str]:
+def scoring_model(
+    name: str, roots: Roots, folder: Path, device: str | None = None, workers: int = 0, seed: int = 0
+) -> tuple[Encoder, str]:
     """The model to score with, and what the user must know of it.
 
     Args:
         name: of `load_encoder`; or "sample": the last checkpoint, or where there is none the sample's small model,
             trained briefly, once.
         roots: where the files of specs and checkpoints lie.
-        options: device, workers, seed.
         folder: where the briefly trained model is kept.
+        device: as `usable_device` takes it.
+        workers: decoding processes of the training.
+        seed: of models without trained weights.
 
     Raises:
         I0TError: no such model.
-
-    Example:
-        >>> options = argparse.Namespace(device="cpu", seed=0)
-        >>> encoder, note = scoring_model("tiny", Roots(None, None), options, Path())
-        >>> encoder.embed_dim, note
-        (128, 'untrained: its scores are noise')
     """
     import torch
 
-    from i0t.cli import device_of
-
-    torch.manual_seed(options.seed)  # for models without trained weights
+    device = usable_device(device)
+    torch.manual_seed(seed)
     if name != SAMPLE:
-        note = "untrained: its scores are noise" if _is_untrained(name) else ""
-        return load_encoder(name, device_of(options), roots), note
+        is_untrained = name.partition(":")[0] == "tiny" or name.endswith("/random")
+        return load_encoder(name, device, roots), "untrained: its scores are noise" if is_untrained else ""
     if read_path_file("ckpt_file_name.txt")[0]:
-        return load_encoder(last_checkpoint(roots), device_of(options), roots), "the last checkpoint"
-    path = _briefly_trained(options, folder)
+        return load_encoder(last_checkpoint(roots), device, roots), "the last checkpoint"
+    path = _briefly_trained(folder, device, workers)
     note = (
         "trained for a minute on drawn shapes, it knows no others; for photographs: --model ViT-B-32-quickgelu/openai"
     )
-    return load_encoder(path, device_of(options), roots), note
+    return load_encoder(path, device, roots), note
 
 
-def _is_untrained(name: str) -> bool:
-    return name.partition(":")[0] == "tiny" or name.endswith("/random")
-
-
-def _briefly_trained(options: argparse.Namespace, folder: Path) -> Path:
+def _briefly_trained(folder: Path, device: str, workers: int) -> Path:
     """The sample's small model after a minute of training, kept for the next call; no note of it is made."""
-    from i0t.cli import device_of
     from i0t.data.sample import data_dir, data_dir_sub, make_sample
     from i0t.training.run import TrainOptions, train
 
     root = make_sample(TENSORS / "sample")
     if not any(folder.glob("lcco-*-last.safetensors")):
         say("no checkpoint yet: training the sample's small model once, a minute or two on two CPU cores")
-    how = TrainOptions(
-        recipe="lcco",
-        base="tiny",
-        overrides=BRIEF,
-        output=folder,
-        device=device_of(options),
-        workers=options.workers,
-    )
+    how = TrainOptions(recipe="lcco", base="tiny", overrides=BRIEF, output=folder, device=device, workers=workers)
     run = train(how, Roots(data_dir(root), data_dir_sub(root), is_sample=True))
     if run is None:
         raise I0TError("stopped by SIGTERM; the same command goes on with the training.")
@@ -96,15 +81,6 @@ def default_dataset(roots: Roots) -> str:
 
     Raises:
         I0TError: none is.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = Path(folder, TRAINING_FILE)
-        ...     file.parent.mkdir()
-        ...     file.touch()
-        ...     default_dataset(Roots(Path(folder), None))
-        'train'
     """
     for name in DATASETS:
         root = roots.main if name == TRAIN else roots.sub

@@ -10,7 +10,7 @@ import numpy as np
 from tabulate import tabulate
 
 from i0t.files import atomic_path
-from i0t.scoring.calibration import IMAGE_IMAGE, TEXT_TEXT
+from i0t.scoring.percentiles import IMAGE_IMAGE, TEXT_TEXT
 from i0t.scoring.scorer import PERCENTILES, REF_NAMES, SCORE_NAMES
 
 COLUMNS = ("kind", "first", "second", *SCORE_NAMES, *REF_NAMES, *PERCENTILES, "error")
@@ -22,15 +22,7 @@ Rows = list[dict[str, Any]]
 
 
 def write_csv(path: str | Path, rows: Rows) -> None:
-    """One line a pair, in order; what a pair has no score of is left empty.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "scores.csv"
-        >>> write_csv(path, [{"kind": "image-text", "first": "a.jpg", "second": "a dog", "error": "unreadable"}])
-        >>> path.read_text().splitlines()[1]
-        'image-text,a.jpg,a dog,,,,,,,,,,unreadable'
-    """
+    """One line per pair, in order; what a pair has no score of is left empty."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, restval="")
         writer.writeheader()
@@ -66,12 +58,7 @@ def scores_table(rows: Rows, protocol: dict[str, Any]) -> str:
 
 
 def model_line(name: str, note: str) -> str:
-    """A model's name, and what one must know of it if there is anything.
-
-    Example:
-        >>> model_line("tiny", "untrained: its scores are noise"), model_line("clip", "")
-        ('tiny, untrained: its scores are noise', 'clip')
-    """
+    """A model's name, and what one must know of it if there is anything."""
     return f"{name}, {note}" if note else name
 
 

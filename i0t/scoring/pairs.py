@@ -1,4 +1,4 @@
-"""Lists of what is to be scored: two items a row, pictures or texts, from CSV or JSON."""
+"""Lists of what is to be scored: two items per row, pictures or texts, from CSV or JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from i0t.errors import I0TError
 from i0t.files import read_json
-from i0t.scoring.calibration import IMAGE_IMAGE, IMAGE_TEXT, TEXT_TEXT
+from i0t.scoring.percentiles import IMAGE_IMAGE, IMAGE_TEXT, TEXT_TEXT
 
 COLUMNS = ("image", "caption", "other_image", "other_caption", "references")
 FORM = (
@@ -27,10 +27,6 @@ class ScoredPair:
         images: paths of its pictures: two, one or none.
         texts: its texts, as given.
         references: texts known to be right for the picture, for the reference-based scores of a caption.
-
-    Example:
-        >>> ScoredPair(("a.jpg",), ("a dog",)).kind
-        'image-text'
     """
 
     images: tuple[str, ...]
@@ -49,7 +45,7 @@ class ScoredPair:
 
 
 def all_pairs(images: list[str], texts: list[str]) -> list[ScoredPair]:
-    """Every two of the given items: each picture with each text, then texts among themselves, then pictures.
+    """Every two of these items: each picture with each text, then texts among themselves, then pictures.
 
     Example:
         >>> [pair.kind for pair in all_pairs(["a.jpg", "b.jpg"], ["a dog"])]
@@ -61,7 +57,7 @@ def all_pairs(images: list[str], texts: list[str]) -> list[ScoredPair]:
 
 
 def read_pairs(path: str | Path, folder: str | Path | None = None) -> list[ScoredPair]:
-    r"""Read a CSV file with a header, or a JSON list of objects.
+    """Read a CSV file with a header, or a JSON list of objects.
 
     Args:
         path: .csv or .json; see `FORM`.
@@ -69,14 +65,6 @@ def read_pairs(path: str | Path, folder: str | Path | None = None) -> list[Score
 
     Raises:
         I0TError: the file is missing, of another form, or empty; the message names the row.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
-        ...     _ = file.write("image,caption\na.jpg,a dog\n")
-        ...     file.flush()
-        ...     read_pairs(file.name, folder="/pictures")[0]
-        ScoredPair(images=('/pictures/a.jpg',), texts=('a dog',), references=())
     """
     path = Path(path)
     folder = Path(path.parent if folder is None else folder)

@@ -16,7 +16,7 @@ Rows = list[dict[str, Any]]
 
 
 class PartialScores:
-    """A file of one JSON line a scored pair, which holds for one model, calibration and prefix.
+    """A file of one JSON line per scored pair, which holds for one model, calibration and prefix.
 
     Equal pairs have equal scores, so a pair is known by what it is, not by its line in the list: the list may be
     reordered or lengthened before the run goes on. A pair that could not be scored is tried again by the next run,
@@ -25,12 +25,6 @@ class PartialScores:
     Args:
         path: the file; None keeps nothing.
         key: what the scores depend on; a file of another key is begun anew.
-
-    Example:
-        >>> pairs = [ScoredPair((), ("a", "b")), ScoredPair((), ("a", "b"))]
-        >>> partial = PartialScores(None, {"model": "clip"})
-        >>> list(partial.score(pairs, lambda new: [{"i0t_s": float(len(new))} for _ in new]))
-        [[{'i0t_s': 1.0}, {'i0t_s': 1.0}]]
     """
 
     def __init__(self, path: Path | None, key: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from i0t.encoders import EncodeOptions
 from i0t.errors import NoPictureError
 from i0t.metrics.caption_scores import PREFIX, SCORES
-from i0t.scoring.calibration import Calibration, pair_cosines
 from i0t.scoring.pairs import ScoredPair
+from i0t.scoring.percentiles import Calibration, pair_cosines
 
 if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
@@ -56,7 +56,7 @@ class PairScorer:
         self._texts: dict[str, Features] = {}
 
     def score(self, pairs: Sequence[ScoredPair]) -> list[dict[str, Any]]:
-        """One row a pair, in order.
+        """One row per pair, in order.
 
         Returns:
             `kind`, `first`, `second`, the scores (`ref_` ones where there are references), the percentiles of

@@ -2,9 +2,8 @@
 
 from i0t.search.evaluate import MethodResult, evaluate_fitted, evaluate_layout, evaluate_splits
 from i0t.search.index import VectorIndex
-from i0t.search.layout import MixedLayout, half_and_half
+from i0t.search.mixed_index import MixedLayout, half_and_half, search_quality
 from i0t.search.qrels import layout_of_qrels, read_qrels
-from i0t.search.quality import search_quality
 from i0t.search.transform import VectorTransform
 
 __all__ = [

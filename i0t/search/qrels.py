@@ -22,7 +22,7 @@ from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.files import read_json
 from i0t.search.index import require_one_vector
-from i0t.search.layout import MixedLayout
+from i0t.search.mixed_index import MixedLayout
 
 WHAT = "relevance judgments"
 COLUMNS = ("query_id", "doc_id", "relevance")
@@ -30,21 +30,13 @@ Judgment = tuple[str, str, float]
 
 
 def read_qrels(path: str | Path) -> list[Judgment]:
-    r"""Read (query, document, grade) of all relevant documents, in the file's order.
+    """Read (query, document, grade) of all relevant documents, in the file's order.
 
     Args:
         path: a file of one of the forms above.
 
     Raises:
         I0TError: the file is missing, empty or malformed; the message names the line or entry.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.NamedTemporaryFile("w", suffix=".qrels") as file:
-        ...     _ = file.write("q1 0 beach.jpg 2\nq1 0 text:7 0\n")
-        ...     file.flush()
-        ...     read_qrels(file.name)
-        [('q1', 'beach.jpg', 2.0)]
     """
     path = Path(path)
     reader = {".json": _from_json, ".parquet": _from_parquet, ".tsv": _from_table}.get(path.suffix, _from_trec)
@@ -74,8 +66,8 @@ def layout_of_qrels(
     Args:
         judgments: from `read_qrels`.
         corpus: images and texts of the index.
-        queries: images and texts that ask; None: the queries are items of `corpus`, and all items that ask
-            nothing make the index.
+        queries: images and texts that are queries; None: the queries are items of `corpus`, and all other items
+            make the index.
 
     Returns:
         The layout, and the image features and text features that its item numbers count through, those of the
@@ -83,16 +75,9 @@ def layout_of_qrels(
 
     Raises:
         I0TError: an id that no item has, a query that is also a document, queries of another model than the
-            corpus, or several vectors an item.
-
-    Example:
-        >>> eye = np.eye(2, dtype=np.float32)
-        >>> corpus = Embeddings(eye, eye, np.array([-1, -1]), ["a.jpg", "b.jpg"], ["", ""])
-        >>> layout, images, texts = layout_of_qrels([("text:0", "a.jpg", 1.0)], corpus)
-        >>> layout.queries.tolist(), layout.corpus.tolist()
-        ([2], [0, 1, 3])
+            corpus, or several vectors per item.
     """
-    asked = list(dict.fromkeys(query for query, _, _ in judgments))
+    query_names = list(dict.fromkeys(query for query, _, _ in judgments))
     images, texts = corpus.image_features, corpus.text_features
     if queries is not None:
         corpus.origin.require_same_model(queries.origin, "the vectors of the corpus", "the queries")
@@ -100,14 +85,14 @@ def layout_of_qrels(
         require_one_vector(queries.image_features, "images of the queries")
         images, texts = np.concatenate([images, queries.image_features]), np.concatenate([texts, queries.text_features])
     numbers = _numbers(corpus, 0, len(images))
-    asking = numbers
+    numbers_of_queries = numbers
     if queries is not None:
-        asking = _numbers(queries, len(corpus.image_features), len(images) + len(corpus.text_features))
-    query_items = np.array([_item(asking, name, "query") for name in asked])
+        numbers_of_queries = _numbers(queries, len(corpus.image_features), len(images) + len(corpus.text_features))
+    query_items = np.array([_item(numbers_of_queries, name, "query") for name in query_names])
     items = np.fromiter(dict.fromkeys(numbers.values()), dtype=np.int64)
     corpus_items = np.setdiff1d(items, query_items)
     place_of = {int(item): place for place, item in enumerate(corpus_items)}
-    query_place = {name: place for place, name in enumerate(asked)}
+    query_place = {name: place for place, name in enumerate(query_names)}
     judged = []
     for query, document, _ in judgments:
         item = _item(numbers, document, "document")
@@ -122,16 +107,16 @@ def layout_of_qrels(
 
 
 def _numbers(embeddings: Embeddings, first_image: int, first_text: int) -> dict[str, int]:
-    """Item number of every name: `image:row` and `text:row`, and the ids that the file itself gives."""
+    """Item number of every name: `image:row` and `text:row`, and the ids of the file itself."""
     n_images, n_texts = len(embeddings.image_features), len(embeddings.text_features)
     numbers = {f"image:{row}": first_image + row for row in range(n_images)}
     numbers |= {f"text:{row}": first_text + row for row in range(n_texts)}
     text_ids = embeddings.metadata.get("text_ids") or []
     if text_ids and len(text_ids) != n_texts:
         raise I0TError(f"text_ids of the metadata: {len(text_ids)} names for {n_texts} texts.")
-    given = [*zip(embeddings.image_ids, range(first_image, first_image + n_images))]
-    given += zip(map(str, text_ids), range(first_text, first_text + len(text_ids)))
-    for name, number in given:
+    named = [*zip(embeddings.image_ids, range(first_image, first_image + n_images))]
+    named += zip(map(str, text_ids), range(first_text, first_text + len(text_ids)))
+    for name, number in named:
         if numbers.setdefault(name, number) != number:
             raise I0TError(f"two items are called {name!r}, so the judgments cannot tell which they mean.")
     return numbers

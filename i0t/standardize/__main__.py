@@ -9,7 +9,7 @@ from functools import reduce
 from pathlib import Path
 
 from i0t.cli import program
-from i0t.commands.apply import ApplyOptions, add_shard_flags, apply, shards_of
+from i0t.commands.apply import CORES, ApplyOptions, add_shard_flags, apply, shards_of
 from i0t.errors import I0TError
 from i0t.files import ensure_folder
 from i0t.origin import Origin
@@ -49,13 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.command == "fit":
         (choice,) = remover_choices(options, [options.remover])
-        fit(choice, shards_of(options), Path(options.output), options.jobs)
+        fit(choice, shards_of(options), Path(options.output), options.jobs or CORES)
     elif options.command == "merge":
         merge(options.files, options.remover, Path(options.output))
     else:
         choice = RemoverChoice(options.remover) if options.remover else None
         copied = Path(options.folder) / "metadata" if options.folder else None
-        apply(ApplyOptions(options.output, (options.statistics,), choice, (), shards_of(options), options.jobs, copied))
+        apply(
+            ApplyOptions(
+                options.output, (options.statistics,), choice, (), shards_of(options), options.jobs or CORES, copied
+            )
+        )
     return 0
 
 

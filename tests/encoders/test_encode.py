@@ -36,7 +36,8 @@ def test_what_stays_is_what_can_be_read(small, items):
     assert found.texts == [TEXTS[row] for row in (0, 2, 3, 4, 5)]  # 1 and 6 belong to unreadable pictures only
     assert found.image_of_text.tolist() == [0, 1, 2, -1, -1]  # the first readable owner
     readable = [items.images[row] for row in (0, 2, 6)]
-    assert np.array_equal(found.image_features, small.encode_images(readable, batch_size=3).numpy())
+    expected = small.encode_images(readable).numpy()  # in other batches, which moves the last bits
+    np.testing.assert_allclose(found.image_features, expected, atol=1e-6)
     assert np.array_equal(found.text_features, encode_texts(small, found.texts, PLAIN).features)
     assert found.labels is None
     with pytest.raises(I0TError, match=r"1\.jpg: unreadable picture.*--skip-unreadable"):

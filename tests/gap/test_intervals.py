@@ -15,7 +15,7 @@ from benchmarks.interval_coverage import SOURCES, coverage
 from i0t import Standardizer, ZScore, modality_gap
 from i0t.errors import I0TError
 from i0t.gap import centroid_distance_debiased
-from i0t.gap.intervals import Interval, gap_intervals, severity_range
+from i0t.gap.intervals import Interval, gap_intervals, severity_range, squared_distance_bounds
 from i0t.gap.resampled import bootstrap, ranks_without
 from i0t.gap.trust import chance_of_less, gap_dimensions, means_leak, trust_lines
 from i0t.gap.unit_pairs import UnitPairs, group_differences, squared_distance
@@ -157,6 +157,32 @@ def test_squared_distance_is_the_debiased_one():
     assert math.sqrt(squared_distance(differences)) == pytest.approx(centroid_distance_debiased(x, y, pairs))
 
 
+def test_variance_of_the_squared_distance_is_what_the_bounds_rest_on():
+    """Var U = 4 m'Sm / G + 2 tr S^2 / (G (G - 1)), against 20 000 simulated sets of 12 groups."""
+    m, scale, n_groups = np.array([0.5, 0.0, 0.2]), np.array([1.0, 0.7, 0.3]), 12
+    sets = m + scale * np.random.default_rng(0).normal(size=(20_000, n_groups, 3))
+    values = [squared_distance(differences) for differences in sets]
+    exact = 4 * np.sum((m * scale) ** 2) / n_groups + 2 * np.sum(scale**4) / (n_groups * (n_groups - 1))
+    assert np.mean(values) == pytest.approx(m @ m, abs=0.01) and np.var(values) == pytest.approx(exact, rel=0.04)
+
+
+def test_bounds_solve_their_equation():
+    """Its parts by loops over all pairs of groups; both ends t fulfil (U - t)^2 = q^2 (4 v t / G + e)."""
+    d, q = np.random.default_rng(1).normal(0.5, 1, (20, 3)), 1.7
+    n, products = len(d), [[float(a @ b) for j, b in enumerate(d) if j != i] for i, a in enumerate(d)]
+    u, rows = np.mean(products), np.mean(products, axis=1)
+    z2 = np.mean(np.square(products)) - u**2
+    z1 = (rows.var(ddof=1) * ((n - 1) / (n - 2)) ** 2 * (n - 2) - z2) / (n - 4)
+    trace_of_square, trace = z2 - 2 * z1, np.mean(np.sum(d**2, axis=1)) - u
+    e = 2 * trace_of_square / (n * (n - 1))
+    v = (z1 + trace_of_square / trace * math.sqrt(e)) / (u + math.sqrt(e))
+    assert min(z1, trace_of_square, u) > 0  # else the function cuts them off at 0
+    low, high = squared_distance_bounds(d, q)
+    assert 0 < low < u < high
+    for t in (low, high):
+        assert (u - t) ** 2 == pytest.approx(q**2 * (4 * v * t / n + e))
+
+
 def test_group_differences_average_to_the_difference_of_means():
     x, y, pairs = features(5, captions=4)
     for used in (pairs, pairs[:50], np.zeros((0, 2), int)):
@@ -176,7 +202,7 @@ def test_chance_of_less_is_uniform_without_a_gap():
     assert chance_of_less(differences) == pytest.approx(expected, abs=0.03)
 
 
-# --- what is given, and where nothing is -----------------------------------------------------
+# --- where there is an interval, and where there is none --------------------------------------
 
 
 def test_every_number_has_an_interval_or_a_reason():
@@ -246,7 +272,7 @@ def test_shares_sum_to_one_and_z_is_a_paired_t():
 
 
 def simulated(seed: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Test halves: with a gap, without one, honestly centred, or centred on themselves."""
+    """Test sets: with a gap, without one, honestly centred, or centred on themselves."""
     n, dim = 240, 64
     rng = np.random.default_rng(seed)
     gap = 0.0 if kind == "none" else 0.4

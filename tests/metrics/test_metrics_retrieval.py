@@ -65,7 +65,7 @@ def test_hand_worked() -> None:
     # Image 0 scores .6 .8 .96: its text 2 is first. Image 1 scores .8 .6 -.28: its text 1 is second.
     assert metrics["i2t_r1"] == 50 and metrics["i2t_r2"] == 100
     assert metrics["i2t_mean_rank"] == 1.5 and metrics["i2t_median_rank"] == 1.5
-    # Texts 0 and 1 prefer the wrong image (.8 to .6 both ways), text 2 the right one.
+    # Texts 0 and 1 prefer the wrong image (.8 to .6 in both directions), text 2 the right one.
     assert metrics["t2i_r1"] == pytest.approx(100 / 3) and metrics["t2i_r2"] == 100
     assert metrics["t2i_mean_rank"] == pytest.approx(5 / 3) and metrics["t2i_median_rank"] == 2
 
@@ -182,10 +182,10 @@ def test_both_directions_at_once_agree_with_each_alone(monkeypatch: pytest.Monke
     texts = rng.integers(-2, 3, size=(83, 4)).astype(np.float32)[rng.integers(0, 40, 83)]
     monkeypatch.setattr(module, "TILE_SCORES", 48)
     i2t, t2i = module.tied_ranks_both_directions(images, texts, owner)
-    asked = np.flatnonzero(owner >= 0)
+    queries = np.flatnonzero(owner >= 0)
     alone = (
-        tied_ranks(images, texts, np.stack([owner[asked], asked], axis=1)),
-        tied_ranks(texts[asked], images, np.stack([np.arange(len(asked)), owner[asked]], axis=1)),
+        tied_ranks(images, texts, np.stack([owner[queries], queries], axis=1)),
+        tied_ranks(texts[queries], images, np.stack([np.arange(len(queries)), owner[queries]], axis=1)),
     )
     for ours, expected in zip((i2t, t2i), alone, strict=True):
         for name in ("greater", "tied", "positives"):
@@ -218,7 +218,7 @@ def test_kinds_of_input_agree() -> None:
 
 
 def test_text_without_image_is_only_a_candidate() -> None:
-    """It can stand before an image's own text but asks no question itself."""
+    """It can stand before an image's own text but is no query itself."""
     images = np.array([[1.0, 0.0], [0.0, 1.0]])
     texts = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
     metrics = retrieval_metrics(images, texts, [-1, 0, 1], ks=(1,))

@@ -322,6 +322,7 @@ def test_one_picture_and_one_caption(run, pictures, tmp_path, monkeypatch):
     assert "untrained: its scores are noise" in printed and "20 pairs of flickr" in said
     content = json.loads((tmp_path / "s.json").read_text())
     assert content["protocol"]["calibration_pairs"] == 20
+    assert json.loads((tmp_path / "kept" / "scores.json").read_text()) == content
     row = content["rows"][0]
     torch.manual_seed(0)
     encoder = load_encoder("tiny")
@@ -384,7 +385,15 @@ def test_sample_model_is_trained_once_and_says_so(run, pictures, tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    "flags", [[], ["--caption", "alone"], ["--pairs", "list.csv", "--image", "a.jpg"], ["--images", "folder"]]
+    "flags",
+    [
+        [],
+        ["--caption", "alone"],
+        ["--pairs", "list.csv", "--image", "a.jpg"],
+        ["--images", "folder"],
+        ["--image", "a.jpg", "--caption", "x", "--images", "folder"],
+        ["--image", "a.jpg", "--caption", "x", "--calibrate-on", "a.npy", "--calibration-pairs", "9"],
+    ],
 )
 def test_what_cannot_be_compared_is_a_usage_error(flags):
     with pytest.raises(SystemExit) as stopped:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +164,13 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     path = ZScore().fit(images, texts).save(tmp_path / "fitted.safetensors")
     with pytest.raises(I0TError, match="not a file of `i0t apply`"):
         VectorTransform.load(path)
+
+
+def test_flags_without_effect_are_refused(index_files, capsys):
+    flags = ["--fit-on", *index_files, "--output", "out"]
+    for more in (["--jobs", "2"], ["--images", "x.npy"], ["--shift-lambda", "0.5"]):
+        with pytest.raises(SystemExit) if "lambda" not in more[0] else nullcontext():
+            assert main([*index_files, *flags, *more]) == 2
+        assert re.search(
+            "are for shards|give SOURCE, or shards|no parameter of what is chosen", capsys.readouterr().err
+        )

@@ -195,7 +195,7 @@ def test_inverted_lists_within_another_index_are_probed_and_told(kind):
 def test_an_index_that_faiss_cannot_build_is_told_in_one_line():
     with pytest.raises(I0TError, match="--index IVF900,Flat: faiss cannot build it on 4 vectors of 4 dimensions"):
         VectorIndex(np.eye(4), "IVF900,Flat")
-    with pytest.raises(I0TError, match="3 vectors an item"):
+    with pytest.raises(I0TError, match="3 vectors per item"):
         VectorIndex(np.ones((4, 3, 8)))
 
 
@@ -408,4 +408,11 @@ def test_several_vectors_an_item_are_told_and_not_searched(tmp_path, capsys):
     (tmp_path / "j.qrels").write_text("text:0 0 image:1 1\n")
     for more in ([], ["--fit-on", path], ["--fit-on", path, "--qrels", str(tmp_path / "j.qrels"), "--queries", path]):
         assert main([path, *more, "--output", str(tmp_path)]) == 2
-        assert "2 vectors an item, as BLIP-2 has" in capsys.readouterr().err
+        assert "2 vectors per item, as BLIP-2 has" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--fit-on", "x.npy", "--splits", "3"], ["--fit-on", "x.npy", "--seed", "1"]])
+def test_flags_without_effect_are_refused(pairs_file, flags, capsys):
+    with pytest.raises(SystemExit):
+        main([str(pairs_file), *flags])
+    assert "--splits and --seed are of random halves" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import numpy as np
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
+from i0t.metrics.resampling import random_split
 from i0t.standardize import GapRemover, Standardizer
 
 IMAGE_TEXT, TEXT_TEXT, IMAGE_IMAGE = "image-text", "text-text", "image-image"
@@ -28,12 +29,6 @@ class Calibration:
         matched: (K,) sorted, of images with their own texts.
         unmatched: kind to (K,) sorted, of items that do not belong together.
         n_pairs: how many pairs it rests on.
-
-    Example:
-        >>> unmatched = {kind: np.array([-0.1, 0.1]) for kind in KINDS}
-        >>> calibration = Calibration(Standardizer(), np.array([0.5, 0.7]), unmatched, n_pairs=2)
-        >>> {name: place.tolist() for name, place in calibration.place(np.array([0.6]), "text-text").items()}
-        {'matched_percentile': [50.0], 'unmatched_percentile': [100.0], 'same_kind_percentile': [100.0]}
     """
 
     remover: GapRemover
@@ -105,14 +100,6 @@ def calibrate(embeddings: Embeddings, make: Callable[[], GapRemover] = Standardi
 
     Raises:
         I0TError: fewer than four images with a text.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> images = rng.normal(size=(40, 8)).astype(np.float32)
-        >>> names = [str(row) for row in range(40)]
-        >>> calibration = calibrate(Embeddings(images + 1, images - 1, np.arange(40), names, names))
-        >>> bool(np.median(calibration.matched) > np.median(calibration.unmatched["image-text"]))
-        True
     """
     pairs = embeddings.pairs
     owners = np.unique(pairs[:, 0])
@@ -122,7 +109,7 @@ def calibrate(embeddings: Embeddings, make: Callable[[], GapRemover] = Standardi
             "makes sense."
         )
     rng = np.random.default_rng(seed)
-    one_half, other_half = np.array_split(rng.permutation(owners), 2)
+    one_half, other_half = random_split(owners, rng)
     found = [
         _scores_of_half(embeddings, *halves, make(), rng) for halves in ((one_half, other_half), (other_half, one_half))
     ]
