@@ -28,13 +28,13 @@ def make_accelerator(device: str, precision: str = "auto") -> Accelerator:
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision=MIXED[resolve_precision(torch.device(device), precision)],
-        # Towers have no running statistics that differ between processes: batch norms in them are frozen.
+        # Encoders have no running statistics that differ between processes: batch norms in them are frozen.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
 
 
-def own_part(batch_size: int, accelerator: Accelerator) -> int:
-    """Pairs of one process in a batch of all.
+def require_even_batch(batch_size: int, accelerator: Accelerator) -> None:
+    """Refuse a batch that the processes cannot share evenly.
 
     Raises:
         I0TError: it does not divide.
@@ -45,7 +45,6 @@ def own_part(batch_size: int, accelerator: Accelerator) -> int:
             f"batch_size={batch_size} is that of all processes together, and {accelerator.num_processes} processes "
             f"cannot share it evenly. Use batch_size={(part + 1) * accelerator.num_processes}."
         )
-    return part
 
 
 def summed(values: list[int], accelerator: Accelerator) -> torch.Tensor:

@@ -34,39 +34,24 @@ class ValidationPairs:
     captions: Sequence[str]
 
     def __len__(self) -> int:
-        """Number of pairs."""
         return len(self.images)
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What a source needs to know of the run.
+    """What a source needs to know of the run."""
 
-    Attributes:
-        preprocess: the encoder's own transform.
-        tokenize: the encoder's tokenizer.
-        short_captions: whether the objective needs those, too.
-        batch_size: pairs a step, over all processes.
-        first_step: the step to begin at, from 0.
-        total_steps: of the run.
-        seed: of the order.
-        workers: decoding processes.
-        process: number of this process.
-        processes: how many there are; each gets an equal part of every batch.
-        skip_unreadable: put the next pair in the place of one whose picture cannot be read.
-    """
-
-    preprocess: Preprocess
-    tokenize: Callable[[list[str]], torch.Tensor]
-    short_captions: bool
-    batch_size: int
-    first_step: int
+    preprocess: Preprocess  # the encoder's own transform
+    tokenize: Callable[[list[str]], torch.Tensor]  # the encoder's
+    short_captions: bool  # whether the objective needs those, too
+    batch_size: int  # pairs a step, over all processes
+    first_step: int  # to begin at, from 0
     total_steps: int
-    seed: int
-    workers: int = 0
-    process: int = 0
-    processes: int = 1
-    skip_unreadable: bool = False
+    seed: int  # of the order
+    workers: int = 0  # decoding processes
+    process: int = 0  # number of this process
+    processes: int = 1  # each gets an equal part of every batch
+    skip_unreadable: bool = False  # put the next pair in the place of one whose picture cannot be read
 
     @property
     def own_batch(self) -> int:
@@ -116,19 +101,14 @@ def _outlive_sigterm(_: int) -> None:
 
 
 class PairSource(Protocol):
-    """Training pairs."""
+    """Training pairs; `len` is their number in an epoch."""
 
     digest: str  # which pairs these are
 
-    def __len__(self) -> int:
-        """Number of pairs of an epoch."""
+    def __len__(self) -> int: ...
 
     def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
-        """Batches of this process: see `BatchOptions.collate`.
-
-        Raises:
-            I0TError: while iterating, an unreadable picture (unless skipped).
-        """
+        """Batches of this process: see `BatchOptions.collate`."""
 
 
 class DiskPairs:
@@ -138,7 +118,6 @@ class DiskPairs:
         self.pairs, self.digest = pairs, pairs.digest
 
     def __len__(self) -> int:
-        """Number of pairs."""
         return len(self.pairs)
 
     def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
@@ -154,11 +133,9 @@ class ResumableBatchSampler(Sampler[list[int]]):
         self.count, self.options = count, options
 
     def __len__(self) -> int:
-        """Batches that are left."""
         return self.options.total_steps - self.options.first_step
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Lists of row numbers."""
         options, per_epoch = self.options, self.count // self.options.batch_size
         epoch, order = -1, np.empty(0)
         for step in range(options.first_step, options.total_steps):
@@ -187,7 +164,7 @@ class _PairDataset(Dataset):
         for offset in range(SUBSTITUTES if self.substitute else 1):
             row = (index + offset) % len(self)
             try:
-                return self.preprocess(open_image(self.pairs.image(row))), self.pairs.captions[row], errors
+                return self.preprocess(open_image(self.pairs.images[row])), self.pairs.captions[row], errors
             except I0TError as error:
                 errors.append(str(error))
         return None, "", errors

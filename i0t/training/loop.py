@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.gap import centroid_distance
 from i0t.metrics import retrieval_metrics
-from i0t.training.accelerator import own_part, summed
+from i0t.training.accelerator import require_even_batch, summed
 from i0t.training.batches import BatchOptions, PairSource, ValidationPairs, readable
 from i0t.training.model_setup import (
     build_objective,
@@ -28,18 +29,17 @@ from i0t.training.model_setup import (
     set_train_mode,
     warmup_cosine,
 )
-from i0t.training.progress import ProgressLog, StepNumbers, StopSignal
+from i0t.training.progress import ProgressLog, stop_signal
 from i0t.training.recipe import Recipe
 from i0t.training.run_files import RunFiles
 from i0t.training.step import TrainingStep
 
 LARGEST_LOGIT_SCALE = 100.0  # CLIP's own limit; beyond it training becomes unstable
+Numbers = tuple[list[str], torch.Tensor]  # names and values of a step, on the device
 
 
 class Trainer:
-    """Train an encoder after a recipe, going on with what was begun before.
-
-    On several processes each makes one of these.
+    """Train an encoder after a recipe, going on with what was begun before; each process makes one of these.
 
     Args:
         encoder: the base; it is changed in place.
@@ -68,10 +68,14 @@ class Trainer:
     ) -> None:
         self.recipe, self.source, self.validation_pairs = recipe, source, validation_pairs
         self.accelerator, self.workers, self.skip_unreadable = accelerator, workers, skip_unreadable
-        own_part(recipe.batch_size, accelerator)
+        require_even_batch(recipe.batch_size, accelerator)
+        if len(source) < recipe.batch_size:
+            raise I0TError(
+                f"{len(source)} training pairs are fewer than a batch of {recipe.batch_size}. "
+                f"Use batch_size={max(2, len(source) // 2)} or more data."
+            )
+        self.total_steps = recipe.steps or recipe.epochs * (len(source) // recipe.batch_size)
         inputs = {"base_fingerprint": encoder.fingerprint, "data_digest": source.digest}
-        batches_an_epoch = _batches_an_epoch(source, recipe)
-        self.total_steps = recipe.steps or recipe.epochs * batches_an_epoch
         prepare_encoder(encoder, recipe)
         self.encoder = encoder.to(accelerator.device)
         self.parameters = freeze(encoder, recipe)
@@ -117,43 +121,37 @@ class Trainer:
 
     def _train(self) -> bool:
         """All steps that are left; False if a signal stopped it before the last."""
-        first, recipe = self.files.progress["step"], self.recipe
-        self._began = time.perf_counter() - self.files.progress["seconds"]
+        first, recipe, files = self.files.progress["step"], self.recipe, self.files
+        self._began = time.perf_counter() - files.progress["seconds"]
         batches = readable(self.source.batches(self._batch_options(first)))
         set_train_mode(self.encoder, recipe)
-        with (
-            StopSignal() as stop,
-            ProgressLog(
-                self.files.log_folder,
-                recipe.name,
-                first,
-                self.total_steps,
-                recipe.batch_size,
-                shown=self.accelerator.is_main_process,
-            ) as self.log,
-        ):
-            pending = None
+        shown = self.accelerator.is_main_process
+        log = ProgressLog(files.log_folder, recipe.name, first, self.total_steps, recipe.batch_size, shown)
+        with stop_signal() as stop, log as self.log:
+            before = None  # the numbers of the step before
             for step in range(first + 1, self.total_steps + 1):
-                launched = self._step(step, next(batches), stop)
-                stopping = self._read(pending)
+                numbers = self._step(step, next(batches), stop)
+                stopping = self._read(step - 1, before)
                 validating, saving = self._due(step, recipe.validate_every), self._due(step, recipe.save_every)
-                pending = launched
+                before = numbers
                 if not (stopping or validating or saving):
                     continue
-                stopping, pending = self._read(pending) or stopping, None
+                stopping, before = self._read(step, numbers) or stopping, None
                 if validating:
                     self._validate_and_save()
                 if step < self.total_steps and (saving or stopping):
-                    self.files.save_state()
+                    files.save_state()
                     if stopping:
                         return False
         return True
 
-    def _step(self, step: int, batch: dict[str, Any], stop: StopSignal) -> StepNumbers:
-        """Launch one step; its numbers are read later."""
-        rate = self.recipe.learning_rate * warmup_cosine(step - 1, self.recipe.warmup_steps, self.total_steps)
+    def _step(self, step: int, batch: dict[str, Any], stop: SimpleNamespace) -> Numbers:
+        """Launch one step.
+
+        Its numbers are read after the next step was launched: to read one waits until the GPU has computed it.
+        """
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self._rate(step)
         self.optimizer.zero_grad(set_to_none=True)
         pixels = batch["pixels"].to(self.encoder.device, non_blocking=True)
         tokens = tuple(part.to(self.encoder.device, non_blocking=True) for part in batch["tokens"])
@@ -165,7 +163,11 @@ class Trainer:
             scale.clamp_(max=math.log(LARGEST_LOGIT_SCALE))
         stops, skipped = summed([int(stop.received), len(batch["errors"])], self.accelerator)
         numbers = {"loss": torch.stack(list(losses.values())).sum(), **losses, "grad_norm": norm}
-        return StepNumbers(step, rate, {**numbers, "logit_scale": scale.exp(), "stops": stops, "skipped": skipped})
+        numbers |= {"logit_scale": scale.exp(), "stops": stops, "skipped": skipped}
+        return list(numbers), torch.stack([value.detach().float() for value in numbers.values()])
+
+    def _rate(self, step: int) -> float:
+        return self.recipe.learning_rate * warmup_cosine(step - 1, self.recipe.warmup_steps, self.total_steps)
 
     def _clipped_norm(self) -> torch.Tensor:
         """The gradient's norm, a scalar; the gradient is scaled only where the recipe limits it."""
@@ -175,22 +177,23 @@ class Trainer:
             return nn.utils.clip_grad_norm_(self.parameters, limit)
         return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
 
-    def _read(self, pending: StepNumbers | None) -> bool:
+    def _read(self, step: int, numbers: Numbers | None) -> bool:
         """Wait for a step's numbers, show them, refuse what is no number; whether some process is to stop."""
-        if pending is None:
+        if numbers is None:
             return False
-        values = pending.read()
+        values = dict(zip(numbers[0], numbers[1].tolist(), strict=True))
         # fp16 finds its loss scale by overflowing: accelerate leaves such a step out.
         if not (math.isfinite(values["loss"]) and (math.isfinite(values["grad_norm"]) or self.accelerator.scaler)):
+            last = self.files.last_path if self.files.last_path.is_file() else "none yet"
             raise I0TError(
                 f"recipe {self.recipe.name}: the loss is {values['loss']} and the gradient's norm "
-                f"{values['grad_norm']} at step {pending.step}. Lower learning_rate; the last good checkpoint is "
-                f"{self.files.last_good or 'none yet'}."
+                f"{values['grad_norm']} at step {step}. Lower learning_rate; the last good checkpoint is "
+                f"{self.files.states.newest or last}."
             )
         stopping = values.pop("stops") > 0
         self.files.progress["skipped"] += int(values.pop("skipped"))
-        self.files.progress["step"] = pending.step
-        self.log.step(pending.step, values)
+        self.files.progress["step"] = step
+        self.log.step(step, {**values, "learning_rate": self._rate(step)})
         return stopping
 
     def _validate_and_save(self) -> None:
@@ -219,12 +222,3 @@ class Trainer:
             processes=self.accelerator.num_processes,
             skip_unreadable=self.skip_unreadable,
         )
-
-
-def _batches_an_epoch(source: PairSource, recipe: Recipe) -> int:
-    if len(source) < recipe.batch_size:
-        raise I0TError(
-            f"{len(source)} training pairs are fewer than a batch of {recipe.batch_size}. "
-            f"Use batch_size={max(2, len(source) // 2)} or more data."
-        )
-    return len(source) // recipe.batch_size

@@ -1,27 +1,19 @@
-"""Progress of a run: the bar, TensorBoard, the signal that asks it to stop, and numbers read without waiting."""
+"""Progress of a run: the bar, TensorBoard, and the signal that asks it to stop."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import SimpleNamespace
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 
 class ProgressLog:
-    """Progress bar and TensorBoard scalars, on the main process alone.
-
-    Args:
-        folder: of the TensorBoard log.
-        name: of the bar.
-        first_step: steps done before.
-        total_steps: of the run.
-        batch_size: pairs a step.
-        shown: whether this is the main process.
-    """
+    """Progress bar and TensorBoard scalars below `folder`; nothing where not `shown`: on all but the main process."""
 
     def __init__(
         self, folder: Path, name: str, first_step: int, total_steps: int, batch_size: int, shown: bool
@@ -60,39 +52,12 @@ class ProgressLog:
             self.writer.close()
 
 
-class StopSignal:
+@contextmanager
+def stop_signal() -> Iterator[SimpleNamespace]:
     """Within its block SIGTERM, a cluster's pre-emption, sets `received` instead of killing the process."""
-
-    def __init__(self) -> None:
-        self.received = False
-
-    def __enter__(self) -> StopSignal:
-        self._before = signal.signal(signal.SIGTERM, self._on_signal)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-
-
-class StepNumbers:
-    """A step's numbers, read one step late.
-
-    Reading a number waits until the GPU has computed it. Read after the next step was launched, that
-    costs nothing.
-
-    Args:
-        step: its number, from 1.
-        rate: its learning rate.
-        values: scalars on the device.
-    """
-
-    def __init__(self, step: int, rate: float, values: dict[str, torch.Tensor]) -> None:
-        self.step, self.rate, self._names = step, rate, list(values)
-        self._values = torch.stack([value.detach().float() for value in values.values()])
-
-    def read(self) -> dict[str, float]:
-        """The numbers by name, the learning rate among them."""
-        return {**dict(zip(self._names, self._values.tolist(), strict=True)), "learning_rate": self.rate}
+    stop = SimpleNamespace(received=False)
+    before = signal.signal(signal.SIGTERM, lambda *_: setattr(stop, "received", True))
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)

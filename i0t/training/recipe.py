@@ -24,70 +24,42 @@ WITHOUT_EFFECT = {"save_every", "keep_states"}  # values that no weight depends 
 
 
 class Recipe(BaseModel):
-    """One training run (sections 4.1, 4.2; App. E).
-
-    Attributes:
-        name: the file's name.
-        objective: dotted path of the loss class, "module:Class".
-        objective_args: its constructor arguments.
-        base: model to start from; "last" means the last checkpoint, or its base if this recipe made it.
-        trains: "encoders", "heads" (encoders frozen: asynchronous, BN*) or "both".
-        heads: normalisation heads to add: "batch_norm", "layer_norm" or none.
-        views: views of each item by dropout; 2 is MCSIE, 1 is without.
-        attention_dropout: dropout rate in every attention layer while training.
-        context_length: text positions are stretched to this many tokens; the first of stretched ones stay.
-        subset: ShareGPT4V folder: coco, llava, sam, all.
-        shards: WebDataset shards instead of ShareGPT4V's JSON and pictures, e.g.
-            "/data/{00000..00117}.tar" or "pipe:aws s3 cp s3://bucket/{00000..00117}.tar -".
-        shard_pairs: pairs in all shards but the first, which is for validation.
-        epochs: passes over the training set.
-        steps: if given, stop after this many steps instead.
-        batch_size: pairs a step, over all processes.
-        chunk_size: pairs of a process a forward pass; fewer than its batch saves memory and gives the
-            same gradients (cached embeddings), at the cost of a second forward pass.
-        precision: of training and validation; "auto" is bf16 on CUDA (fp16 where the card has none of
-            its own), fp32 elsewhere.
-        learning_rate: AdamW's, after warm-up, before cosine decay to 0.
-        weight_decay: AdamW's.
-        warmup_steps: linear warm-up.
-        max_grad_norm: gradients are clipped to this norm; none leaves them as they are.
-        logit_scale: the factor on cosines at the start; none keeps the base's.
-        train_logit_scale: whether it is learned (never above 100).
-        validate_every: steps between validations; 0 only at the end.
-        save_every: steps between states to resume from.
-        keep_states: how many of them stay.
-        seed: of weights, order and dropout (the paper: 7, 42, 71).
-    """
+    """One training run (sections 4.1, 4.2; App. E)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str
-    objective: str
-    base: str
-    trains: Literal["encoders", "heads", "both"]
-    objective_args: dict[str, Any] = {}
-    heads: Literal["batch_norm", "layer_norm"] | None = None
-    views: Literal[1, 2] = 1
-    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
-    context_length: int = Field(default=248, ge=3)
-    subset: str = "coco"
+    name: str  # the file's
+    objective: str  # the loss class, "module:Class"
+    base: str  # model to start from; "last" means the last checkpoint, or its base if this recipe made it
+    trains: Literal["encoders", "heads", "both"]  # "heads": encoders are frozen (asynchronous, BN*)
+    objective_args: dict[str, Any] = {}  # of the loss class's constructor
+    heads: Literal["batch_norm", "layer_norm"] | None = None  # normalisation heads to add
+    views: Literal[1, 2] = 1  # of each item by dropout; 2 is MCSIE
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)  # in every attention layer while training
+    context_length: int = Field(default=248, ge=3)  # text positions are stretched to it; the first of them stay
+    subset: str = "coco"  # ShareGPT4V folder: coco, llava, sam, all
+    # WebDataset shards instead of ShareGPT4V's JSON and pictures, e.g. "/data/{00000..00117}.tar" or
+    # "pipe:aws s3 cp s3://bucket/{00000..00117}.tar -"; the first one is for validation.
     shards: str | None = None
-    shard_pairs: int | None = Field(default=None, ge=1)
-    epochs: int = Field(default=3, ge=1)
-    steps: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=128, ge=2)  # a contrastive loss needs negatives
+    shard_pairs: int | None = Field(default=None, ge=1)  # in all shards but the first
+    epochs: int = Field(default=3, ge=1)  # passes over the training set
+    steps: int | None = Field(default=None, ge=1)  # this many instead
+    batch_size: int = Field(default=128, ge=2)  # pairs a step, over all processes; a contrastive loss needs negatives
+    # Pairs of a process per forward pass: fewer than its batch save memory and give the same gradients
+    # (cached embeddings), at the cost of a second forward pass.
     chunk_size: int | None = Field(default=None, ge=1)
+    # Of training and validation; "auto" is bf16 on CUDA (fp16 where the card only emulates bf16), fp32 elsewhere.
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    learning_rate: float = Field(default=1e-6, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
-    warmup_steps: int = Field(default=200, ge=0)
-    max_grad_norm: float | None = Field(default=None, gt=0)
-    logit_scale: float | None = Field(default=None, gt=0, le=100)
-    train_logit_scale: bool = True
-    validate_every: int = Field(default=1000, ge=0)
-    save_every: int = Field(default=500, ge=1)
-    keep_states: int = Field(default=2, ge=1)
-    seed: int = Field(default=7, ge=0)
+    learning_rate: float = Field(default=1e-6, gt=0)  # AdamW's, after warm-up, before cosine decay to 0
+    weight_decay: float = Field(default=1e-2, ge=0)  # AdamW's
+    warmup_steps: int = Field(default=200, ge=0)  # linear
+    max_grad_norm: float | None = Field(default=None, gt=0)  # gradients are clipped to it
+    logit_scale: float | None = Field(default=None, gt=0, le=100)  # factor on cosines at the start; none: the base's
+    train_logit_scale: bool = True  # never above 100
+    validate_every: int = Field(default=1000, ge=0)  # steps; 0 only at the end
+    save_every: int = Field(default=500, ge=1)  # steps between states to resume from
+    keep_states: int = Field(default=2, ge=1)  # how many of them stay
+    seed: int = Field(default=7, ge=0)  # of weights, order and dropout (the paper: 7, 42, 71)
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Recipe:
@@ -102,8 +74,7 @@ class Recipe(BaseModel):
     def run_name(self, *inputs: str) -> str:
         """File name stem of its checkpoints and states: equal runs share it, different ones never do.
 
-        Args:
-            inputs: what else the weights depend on: fingerprints of the base and of the data.
+        `inputs` are what else the weights depend on: fingerprints of the base and of the data.
         """
         values = self.model_dump(exclude=WITHOUT_EFFECT)
         digest = hashlib.sha256(json.dumps([values, *inputs], sort_keys=True).encode()).hexdigest()[:6]

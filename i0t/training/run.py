@@ -21,46 +21,27 @@ if TYPE_CHECKING:  # torch takes seconds to import, which --help and unknown rec
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How to train. What the weights depend on is in the recipe, the base and the data alone.
+    """How to train. What the weights depend on is in the recipe, the base and the data alone."""
 
-    Attributes:
-        recipe: name of a file of `configs/recipes`.
-        base: model, spec or checkpoint to start from; None for the recipe's.
-        overrides: values that replace the recipe's, e.g. {"steps": 100}.
-        output: folder of checkpoints, states and logs; None for `roots.checkpoints()`.
-        device: "cpu", "cuda", "cuda:1".
-        workers: picture decoding processes.
-        skip_unreadable: leave out missing pictures, put other pairs in the place of unreadable ones.
-        fresh: remove what there is of this very run and begin anew.
-        note_checkpoint: note the checkpoint in `configs/ckpt_file_name.txt` for the next program.
-    """
-
-    recipe: str = "lccom"
-    base: str | None = None
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    output: Path | None = None
-    device: str = "cpu"
-    workers: int = 0
-    skip_unreadable: bool = False
-    fresh: bool = False
-    note_checkpoint: bool = False
+    recipe: str = "lccom"  # a file of `configs/recipes`
+    base: str | None = None  # model, spec or checkpoint to start from; None: the recipe's
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # values of the recipe, e.g. {"steps": 100}
+    output: Path | None = None  # folder of checkpoints, states and logs; None: `roots.checkpoints()`
+    device: str = "cpu"  # or "cuda", "cuda:1"
+    workers: int = 0  # picture decoding processes
+    skip_unreadable: bool = False  # leave out missing pictures, put other pairs in the place of unreadable ones
+    fresh: bool = False  # remove what there is of this very run and begin anew
+    note_checkpoint: bool = False  # in `configs/ckpt_file_name.txt`, for the next program
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run that was trained to its end.
+    """A run that was trained to its end."""
 
-    Attributes:
-        summary: recipe, steps, validation figures; also in the checkpoints.
-        last: checkpoint of the last step.
-        best: checkpoint of the best validation R@1.
-        was_there: it had been trained before, and nothing was done.
-    """
-
-    summary: dict[str, Any]
-    last: Path
-    best: Path
-    was_there: bool
+    summary: dict[str, Any]  # recipe, steps, validation figures; also in the checkpoints
+    last: Path  # checkpoint of the last step
+    best: Path  # checkpoint of the best validation R@1
+    was_there: bool  # it had been trained before, and nothing was done
 
 
 def train(options: TrainOptions, roots: Roots) -> TrainedRun | None:

@@ -31,12 +31,6 @@ class RunFiles:
         encoder: what is trained, on its device.
         optimizer: of its trainable parameters.
         accelerator: the processes; the main one writes checkpoints, each writes its part of a state.
-
-    Attributes:
-        progress: steps done, best validation, pictures skipped, seconds taken; part of every state.
-        last_path: checkpoint of the last validated step.
-        best_path: checkpoint of the best validation R@1.
-        log_folder: TensorBoard's.
     """
 
     def __init__(
@@ -55,9 +49,10 @@ class RunFiles:
         self._trained = encoder.heads if recipe.trains == "heads" else encoder
         name = recipe.run_name(*inputs.values())
         self.states = SavedStates(folder / "states" / name, recipe.keep_states, accelerator)
-        self.last_path = folder / f"{name}-last.safetensors"
-        self.best_path = folder / f"{name}-best.safetensors"
-        self.log_folder = folder / "runs" / name
+        self.last_path = folder / f"{name}-last.safetensors"  # the checkpoint of the last validated step
+        self.best_path = folder / f"{name}-best.safetensors"  # of the best validation R@1
+        self.log_folder = folder / "runs" / name  # TensorBoard's
+        # Steps done, best validation, pictures skipped, seconds taken: part of every state.
         self.progress: dict[str, Any] = {"step": 0, "best": {}, "skipped": 0, "seconds": 0.0}
 
     @property
@@ -65,11 +60,6 @@ class RunFiles:
         """The training summary of this very run if it has been trained to its end before."""
         summary = training_of(self.last_path)
         return summary if summary.get("step") == self.total_steps else None
-
-    @property
-    def last_good(self) -> Path | None:
-        """What a run that went wrong can be continued from."""
-        return self.states.newest or (self.last_path if self.last_path.is_file() else None)
 
     def remove(self, checkpoints: bool) -> None:
         """Remove the states, and the checkpoints if asked to; all processes call this."""

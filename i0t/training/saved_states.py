@@ -31,13 +31,7 @@ DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.Unpickl
 
 
 class SavedStates:
-    """The states of one run.
-
-    Args:
-        folder: of this run alone; with several machines it must be one that all of them see.
-        keep: how many of the newest stay.
-        accelerator: the processes; each writes its own part.
-    """
+    """The newest `keep` states of one run, in a folder of its own that all machines see."""
 
     def __init__(self, folder: Path, keep: int, accelerator: Accelerator) -> None:
         self.folder, self.keep, self.accelerator = folder, keep, accelerator
@@ -58,12 +52,7 @@ class SavedStates:
         return self.path(steps[-1]) if steps else None
 
     def save(self, step: int, shared: dict[str, Any], own: dict[str, Any]) -> None:
-        """Write a state; all processes call this.
-
-        Args:
-            step: its number.
-            shared: what all processes have in common; the main process writes it.
-            own: what differs between them.
+        """Write a state: what all processes share, and what is each one's own; all of them call this.
 
         Raises:
             I0TError: the disk is too full, or another machine does not see the folder.
@@ -118,12 +107,7 @@ class SavedStates:
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
-    """Refuse to begin what the disk cannot hold.
-
-    Args:
-        folder: where it would be written; made if missing.
-        needed: bytes.
-        what: names it in the error.
+    """Refuse to begin what the disk cannot hold: `needed` bytes in `folder`, for `what`.
 
     Raises:
         I0TError: less is free, saying how much.

@@ -50,7 +50,6 @@ class ShardPairs:
         self.digest = hashlib.sha256("\0".join([*urls, str(pairs)]).encode()).hexdigest()
 
     def __len__(self) -> int:
-        """Number of pairs of an epoch."""
         return self.pairs
 
     def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:

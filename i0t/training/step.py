@@ -16,7 +16,7 @@ Shapes: V views, B pairs of all processes, b pairs of this process, D dimensions
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,7 +151,7 @@ class TrainingStep:
         for number, chunk in enumerate(chunks, start=1):
             restore_random_state(chunk.random_state, self.encoder.device)
             last = number == len(chunks)
-            with nullcontext() if last else self._without_sync():
+            with nullcontext() if last else self.accelerator.no_sync(self.encode):
                 *features, scale = self.encode(*chunk.inputs)
                 carried = [
                     (part * self._by_view(gradient)[:, chunk.rows].flatten(0, 1)).sum()
@@ -190,9 +190,6 @@ class TrainingStep:
         for parameter in self.encoder.heads.parameters():
             if parameter.grad is not None:
                 parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
-
-    def _without_sync(self) -> AbstractContextManager:
-        return self.accelerator.no_sync(self.encode)
 
 
 def _total(losses: Losses) -> torch.Tensor:

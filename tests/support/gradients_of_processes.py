@@ -1,4 +1,4 @@
-"""Loss and gradients of one batch for every objective: run alone, or as one of several processes.
+"""Loss and gradients of one batch for every recipe: run alone, or as one of several processes.
 
     python -m accelerate.commands.launch --config_file configs/accelerate/cpu_2proc.yaml \
         tests/support/gradients_of_processes.py FILE
@@ -9,19 +9,17 @@ Each process takes its part of the same batch, as training does; the main one wr
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import open_clip
 import torch
 from accelerate import Accelerator
 
-from baselines.cloob_loss import Cloob
-from baselines.unif_align import UnifAlign
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.heads import NormHeads
 from i0t.training.accelerator import make_accelerator
-from i0t.training.model_setup import needs_short_captions, set_train_mode
-from i0t.training.objectives import Contrastive, CyClip, LongClip
-from i0t.training.recipe import Recipe
+from i0t.training.model_setup import build_objective, freeze, needs_short_captions, set_train_mode
+from i0t.training.recipe import Recipe, load_recipe, recipe_names
 from i0t.training.step import TrainingStep
 
 BATCH = 8
@@ -31,21 +29,17 @@ ARCHITECTURE = {
     "vision_cfg": {"image_size": 16, "patch_size": 8, "layers": 1, "width": 32, "head_width": 16},
     "text_cfg": {"context_length": 16, "vocab_size": 64, "layers": 1, "width": 32, "heads": 2},
 }
-OBJECTIVES = {
-    "contrastive": Contrastive(0.1),
-    "cyclip": CyClip(),
-    "long_clip": LongClip(components=3),
-    "cloob": Cloob(),
-    "unif_align": UnifAlign(),
-}
-# name -> (objective, what is trained, heads, views)
-CASES = {name: (objective, "encoders", None, 1) for name, objective in OBJECTIVES.items()} | {
-    "mcsie": (CyClip(), "encoders", None, 2),
-    "bn": (CyClip(), "both", "batch_norm", 2),
-    "ln": (CyClip(), "both", "layer_norm", 1),
-    "bn_async": (CyClip(), "heads", "batch_norm", 2),
-    "ln_async": (CyClip(), "heads", "layer_norm", 2),
-}
+
+
+def _recipes() -> Iterator[Recipe]:
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        # Of fewer pairs than Long-CLIP's 32 components, they would leave everything as it is.
+        few = {"components": 3} if recipe.objective.endswith(":LongClip") else {}
+        yield load_recipe(name, {"objective_args": {**recipe.objective_args, **few}})
+
+
+RECIPES = {recipe.name: recipe for recipe in _recipes()}
 
 
 def make_encoder(heads: str | None = None, dropout: float = 0.0) -> Encoder:
@@ -73,14 +67,11 @@ def make_batch(needs_short: bool, batch: int = BATCH) -> tuple[torch.Tensor, tup
 
 def gradients(name: str, accelerator: Accelerator, chunk_size: int | None = None, dropout: float = 0.0) -> dict:
     """Losses, gradients by parameter, and running statistics after one step."""
-    objective, trains, heads, views = CASES[name]
-    encoder = make_encoder(heads, dropout)
-    encoder.requires_grad_(trains != "heads")
-    if heads:
-        encoder.heads.requires_grad_(True)
-    recipe = Recipe(name=name, objective="-", base="-", trains=trains, heads=heads)
+    recipe = RECIPES[name]
+    encoder, objective = make_encoder(recipe.heads, dropout), build_objective(recipe)
+    freeze(encoder, recipe)
     set_train_mode(encoder, recipe)
-    step = TrainingStep(encoder, objective, accelerator, views, chunk_size)
+    step = TrainingStep(encoder, objective, accelerator, recipe.views, chunk_size)
     pixels, tokens = make_batch(needs_short_captions(objective))
     part = BATCH // accelerator.num_processes
     own = slice(accelerator.process_index * part, (accelerator.process_index + 1) * part)
@@ -92,9 +83,9 @@ def gradients(name: str, accelerator: Accelerator, chunk_size: int | None = None
 
 
 def main(path: str) -> None:
-    """Every case whole, and in chunks of two pairs a process."""
+    """Every recipe whole, and in chunks of two pairs a process."""
     accelerator = make_accelerator("cpu")
-    found = {f"{name} {chunk}": gradients(name, accelerator, chunk) for name in CASES for chunk in (None, 2)}
+    found = {f"{name} {chunk}": gradients(name, accelerator, chunk) for name in RECIPES for chunk in (None, 2)}
     if accelerator.is_main_process:
         torch.save({"processes": accelerator.num_processes, **found}, path)
     accelerator.end_training()

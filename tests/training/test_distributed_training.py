@@ -1,4 +1,4 @@
-"""Several processes and chunks: the loss and gradients of one undivided batch, for every objective.
+"""Several processes and chunks: the loss and gradients of one undivided batch, for every recipe.
 
 Run: python -m pytest tests/training/test_distributed_training.py
 """
@@ -13,13 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from gradients_of_processes import CASES, OBJECTIVES, gradients
+from gradients_of_processes import RECIPES, gradients
 
 from i0t import I0TError
 from i0t.paths import REPO
-from i0t.training.accelerator import make_accelerator, own_part
-from i0t.training.model_setup import build_objective
-from i0t.training.recipe import load_recipe, recipe_names
+from i0t.training.accelerator import make_accelerator, require_even_batch
 
 LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", str(REPO / "configs/accelerate/cpu_2proc.yaml")]
 
@@ -51,7 +49,7 @@ def assert_same(found: dict, expected: dict) -> None:
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", RECIPES)
 def test_two_processes_are_one_of_twice_the_batch(two_processes, name, chunk):
     expected = gradients(name, make_accelerator("cpu"))
     assert any(key.startswith("grad") and float(value.abs().max()) > 0 for key, value in expected.items())
@@ -59,14 +57,14 @@ def test_two_processes_are_one_of_twice_the_batch(two_processes, name, chunk):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 8])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", RECIPES)
 def test_chunks_are_the_undivided_batch(name, chunk):
     """8 pairs in chunks of 3 leave one of 2; a chunk of all is the plain backward pass."""
     accelerator = make_accelerator("cpu")
     assert_same(gradients(name, accelerator, chunk), gradients(name, accelerator))
 
 
-@pytest.mark.parametrize("name", ["mcsie", "bn"])
+@pytest.mark.parametrize("name", ["lccom", "bn"])
 def test_second_pass_over_a_chunk_repeats_its_dropout(name, monkeypatch):
     """With dropout the chunks' gradients are those of autograd through the first pass itself."""
     from i0t.training import step as module
@@ -90,18 +88,13 @@ def test_second_pass_over_a_chunk_repeats_its_dropout(name, monkeypatch):
     assert not torch.allclose(plain["contrastive_loss"], cached["contrastive_loss"]), "dropout did something"
 
 
-def test_every_objective_of_the_recipes_is_covered():
-    used = {type(build_objective(load_recipe(name))) for name in recipe_names()}
-    assert used == {type(objective) for objective in OBJECTIVES.values()}
-
-
 def test_batch_that_cannot_be_shared_evenly_is_refused():
     class Three:
         num_processes = 3
 
-    assert own_part(9, Three()) == 3
+    require_even_batch(9, Three())
     with pytest.raises(I0TError, match="batch_size=8 .* 3 processes .* Use batch_size=9"):
-        own_part(8, Three())
+        require_even_batch(8, Three())
 
 
 def test_processes_resume_from_the_same_step_when_one_part_is_damaged(tmp_path):
