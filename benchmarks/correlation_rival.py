@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from benchmarks.encoding_setup import MODEL, evaluation, in_turn, photos, spread, times_faster
+from benchmarks.encoding_setup import MODEL, evaluation, in_turn, photos, spread, times_faster, uncached
 from benchmarks.row import Row
 from evaluation.correlation import Correlation
+from i0t.data.datasets import load_dataset
 from i0t.data.images import open_image
-from i0t.data.judgments import Judgments, load_judgments
+from i0t.data.ratings import RatedCaptions
 from i0t.encoders import load_encoder
 from i0t.encoders.encoder import Encoder
 from i0t.metrics.caption_scores import PREFIX
@@ -39,8 +40,8 @@ def measure(pictures: int, rounds: int) -> list[Row]:
     torch.manual_seed(0)
     encoder = load_encoder(MODEL)
     with photos(flickr=1, judged=pictures) as roots:
-        judgments = load_judgments("flickr8k_expert", roots.data_dir)
-        ours = evaluation(Correlation(), encoder, "flickr8k_expert", roots, "--no-cache", "--score", "pac_s")
+        judgments = load_dataset("flickr8k_expert", roots, allow_partial=True)
+        ours = evaluation(Correlation(score="pac_s"), encoder, "flickr8k_expert", roots, uncached())
         taken = in_turn(ours, lambda: pacscore_loop(encoder, judgments), rounds)
     distinct = len(set(zip(judgments.image_of_rating, judgments.candidates)))
     note = (
@@ -52,7 +53,7 @@ def measure(pictures: int, rounds: int) -> list[Row]:
 
 
 @torch.no_grad()
-def pacscore_loop(encoder: Encoder, judgments: Judgments) -> float:
+def pacscore_loop(encoder: Encoder, judgments: RatedCaptions) -> float:
     """PAC-S of every rating's row, and its Kendall tau-c with the ratings."""
     pictures = [judgments.images[row] for row in judgments.image_of_rating]
     captions = [PREFIX + text for text in judgments.candidates]

@@ -12,10 +12,12 @@ from statistics import median
 
 from PIL import Image
 
-from evaluation.gap_removal import GapRemoval
-from evaluation.run import evaluate, parse
+from evaluation.options import EvaluationOptions
+from evaluation.run import encode_dataset, evaluate
 from evaluation.task import Task
+from i0t.data.datasets import load_dataset
 from i0t.data.sample import SampleSize, data_dir, data_dir_sub, make_sample
+from i0t.encoders import EncodeOptions
 from i0t.encoders.cache import VARIABLE
 from i0t.encoders.encoder import Encoder
 from i0t.paths import Roots
@@ -68,14 +70,19 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def evaluation(task: Task, encoder: Encoder, dataset: str, roots: Roots, *flags: str) -> Callable[[], None]:
+def uncached(precision: str = "auto") -> EncodeOptions:
+    """Every run encodes for itself."""
+    return EncodeOptions(BATCH, precision=precision, cache=False)
+
+
+def evaluation(task: Task, encoder: Encoder, dataset: str, roots: Roots, encoding: EncodeOptions) -> Callable[[], None]:
     """A whole evaluation of ours: reading the data, encoding, metrics, all gap measures, the record."""
-    options = parse(task, ["--dataset", dataset, "--batch-size", str(BATCH), *flags])
-    options.workers = 0 if options.workers is None else options.workers
+    options = EvaluationOptions(task, encoding)
 
     def run() -> None:
         encoder._fingerprint = None  # hashing the weights is part of every run
-        evaluate(task, encoder, dataset, roots, options, GapRemoval(encoder, roots, options))
+        loaded = load_dataset(dataset, roots)
+        evaluate(encode_dataset(encoder, loaded, options)[0], loaded, options, encoder)
 
     return run
 

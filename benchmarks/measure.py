@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from i0t.records import peak_memory_bytes
+from i0t.results.record import peak_memory_bytes
 
 DIM = 512
 

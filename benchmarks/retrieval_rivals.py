@@ -30,12 +30,14 @@ from benchmarks.encoding_setup import (
     seconds,
     spread,
     times_faster,
+    uncached,
 )
 from benchmarks.row import Row
 from evaluation.retrieval import Retrieval
-from i0t.data.captions import CaptionSet, load_captions
+from i0t.data.captions import CaptionSet
+from i0t.data.datasets import load_dataset
 from i0t.data.images import open_image
-from i0t.encoders import load_encoder
+from i0t.encoders import EncodeOptions, load_encoder
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.openclip import set_context_length
 from i0t.paths import REPO, Roots, say
@@ -71,8 +73,8 @@ def measure(pairs: int, rounds: int, only: str = "") -> list[Row]:
 
 def against_first_code(encoder: Encoder, roots: Roots, pairs: int, rounds: int) -> list[Row]:
     """One item at a time, and all again for every pair of blocks (of 1 024 in that code)."""
-    captions, lines = load_captions("flickr", roots.data_dir_sub), []
-    ours = evaluation(Retrieval(), encoder, "flickr", roots, "--no-cache", "--precision", "fp32")
+    captions, lines = load_dataset("flickr", roots, allow_partial=True), []
+    ours = evaluation(Retrieval(), encoder, "flickr", roots, uncached("fp32"))
     for stated, goal, block in ((256, ">= 4", pairs), (2048, ">= 8", -(-pairs // 2))):
         for rival, passes in (("first public code, restated", 1), ("the same with --is_distil t", 2)):
             taken = in_turn(ours, partial(first_code, encoder, captions, block, passes), rounds)
@@ -121,8 +123,8 @@ def against_clip_benchmark(
     if module is None:
         say("skipped: no Github/CLIP_benchmark. Clone https://github.com/LAION-AI/CLIP_benchmark there.")
         return []
-    captions = load_captions("flickr", roots.data_dir_sub)
-    ours = evaluation(Retrieval(), encoder, "flickr", roots, "--no-cache", "--precision", precision)
+    captions = load_dataset("flickr", roots, allow_partial=True)
+    ours = evaluation(Retrieval(), encoder, "flickr", roots, uncached(precision))
     amp = precision == "bf16"
 
     def rival() -> None:
@@ -144,7 +146,7 @@ def against_clip_benchmark(
 def from_cache(encoder: Encoder, roots: Roots, pairs: int, rounds: int) -> Row:
     """The share of its first run that a second run takes."""
     shares = []
-    run = evaluation(Retrieval(), encoder, "flickr", roots, "--precision", "fp32")
+    run = evaluation(Retrieval(), encoder, "flickr", roots, EncodeOptions(BATCH, precision="fp32"))
     for _ in range(rounds):
         with empty_cache():
             first, second = seconds(run), seconds(run)

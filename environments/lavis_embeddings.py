@@ -15,19 +15,20 @@ from pathlib import Path
 from lavis_models import EVA, MODELS, VOCABULARY, LocalFiles, load_lavis
 
 from evaluation.classification import Classification
-from evaluation.completeness import add_partial_flag, completeness
 from evaluation.correlation import Correlation
+from evaluation.options import EvaluationOptions, add_task_flags, task_of
 from evaluation.retrieval import Retrieval
-from evaluation.run import embed_dataset
+from evaluation.run import encode_dataset
 from evaluation.task import Task
-from i0t.cli import add_common_flags, add_encoding_flags, device_of, program, workers_of
+from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, encode_options, program
+from i0t.data.datasets import datasets_of, load_dataset
 from i0t.data.roots import roots_of
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, list_sha256
 from i0t.paths import TENSORS, Roots, say
 
-TASKS: tuple[Task, ...] = (Retrieval(), Classification(), Correlation())
+TASKS: tuple[type[Task], ...] = (Retrieval, Classification, Correlation)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -37,14 +38,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Embeddings files from LAVIS' own BLIP and BLIP-2, for the evaluations' --embeddings FILE.",
     )
     parser.add_argument("--model", choices=tuple(MODELS), required=True)
-    datasets = [dataset for task in TASKS for dataset in task.datasets]
+    datasets = [dataset for task in TASKS for dataset in datasets_of(task.kind)]
     parser.add_argument("--dataset", action="append", choices=datasets, help="may be repeated (default: all present)")
     group = parser.add_argument_group("weights (without --checkpoint: LAVIS' file in <data_dir>, else its download)")
     group.add_argument("--checkpoint", type=Path, metavar="FILE", help="LAVIS' file; nothing is downloaded")
     group.add_argument("--vision-checkpoint", type=Path, metavar="FILE", help="eva_vit_g.pth, which blip2 needs, too")
     group.add_argument("--vocabulary", type=Path, metavar="FILE", help="vocab.txt of bert-base-uncased")
     for task in TASKS:
-        task.add_flags(parser)
+        add_task_flags(parser, task)
     add_partial_flag(parser)
     add_encoding_flags(parser)
     add_common_flags(parser)
@@ -52,51 +53,61 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def local_files(options: argparse.Namespace, roots: Roots) -> LocalFiles | None:
-    """The files given, else those in `<data_dir>`; None without a checkpoint, which LAVIS then downloads.
+def local_files(
+    model: str, checkpoint: Path | None, others: tuple[Path | None, ...], roots: Roots
+) -> LocalFiles | None:
+    """The files that flags name, else those in `<data_dir>`; None without a checkpoint, which LAVIS then downloads.
+
+    Args:
+        model: a name of `MODELS`.
+        checkpoint: its file.
+        others: the vision checkpoint and the vocabulary.
+        roots: where files lie that are not named.
 
     Raises:
-        I0TError: a file given is not there.
+        I0TError: a file that is named is not there.
     """
 
-    def find(given: Path | None, place: str) -> Path | None:
-        if given is not None and not given.is_file():
-            raise I0TError(f"{given}: no such file.")
+    def find(named: Path | None, place: str) -> Path | None:
+        if named is not None and not named.is_file():
+            raise I0TError(f"{named}: no such file.")
         usual = None if roots.main is None else roots.main / place
-        return given or (usual if usual and usual.is_file() else None)
+        return named or (usual if usual and usual.is_file() else None)
 
-    checkpoint = find(options.checkpoint, MODELS[options.model][2])
-    vision, vocabulary = find(options.vision_checkpoint, EVA), find(options.vocabulary, VOCABULARY)
+    checkpoint = find(checkpoint, MODELS[model][2])
+    vision, vocabulary = (find(named, place) for named, place in zip(others, (EVA, VOCABULARY), strict=True))
     return None if checkpoint is None else LocalFiles(checkpoint, vision, vocabulary)
 
 
-def produce(task: Task, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Path:
-    """Embed one data set as its evaluation does; returns the path of the file written."""
-    say(f"{task.name}: {dataset} with {encoder.name}")
-    complete = completeness(dataset, roots, options)
-    embeddings = embed_dataset(task, encoder, dataset, roots, options)
-    embeddings.metadata.update(complete, producer=f"salesforce-lavis {version('salesforce-lavis')}")
+def produce(encoder: Encoder, dataset: str, roots: Roots, options: EvaluationOptions, folder: Path) -> Path:
+    """Encode one data set as its evaluation does; returns the path of the file written."""
+    say(f"{options.task.name}: {dataset} with {encoder.name}")
+    embeddings, _ = encode_dataset(encoder, load_dataset(dataset, roots, options.allow_partial), options)
+    embeddings.metadata.update(producer=f"salesforce-lavis {version('salesforce-lavis')}")
     items = list_sha256([encoder.fingerprint, *embeddings.image_ids, *embeddings.texts])
-    name = f"{task.name}-{dataset}-{encoder.name}-{items[:8]}.embeddings.safetensors"
-    return embeddings.save(Path(options.output) / name)
+    name = f"{options.task.name}-{dataset}-{encoder.name}-{items[:8]}.embeddings.safetensors"
+    return embeddings.save(folder / name)
 
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    options = parse(argv)
-    ensure_folder(options.output)
-    roots, options.workers = roots_of(options), workers_of(options)
-    jobs = [
+    flags = parse(argv)
+    folder, roots = ensure_folder(flags.output), roots_of(flags)
+    wanted = [
         (task, dataset)
         for task in TASKS
-        for dataset in task.datasets
-        if (dataset in options.dataset if options.dataset else task.is_present(dataset, roots))
+        for dataset in datasets_of(task.kind, None if flags.dataset else roots)
+        if not flags.dataset or dataset in flags.dataset
     ]
-    if not jobs:
+    if not wanted:
         raise I0TError(f"{roots.main}, {roots.sub}: none of the data sets is there. See the README for the layout.")
-    encoder = load_lavis(options.model, local_files(options, roots), device_of(options))
-    paths = [produce(task, encoder, dataset, roots, options) for task, dataset in jobs]
+    files = local_files(flags.model, flags.checkpoint, (flags.vision_checkpoint, flags.vocabulary), roots)
+    encoder = load_lavis(flags.model, files, device_of(flags))
+    paths = []
+    for task, dataset in wanted:
+        options = EvaluationOptions(task_of(flags, task), encode_options(flags), allow_partial=flags.allow_partial)
+        paths.append(produce(encoder, dataset, roots, options, folder))
     print(*paths, sep="\n")
     return 0
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
 from evaluation.run import run_task
 from evaluation.task import Task, require_pictures
 from i0t.cli import program
-from i0t.data.class_sets import CLASS_SETS, class_set_present, load_class_set
+from i0t.data.class_sets import ClassSet
 from i0t.data.items import Items
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics import classification_metrics
-from i0t.paths import Roots
 
 PROMPT_MEANS = {
     "normalised": "mean of normalised prompts, normalised",
@@ -25,6 +24,7 @@ PROMPT_MEANS = {
 }
 
 
+@dataclass(frozen=True)
 class Classification(Task):
     """Nearest class embedding; a class embedding is the mean of its normalised prompts (App. D).
 
@@ -33,67 +33,50 @@ class Classification(Task):
     after that mean, as in the first public code.
     """
 
-    name = "classification"
-    datasets = CLASS_SETS
-    headline = ("accuracy", "balanced_accuracy")
-    splits = {"cifar100": "test", "birdsnap": "test"}
+    prompt_mean: str = field(
+        default="normalised",
+        metadata={
+            "choices": tuple(PROMPT_MEANS),
+            "help": "a class embedding is the mean of its prompts after (default) or before they are normalised",
+        },
+    )
 
-    def add_flags(self, parser: argparse.ArgumentParser) -> None:
-        """`--prompt-mean`."""
-        parser.add_argument(
-            "--prompt-mean",
-            choices=tuple(PROMPT_MEANS),
-            default="normalised",
-            help="a class embedding is the mean of its prompts after (default) or before they are normalised",
-        )
+    name: ClassVar[str] = "classification"
+    kind: ClassVar[str] = "classes"
+    printed: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy")
+    headline: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy")
 
-    def is_present(self, dataset: str, roots: Roots) -> bool:
-        """Whether the pictures are there; a model of the sample is not asked about CIFAR-100."""
-        if roots.is_sample and dataset == "cifar100":
-            return False
-        return class_set_present(dataset, roots)
-
-    def items(self, dataset: str, roots: Roots, options: argparse.Namespace) -> Items:
+    def items(self, dataset: ClassSet) -> Items:
         """Pictures, and the prompts of every class."""
-        data = load_class_set(dataset, roots)
-        return Items(
-            images=data.images,
-            image_ids=data.image_ids,
-            texts=data.class_names,
-            owners=[[-1]] * len(data.class_names),
-            labels=data.labels,
-            prompts=[[template.format(name) for template in data.templates] for name in data.class_names],
-            normalize_prompts=options.prompt_mean == "normalised",
-            metadata={"source": data.source, "templates": data.templates, "prompt_mean": options.prompt_mean},
-        )
+        return dataset.items(self.prompt_mean)
 
-    def measure(
-        self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace
-    ) -> tuple[dict[str, float], dict[str, Any]]:
+    def measure(self, embeddings: Embeddings, dataset: ClassSet, seed: int) -> tuple[dict[str, float], dict[str, Any]]:
         """Accuracies."""
         assert embeddings.labels is not None
         classes = len(embeddings.text_features)
         counts = {"classes": classes, "classes_with_images": len(np.unique(embeddings.labels))}
         return classification_metrics(embeddings.image_features, embeddings.text_features, embeddings.labels), counts
 
-    def check(self, given: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace) -> None:
+    def check(self, embeddings: Embeddings, dataset: ClassSet) -> None:
         """Class names in order, and each picture with its label."""
-        data, files = load_class_set(dataset, roots), ", ".join(given.metadata["files"])
-        if given.labels is None:
+        files = ", ".join(embeddings.files)
+        if embeddings.labels is None:
             raise I0TError(f"{files}: no labels. Classification needs an Embeddings file with them (docs/models.md).")
-        if given.texts != data.class_names:
-            raise I0TError(f"{files}: its texts must be the {len(data.class_names)} class names of {dataset} in order.")
-        labels = dict(zip(data.image_ids, data.labels, strict=True))
-        for name, label in zip(given.image_ids, given.labels.tolist(), strict=True):
+        if embeddings.texts != dataset.class_names:
+            raise I0TError(
+                f"{files}: its texts must be the {len(dataset.class_names)} class names of {dataset.name} in order."
+            )
+        labels = dict(zip(dataset.image_ids, dataset.labels, strict=True))
+        for name, label in zip(embeddings.image_ids, embeddings.labels.tolist(), strict=True):
             if labels.get(name) != label:
-                raise I0TError(f"{files}: picture {name} of class {label} is not one of {data.source}.")
-        require_pictures(given, labels, dataset)
+                raise I0TError(f"{files}: picture {name} of class {label} is not one of {dataset.source}.")
+        require_pictures(embeddings, labels, dataset.name)
 
-    def protocol(self, options: argparse.Namespace, embeddings: Embeddings) -> dict[str, Any]:
+    def protocol(self, embeddings: Embeddings) -> dict[str, Any]:
         """The prompts, and how they become class embeddings; unknown where another program made these."""
         return {
             "templates": embeddings.metadata.get("templates"),
-            "class_embedding": PROMPT_MEANS.get(embeddings.metadata.get("prompt_mean")),
+            "class_embedding": PROMPT_MEANS.get(embeddings.metadata.get("prompt_mean", "")),
             "gap_removed_from": "class embeddings, after the mean of prompts",
         }
 
@@ -101,7 +84,7 @@ class Classification(Task):
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    return run_task(Classification(), argv)
+    return run_task(Classification, argv)
 
 
 if __name__ == "__main__":

@@ -2,95 +2,71 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
 from evaluation.run import run_task
 from evaluation.task import Task
-from i0t.cli import program
-from i0t.data.captions import LAYOUTS, caption_file, load_captions
+from i0t.cli import not_negative, program
+from i0t.data.captions import CaptionSet
 from i0t.data.items import Items
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics import retrieval_metrics
-from i0t.paths import Roots
 
 
+@dataclass(frozen=True)
 class Retrieval(Task):
-    """R@1, R@5 and R@10 both ways; the paper takes the first caption of every image (App. D)."""
+    """R@1, R@5 and R@10, image to text and text to image; the paper takes the first caption of every image (App. D)."""
 
-    name = "retrieval"
-    datasets = tuple(LAYOUTS)
-    needs_data = False
-    splits = {
-        "coco": "as COCO_GOLD.json lists",
-        "flickr": "as Flickr_GOLD.json lists (the paper: Karpathy test, 1 000 images)",
-        "nocaps": "validation",
-    }
-    headline = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
+    captions_per_image: int = field(
+        default=1,
+        metadata={"choices": (1, 5), "help": "1: the first caption, the paper's protocol (default); 5: all five"},
+    )
+    bootstrap: int = field(
+        default=0,
+        metadata={
+            "type": not_negative,
+            "metavar": "N",
+            "help": "95 %% intervals from N resamples of the images, in the record (1000 is usual; default: none)",
+        },
+    )
 
-    def add_flags(self, parser: argparse.ArgumentParser) -> None:
-        """`--captions-per-image`."""
-        parser.add_argument(
-            "--captions-per-image",
-            type=int,
-            choices=(1, 5),
-            default=1,
-            help="1: the first caption, the paper's protocol (default); 5: all five",
-        )
-        parser.add_argument(
-            "--bootstrap",
-            type=int,
-            default=0,
-            metavar="N",
-            help="95 %% intervals from N resamples of the images, in the record (1000 is usual; default: none)",
-        )
+    name: ClassVar[str] = "retrieval"
+    kind: ClassVar[str] = "captions"
+    needs_data: ClassVar[bool] = False
+    printed: ClassVar[tuple[str, ...]] = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
+    headline: ClassVar[tuple[str, ...]] = ("i2t_r1", "t2i_r1")
 
-    def is_present(self, dataset: str, roots: Roots) -> bool:
-        """Whether the captions file is there."""
-        return roots.sub is not None and caption_file(dataset, roots.sub).is_file()
-
-    def items(self, dataset: str, roots: Roots, options: argparse.Namespace) -> Items:
+    def items(self, dataset: CaptionSet) -> Items:
         """All images and their captions."""
-        captions = load_captions(dataset, roots.data_dir_sub, options.allow_partial)
-        texts, image_of_text = captions.texts(options.captions_per_image)
-        return Items(
-            images=captions.images,
-            image_ids=[path.name for path in captions.images],
-            texts=texts,
-            owners=[[image] for image in image_of_text],
-            metadata={"source": str(captions.source), "captions": "the first of each image, in the file's order"},
-        )
+        return dataset.items(self.captions_per_image)
 
-    def measure(
-        self, embeddings: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace
-    ) -> tuple[dict[str, float], dict[str, Any]]:
+    def measure(self, embeddings: Embeddings, dataset: Any, seed: int) -> tuple[dict[str, float], dict[str, Any]]:
         """Recalls and ranks."""
-        if options.bootstrap < 0:
-            raise I0TError(f"--bootstrap {options.bootstrap}: a number of resamples, 0 for none.")
         metrics = retrieval_metrics(
             embeddings.image_features,
             embeddings.text_features,
             embeddings.image_of_text,
-            bootstrap=options.bootstrap,
-            seed=options.seed,
+            bootstrap=self.bootstrap,
+            seed=seed,
         )
-        return metrics, {"bootstrap_resamples": options.bootstrap} if options.bootstrap else {}
+        return metrics, {"bootstrap_resamples": self.bootstrap} if self.bootstrap else {}
 
-    def check(self, given: Embeddings, dataset: str, roots: Roots, options: argparse.Namespace) -> None:
+    def check(self, embeddings: Embeddings, dataset: Any) -> None:
         """Every picture with a text."""
-        bare = np.setdiff1d(np.arange(len(given.image_ids)), given.image_of_text)
+        bare = np.setdiff1d(np.arange(len(embeddings.image_ids)), embeddings.image_of_text)
         if len(bare):
             raise I0TError(
-                f"{', '.join(given.metadata['files'])}: {len(bare)} pictures have no text, first "
-                f"{given.image_ids[bare[0]]}. Retrieval asks each of them for its own (image_of_text)."
+                f"{', '.join(embeddings.files)}: {len(bare)} pictures have no text, first "
+                f"{embeddings.image_ids[bare[0]]}. Retrieval needs a text of every picture (image_of_text)."
             )
 
-    def protocol(self, options: argparse.Namespace, embeddings: Embeddings) -> dict[str, Any]:
+    def protocol(self, embeddings: Embeddings) -> dict[str, Any]:
         """Captions per image: those that there are, a range where images differ; and which, if that is known."""
         owners = embeddings.image_of_text[embeddings.image_of_text >= 0]
         counts = np.bincount(owners, minlength=len(embeddings.image_features))
@@ -104,7 +80,7 @@ class Retrieval(Task):
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    return run_task(Retrieval(), argv)
+    return run_task(Retrieval, argv)
 
 
 if __name__ == "__main__":

@@ -1,217 +1,219 @@
-"""The driver of the three programs: flags, one record a data set, one table."""
+"""The driver of the evaluation programs: flags in, one record per data set, one table out."""
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from tabulate import tabulate
 
-from evaluation.completeness import add_partial_flag, completeness, label, notes, require_complete
-from evaluation.gap_removal import GapRemoval, add_gap_flags, recorded_flags
-from evaluation.given import add_source_flags, dataset_of, model_of, read_given
-from evaluation.record import common_protocol, data_facts, encoder_facts, leak_of
+from evaluation.options import EvaluationOptions, options_of, parse
 from evaluation.task import Task
 from i0t import processes
-from i0t.cli import add_common_flags, add_encoding_flags, device_of, encode_options, workers_of
-from i0t.data.roots import roots_of
+from i0t.cli import device_of
+from i0t.data.datasets import datasets_of, load_dataset
+from i0t.data.roots import resolve_roots
+from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.embeddings import Embeddings
 from i0t.encoders import load_encoder
 from i0t.encoders.encode import encode
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
-from i0t.files import ensure_folder
+from i0t.files import ensure_folder, list_sha256
 from i0t.gap import modality_gap
-from i0t.paths import TENSORS, Roots, last_checkpoint, say
-from i0t.records import Record
+from i0t.paths import Roots, last_checkpoint, say
+from i0t.results.record import Record, run_table
 from i0t.standardize import GapRemover
-from i0t.standardize.fitting import describe
-from i0t.standardize.registry import remover_choices
+from i0t.standardize.fitting import TRAIN, describe, fit_remover
+from i0t.standardize.registry import NONE
 
-Result = tuple[Record, Embeddings, GapRemover | None]
-
-EPILOG = """\
-Without arguments: the last checkpoint, on all data sets of the path files that are present.
-Each data set gives one JSON record in --output (default: tensors), named after model and
-protocol, with its embeddings and means beside it; the records' paths are printed last."""
+NOT_CHECKED = {"state": "not checked", "why": "embeddings of another program, measured without the data set"}
 
 
-def parse(task: Task, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Command line of an evaluation program."""
-    parser = argparse.ArgumentParser(
-        prog=f"evaluate_{task.name}",
-        description=type(task).__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_source_flags(parser)
-    parser.add_argument(
-        "--dataset",
-        action="append",
-        choices=task.datasets,
-        help="may be repeated (default: all that are present)",
-    )
-    task.add_flags(parser)
-    add_partial_flag(parser)
-    add_gap_flags(parser)
-    add_encoding_flags(parser)
-    add_common_flags(parser)
-    parser.set_defaults(output=str(TENSORS), batch_size=64, seed=0)
-    return parser.parse_args(argv)
+class Result(NamedTuple):
+    """The record of one data set, its embeddings as encoded, and the remover that was used."""
+
+    record: Record
+    embeddings: Embeddings
+    remover: GapRemover | None
 
 
-def run_task(task: Task, argv: Sequence[str] | None) -> int:
+def run_task(task: type[Task], argv: Sequence[str] | None) -> int:
     """Evaluate as the command line says; returns the exit status."""
-    options = parse(task, argv)
-    remover_choices(options, [options.remove_gap])  # refuses a parameter of another remover
-    if options.embeddings and not processes.is_main():
+    arguments = parse(task, argv)
+    if arguments.embeddings and not processes.is_main():
         return 0  # nothing to encode, so nothing to help with
-    folder = ensure_folder(options.output)  # before hours of encoding, not after
-    options.workers = workers_of(options)
-    results = _of_embeddings(task, options) if options.embeddings else _of_model(task, options)
+    folder = ensure_folder(arguments.output)  # before hours of encoding, not after
+    if not arguments.embeddings:
+        arguments.device = processes.join(arguments.device)
+    options = options_of(task, arguments)
+    data_dirs = arguments.data_dir, arguments.data_dir_sub
+    if arguments.embeddings:
+        results = _of_files(arguments.embeddings, arguments.dataset, data_dirs, options)
+    else:
+        with processes.first_here():  # which may make the sample
+            roots = resolve_roots(*data_dirs)
+        results = _of_model(arguments.model, device_of(arguments), arguments.dataset, roots, options)
     records, paths = [], []
-    for record, embeddings, remover in results:
-        paths.append(save(folder, record, embeddings, remover))
-        records.append(record)
+    for result in results:
+        paths.append(save(folder, result))
+        records.append(result.record)
     if processes.is_main():
-        print(results_table(task, records))
+        print(run_table(records, task.printed))
         print(*paths, sep="\n")
     processes.leave()
     return 0
 
 
-def _of_model(task: Task, options: argparse.Namespace) -> Iterator[Result]:
+def _of_files(
+    paths: Sequence[str],
+    names: Sequence[str] | None,
+    data_dirs: tuple[str | None, str | None],
+    options: EvaluationOptions,
+) -> Iterator[Result]:
+    """Evaluate what another program encoded."""
+    from evaluation.from_files import read_for_task
+
+    task = options.task
+    embeddings, dataset = read_for_task(paths, names, task, data_dirs, options.allow_partial)
+    say(f"{task.name}: {embeddings.name} from {', '.join(paths)}")
+    yield evaluate(embeddings, dataset, options)
+
+
+def _of_model(
+    model: str | None, device: str, names: Sequence[str] | None, roots: Roots, options: EvaluationOptions
+) -> Iterator[Result]:
     """Evaluate a model on every data set asked for or present.
 
     Of several processes (`accelerate launch`) all encode and the main one measures; the others yield nothing.
     """
-    options.device = processes.join(options.device)
-    with processes.first_here():  # which may make the sample
-        roots = roots_of(options)
-    datasets = options.dataset or [name for name in task.datasets if task.is_present(name, roots)]
-    if not datasets:
+    task = options.task
+    names = names or datasets_of(task.kind, roots)
+    if not names:
         folders = ", ".join(str(folder) for folder in (roots.main, roots.sub) if folder)
-        raise I0TError(f"none of {', '.join(task.datasets)} is present in {folders}. See the README for the layout.")
-    require_complete(datasets, roots, options)
+        known = ", ".join(datasets_of(task.kind))
+        raise I0TError(f"none of {known} is present in {folders}. See the README for the layout.")
+    # All are read, and refused if incomplete, before anything is encoded.
+    datasets = [load_dataset(name, roots, options.allow_partial) for name in names]
     torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
-    encoder = load_encoder(options.model or last_checkpoint(roots), device_of(options), roots)
-    gap_removal = GapRemoval(encoder, roots, options)
+    encoder = load_encoder(model or last_checkpoint(roots), device, roots)
+    training_pairs = TrainingPairs(encoder, roots, options)
     for dataset in datasets:
-        say(f"{task.name}: {dataset} with {encoder.name}")
+        say(f"{task.name}: {dataset.name} with {encoder.name}")
+        started = time.perf_counter()
+        embeddings, prefix = encode_dataset(encoder, dataset, options)
         if processes.is_main():
-            yield evaluate(task, encoder, dataset, roots, options, gap_removal)
-        else:
-            gap_removal.remover(embed_dataset(task, encoder, dataset, roots, options), task.prefix(options))
+            yield evaluate(embeddings, dataset, options, encoder, partial(training_pairs, prefix), started)
+        elif options.remover.name != NONE and options.fit_on == TRAIN:
+            training_pairs(prefix)
 
 
-def _of_embeddings(task: Task, options: argparse.Namespace) -> Iterator[Result]:
-    """Evaluate what another program encoded."""
-    given = read_given(options.embeddings)
-    dataset = dataset_of(given, task, options)
-    # Retrieval needs nothing but the file, so it neither looks for data nor makes the sample.
-    roots = roots_of(options) if task.needs_data else Roots(None, None)
-    task.check(given, dataset, roots, options)
-    given.metadata["dataset"] = dataset
-    say(f"{task.name}: {dataset} from {', '.join(options.embeddings)}")
-    yield evaluate(task, None, dataset, roots, options, GapRemoval(None, roots, options), given)
+class TrainingPairs:
+    """Training pairs of ShareGPT4V, encoded when they are asked for, once per prefix (`--fit-on train`)."""
+
+    def __init__(self, encoder: Encoder, roots: Roots, options: EvaluationOptions) -> None:
+        self.encoder, self.roots, self.options = encoder, roots, options
+        self._encoded: dict[str, Embeddings] = {}
+
+    def __call__(self, prefix: str) -> Embeddings:
+        """Those with the prefix that stands before the evaluated texts, too."""
+        if prefix not in self._encoded:
+            pairs = load_sharegpt4v(self.roots.data_dir, "train")
+            count = min(self.options.fit_samples, len(pairs))
+            rows = np.sort(np.random.default_rng(self.options.seed).choice(len(pairs), count, replace=False))
+            items = pairs.items(rows.tolist(), prefix)
+            self._encoded[prefix] = encode(self.encoder, items, self.options.encoding)
+        return self._encoded[prefix]
+
+
+def encode_dataset(encoder: Encoder, dataset: Any, options: EvaluationOptions) -> tuple[Embeddings, str]:
+    """A data set as encoded, and what stands before its texts."""
+    items = options.task.items(dataset)
+    items = replace(items, metadata={**items.metadata, "task": options.task.name})
+    return encode(encoder, items, options.encoding), items.prefix
 
 
 def evaluate(
-    task: Task,
-    encoder: Encoder | None,
-    dataset: str,
-    roots: Roots,
-    options: argparse.Namespace,
-    gap_removal: GapRemoval,
-    embeddings: Embeddings | None = None,
+    embeddings: Embeddings,
+    dataset: Any,
+    options: EvaluationOptions,
+    encoder: Encoder | None = None,
+    training_pairs: Callable[[], Embeddings] | None = None,
+    started: float | None = None,
 ) -> Result:
-    """Evaluate one data set.
+    """Remove the gap from the embeddings of one data set, measure, and state how.
 
     Args:
-        task: what to measure.
+        embeddings: as encoded, or of another program.
+        dataset: as loaded; None where the task does not need it and embeddings were read from files.
+        options: how.
         encoder: the model; None for embeddings of another program.
-        dataset: its name.
-        roots: data folders.
-        options: all flags.
-        gap_removal: makes the remover.
-        embeddings: of this data set, to not encode: from an earlier call with the same model, or given.
-
-    Returns:
-        The record, the embeddings as encoded, and the remover used.
+        training_pairs: encodes them, for `--fit-on train`.
+        started: when the encoding began, by `time.perf_counter`.
     """
-    started = time.perf_counter()
-    complete = completeness(dataset, roots, options, embeddings)
-    if embeddings is None:
-        assert encoder is not None
-        embeddings = embed_dataset(task, encoder, dataset, roots, options)
-        embeddings.metadata.update(complete)
-    remover = gap_removal.remover(embeddings, task.prefix(options))
-    # `describe` tells of fitted items that are evaluated.
+    task, started = options.task, time.perf_counter() if started is None else started
+    remover = fit_remover(options.remover, options.fit_on, embeddings, training_pairs)
+    # The record tells which evaluated items were fitted: no need to warn of them.
     moved = embeddings if remover is None else remover.transform_embeddings(embeddings, check_overlap=False)
-    metrics, counts = task.measure(moved, dataset, roots, options)
-    gap_before = {} if remover is None else _gap(embeddings, options.seed)
-    gap = _gap(moved, options.seed)
+    metrics, counts = task.measure(moved, dataset, options.seed)
     record = Record(
         task=task.name,
-        dataset=dataset,
+        dataset=embeddings.name,
         metrics=metrics,
-        gap=gap,
-        gap_before=gap_before,
+        gap=_gap(moved, options.seed),
+        gap_before={} if remover is None else _gap(embeddings, options.seed),
         protocol={
-            **common_protocol(embeddings),
-            **task.protocol(options, embeddings),
+            "split": embeddings.metadata.get("part"),
+            "precision": embeddings.metadata.get("precision"),
+            **task.protocol(embeddings),
             **describe(remover, embeddings),
         },
-        config={
-            "model": model_of(embeddings) if encoder is None else encoder_facts(encoder),
-            "flags": recorded_flags(options),
-        },
-        data={**data_facts(embeddings, roots), **counts, **complete},
+        config={"model": _model_of(embeddings) if encoder is None else encoder.facts, "flags": dict(options.flags)},
+        data={**_data_facts(embeddings, dataset), **counts},
         seconds=round(time.perf_counter() - started, 3),
+        headline=task.headline,
+        headline_joined=task.headline_of.get(embeddings.name, task.headline),
     )
-    return record, embeddings, remover
+    return Result(record, embeddings, remover)
 
 
-def embed_dataset(task: Task, encoder: Encoder, dataset: str, roots: Roots, options: argparse.Namespace) -> Embeddings:
-    """A data set as encoded, with what a record will want to know of that."""
-    embeddings = encode(encoder, task.items(dataset, roots, options), encode_options(options))
-    part = task.splits[dataset]
-    embeddings.metadata.update({"task": task.name, "dataset": dataset, "split": "test", "part": part})
-    return embeddings
-
-
-def save(folder: Path, record: Record, embeddings: Embeddings, remover: GapRemover | None) -> Path:
+def save(folder: Path, result: Result) -> Path:
     """Write embeddings (as encoded), means and record; returns the record's path, written last."""
-    embeddings.save(folder / f"{record.stem}.embeddings.safetensors")
-    if remover is not None:
-        remover.save(folder / f"{record.stem}.means.safetensors")
-    return record.save(folder)
+    stem = result.record.stem
+    result.embeddings.save(folder / f"{stem}.embeddings.safetensors")
+    if result.remover is not None:
+        result.remover.save(folder / f"{stem}.means.safetensors")
+    return result.record.save(folder)
 
 
-def results_table(task: Task, records: list[Record]) -> str:
-    """One row a data set, at most 80 columns wide."""
-    labels = [name.replace("balanced_accuracy", "balanced") for name in task.headline]
-    headers = ["data set", "CD", *labels]
-    rows = [
-        [
-            label(record),
-            f"{record.gap['centroid_distance']:.3f}",
-            *(record.metrics[name] for name in task.headline),
-        ]
-        for record in records
-    ]
-    protocol = records[0].protocol
-    title = ", ".join(
-        [str(records[0].config["model"]["name"]), f"remove_gap={protocol['remove_gap']}"]
-        + ([f"fit_on={protocol['fit_on']}"] if "fit_on" in protocol else [])
-        + ([f"means of evaluated items: {leak_of(protocol)}"] if protocol.get("means_leak") else [])
-    )
-    table = tabulate(rows, headers=headers, floatfmt=".2f", disable_numparse=[0, 1])
-    return "\n".join([title, table, *notes(records)])
+def _model_of(embeddings: Embeddings) -> dict[str, Any]:
+    """What a record says of the model behind embeddings of another program."""
+    known = ("model", "fingerprint", "features_sha256", "files")
+    return {"name" if key == "model" else key: embeddings.metadata.get(key) for key in known}
+
+
+def _data_facts(embeddings: Embeddings, dataset: Any) -> dict[str, Any]:
+    """Counts, source and hash of what was evaluated, and what of it was cut or could not be read."""
+    known, unreadable = embeddings.metadata, embeddings.metadata.get("unreadable") or []
+    features = known.get("features_sha256")
+    complete = dataset.completeness if dataset is not None else known.get("completeness", NOT_CHECKED)
+    return {
+        "images": len(embeddings.image_features),
+        "texts": len(embeddings.text_features),
+        "source": known.get("source") or ", ".join(embeddings.files),
+        "built_in_sample": bool(complete.get("built_in_sample")),
+        "sha256": list_sha256([*embeddings.image_ids, *embeddings.texts, *([features] if features else [])]),
+        "truncated_texts": known.get("truncated_texts"),
+        "unreadable_pictures": len(unreadable),
+        "unreadable": unreadable[:10],
+        "from_cache": known.get("from_cache"),
+        "completeness": complete,
+    }
 
 
 def _gap(embeddings: Embeddings, seed: int) -> dict[str, Any]:

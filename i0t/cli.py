@@ -95,6 +95,16 @@ def add_root_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--data-dir-sub", metavar="DIR", help="instead of configs/subroot.txt")
 
 
+def add_partial_flag(parser: argparse._ActionsContainer) -> None:
+    """`--allow-partial`."""
+    parser.add_argument(
+        "--allow-partial",
+        action="store_true",
+        help="evaluate what is there of a data set whose counts are wrong or whose pictures are missing (refused "
+        "otherwise); the record and the table say so",
+    )
+
+
 def device_of(arguments: argparse.Namespace) -> str:
     """The device that `--device` asks for; see `usable_device`."""
     return usable_device(arguments.device)

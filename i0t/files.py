@@ -37,6 +37,60 @@ def read_json(path: str | Path, what: str) -> Any:
         raise I0TError(f"{path}: not valid JSON ({what}): {error}. Download it again.") from None
 
 
+def check_json(form: Any, content: Any, source: str | Path, expected: str) -> Any:
+    """What a user's file holds, checked and converted by pydantic.
+
+    Args:
+        form: a pydantic model, or a type such as `list[Model]`.
+        content: what was parsed.
+        source: the file, and the row where only a part is checked.
+        expected: what it should be, for the error.
+
+    Raises:
+        I0TError: it is something else; names the entry and field that is wrong, and what is there.
+
+    Example:
+        >>> check_json(dict[str, list[str]], {"a": ["b", 1]}, "a.json", "lists")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        i0t.errors.I0TError: a.json: expected lists: "a"[1] is 1, not a string. ...
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(form).validate_python(content, strict=True)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+    place: list[str] = []
+    for part in wrong["loc"]:
+        if isinstance(part, str):
+            place.append(f'"{part}"')
+        elif place:
+            place[-1] += f"[{part}]"
+        else:
+            place.append(f"entry {part}")
+    shown = json.dumps(wrong["input"], ensure_ascii=False)
+    is_other = f"is {shown if len(shown) <= 60 else f'{shown[:57]}...'}, not {_TYPES.get(wrong['type'], wrong['msg'])}"
+    if wrong["type"] == "missing":
+        place[-1] = f"has no {place[-1]}"
+    elif place and _TYPES.get(wrong["type"]) != "an object":
+        place[-1] += f" {is_other}"
+    else:
+        place.append(is_other)
+    raise I0TError(f"{source}: expected {expected}: {': '.join(place)}. {REMEDY}")
+
+
+REMEDY = "Correct it, or download the file again."
+_TYPES = {
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "float_type": "a number",
+}
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write indented JSON atomically."""
     with atomic_path(path) as temporary:

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Set up if needed, then lint and every test. Arguments go to pytest: bash scripts/test.sh -k gap
+# Set up if needed, then style, types and every test. Arguments go to pytest: bash scripts/test.sh -k gap
 set -euo pipefail
-bash "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+bash "$here/setup.sh"
+bash "$here/lint.sh"
+source "$here/common.sh"
 cd "$REPO"
-"$PYTHON" -m ruff check .
-"$PYTHON" -m ruff format --check .
-# One process a core, each with one thread; the tests of a file stay together, as they share what they make.
+# One process per core, each with one thread; the tests of a file stay together, as they share what they make.
 OMP_NUM_THREADS=1 exec "$PYTHON" -m pytest -n auto --dist loadfile "$@"

@@ -35,7 +35,7 @@ from i0t.files import (
     write_json,
 )
 from i0t.paths import REPO, Roots, last_checkpoint, read_path_file, write_last_checkpoint
-from i0t.records import Record, environment
+from i0t.results.record import Record, environment
 from i0t.standardize.fitting import describe
 
 # --- files -----------------------------------------------------------------------------------

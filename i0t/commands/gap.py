@@ -12,7 +12,8 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from i0t import processes
-from i0t.cli import add_common_flags, add_encoding_flags, device_of, encode_options, program
+from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, encode_options, program
+from i0t.data.datasets import datasets_of
 from i0t.errors import I0TError
 from i0t.report import DEFAULTS, ReportOptions, add_report_flags, report_options
 
@@ -50,7 +51,8 @@ class GapOptions:
     """What `i0t gap` is to do.
 
     Attributes:
-        sources: files of embeddings; else `model` encodes the first `captions_per_image` captions of `dataset`.
+        sources: files of embeddings; else `model` encodes the first `captions_per_image` captions of `dataset`,
+            which may be incomplete if `allow_partial`.
         bootstrap: resamples for the intervals; 0 gives none.
         seed: of splits, resamples and the report.
         json: file, and `output` folder, for all that was found.
@@ -62,6 +64,7 @@ class GapOptions:
     model: str | None = None
     dataset: str | None = None
     captions_per_image: int = 1
+    allow_partial: bool = False
     bootstrap: int = 1000
     seed: int = 0
     json: str | None = None
@@ -85,8 +88,9 @@ def parse(argv: Sequence[str] | None = None) -> GapOptions:
     )
     flags.add_argument("source", nargs="*", metavar="SOURCE", help="one .safetensors, one .npy, or two .npy")
     flags.add_argument("--model", metavar="NAME|CHECKPOINT", help="instead of files: a model (docs/models.md)")
-    flags.add_argument("--dataset", choices=("coco", "flickr", "nocaps"), help="what the model encodes")
+    flags.add_argument("--dataset", choices=datasets_of("captions"), help="what the model encodes")
     flags.add_argument("--captions-per-image", type=int, choices=(1, 5), default=1, help="with --dataset (default 1)")
+    add_partial_flag(flags)
     flags.add_argument(
         "--bootstrap",
         type=int,
@@ -105,7 +109,7 @@ def parse(argv: Sequence[str] | None = None) -> GapOptions:
         raise I0TError("i0t gap: give embeddings (SOURCE), or both --model and --dataset. --help shows examples.")
     if arguments.bootstrap < 0 or 0 < arguments.bootstrap < 100:
         raise I0TError(f"--bootstrap {arguments.bootstrap}: give 0 for no intervals, or at least 100 resamples.")
-    same = ("model", "dataset", "captions_per_image", "bootstrap", "json", "output", "report")
+    same = ("model", "dataset", "captions_per_image", "allow_partial", "bootstrap", "json", "output", "report")
     return GapOptions(
         sources=tuple(arguments.source),
         seed=arguments.seed or 0,
@@ -142,8 +146,7 @@ def _encoded(options: GapOptions) -> Embeddings:
     """Embeddings of the data set by the model."""
     import torch
 
-    from i0t.data.captions import load_captions
-    from i0t.data.items import Items
+    from i0t.data.datasets import load_dataset
     from i0t.data.roots import resolve_roots
     from i0t.encoders import load_encoder
     from i0t.encoders.encode import encode
@@ -151,15 +154,7 @@ def _encoded(options: GapOptions) -> Embeddings:
     options = replace(options, device=processes.join(options.device))
     with processes.first_here():  # which may make the sample
         roots = resolve_roots(options.data_dir, options.data_dir_sub)
-    captions = load_captions(options.dataset, roots.data_dir_sub)
-    texts, image_of_text = captions.texts(options.captions_per_image)
-    items = Items(
-        images=captions.images,
-        image_ids=[path.name for path in captions.images],
-        texts=texts,
-        owners=[[image] for image in image_of_text],
-        metadata={"dataset": options.dataset, "split": "test", "source": str(captions.source)},
-    )
+    items = load_dataset(options.dataset, roots, options.allow_partial).items(options.captions_per_image)
     torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
     return encode(load_encoder(options.model, device_of(options), roots), items, options.encoding)
 

@@ -150,7 +150,7 @@ def _save(
     seconds: float,
 ) -> Path:
     """Write the record; its name differs whenever the content of any file or the protocol does."""
-    from i0t.records import environment  # imports torch, after the table is printed
+    from i0t.results.record import environment  # imports torch, after the table is printed
 
     origin = {**fitted_origin(source).as_dict(), "dataset": source.name, "items_sha256": items_sha256(source)}
     methods = {name: _record_of(result) for name, result in results.items()}

@@ -40,17 +40,6 @@ class CaptionIndex:
         images: (N,) Arrow column of picture names, as the JSON has them.
         captions: (N,) Arrow column of captions, line breaks turned into spaces.
         digest: SHA-256 of the JSON file.
-
-    Example:
-        >>> import tempfile
-        >>> record = {"image": "a.jpg", "conversations": [{}, {"value": "A dog."}]}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     source = Path(folder, "captions.json")
-        ...     _ = source.write_text(json.dumps([record]))
-        ...     _ = open_index(source)
-        ...     index = CaptionIndex(index_path(source))
-        >>> len(index), index.images[0].as_py(), index.captions[0].as_py()
-        (1, 'a.jpg', 'A dog.')
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,8 +58,14 @@ class CaptionIndex:
         return type(self), (self.path,)
 
 
-class Rows(Sequence[str]):
+class Rows(Sequence[Any]):
     """Some rows of one column of an index, each read when asked for.
+
+    Args:
+        index: of the JSON.
+        column: "images" or "captions".
+        rows: (N,) numbers of records.
+        folder: where it is set, the values are names of files below it, and become paths.
 
     Example:
         >>> import numpy as np, pyarrow as pa
@@ -80,22 +75,23 @@ class Rows(Sequence[str]):
         ['c', 'a']
     """
 
-    def __init__(self, index: CaptionIndex, column: str, rows: np.ndarray) -> None:
-        self.index, self.column, self.rows = index, column, rows
+    def __init__(self, index: CaptionIndex, column: str, rows: np.ndarray, folder: Path | None = None) -> None:
+        self.index, self.column, self.rows, self.folder = index, column, rows, folder
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.rows)
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, place: int) -> Any: ...
     @overload
-    def __getitem__(self, place: slice) -> Sequence[str]: ...
-    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+    def __getitem__(self, place: slice) -> Sequence[Any]: ...
+    def __getitem__(self, place: int | slice) -> Any:
         """The value at a place, or a view of several."""
         if isinstance(place, slice):
-            return Rows(self.index, self.column, self.rows[place])
-        return getattr(self.index, self.column)[int(self.rows[place])].as_py()
+            return Rows(self.index, self.column, self.rows[place], self.folder)
+        value = getattr(self.index, self.column)[int(self.rows[place])].as_py()
+        return value if self.folder is None else self.folder / value
 
 
 def open_index(source: Path) -> CaptionIndex:
@@ -108,16 +104,6 @@ def open_index(source: Path) -> CaptionIndex:
 
     Raises:
         I0TError: the file is missing, truncated or of another form; the message names the record.
-
-    Example:
-        >>> import tempfile
-        >>> record = {"image": "a.jpg", "conversations": [{}, {"value": "A dog."}]}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     source = Path(folder, "captions.json")
-        ...     _ = source.write_text(json.dumps([record] * 3))
-        ...     index = open_index(source)
-        ...     len(index), index.path.name, index.digest == file_sha256(source)
-        (3, 'captions.json.index.arrow', True)
     """
     if not source.is_file():
         raise I0TError(f"{source}: no such file (the ShareGPT4V captions). See the README for the layout.")
@@ -137,14 +123,7 @@ def open_index(source: Path) -> CaptionIndex:
 
 
 def index_path(source: Path) -> Path:
-    """Where the index of a JSON file lies or will lie.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     index_path(Path(folder, "captions.json")).name
-        'captions.json.index.arrow'
-    """
+    """Where the index of a JSON file lies or will lie."""
     if is_writable(source.parent):
         return source.with_name(f"{source.name}.index.arrow")
     digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
@@ -175,14 +154,6 @@ def stream_pairs(source: Path) -> Iterator[tuple[str, str]]:
 
     Raises:
         I0TError: the file is not in ShareGPT4V's form; the message names the record.
-
-    Example:
-        >>> import tempfile
-        >>> record = {"image": "a.jpg", "conversations": [{}, {"value": "A dog."}]}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "captions.json").write_text(json.dumps([record]))
-        ...     list(stream_pairs(Path(folder, "captions.json")))
-        [('a.jpg', 'A dog.')]
     """
     with open(source, "rb") as stream:
         yield from _pairs(stream, source)

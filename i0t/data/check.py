@@ -7,6 +7,7 @@ import json
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -15,14 +16,12 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from i0t.cli import add_root_flags, not_negative, program, workers_of
-from i0t.data.census import USABLE, Census, take_census
-from i0t.data.expected import OFFICIAL
-from i0t.data.prepare.registry import command_for, preparation_of
+from i0t.data.datasets import DATASETS, USABLE, Census, census
 from i0t.data.roots import roots_of
 from i0t.paths import Roots
 
 DESCRIPTION = """\
-One row a data set of the path files: is it there, how many pictures and captions of how many, can its pictures
+One row per data set of the path files: is it there, how many pictures and captions of how many, can its pictures
 be read; below, what is missing and where to get it. Built-in samples are held against their own counts.
 """
 EPILOG = """\
@@ -34,47 +33,62 @@ BATCH = 32
 WIDTH = 100
 
 
+@dataclass(frozen=True)
+class CheckOptions:
+    """What the command line asks for: which data sets (all if none is named), and how thoroughly."""
+
+    roots: Roots
+    datasets: tuple[str, ...]
+    full: bool
+    as_json: bool
+    workers: int
+
+
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Check the data sets; returns the exit status."""
-    options = _parse(argv)
-    roots = roots_of(options)
-    rows = [_check(name, roots, options) for name in options.dataset or OFFICIAL]
-    rows = [row for row in rows if options.dataset or row[0].state != "absent" or not row[0].expected.optional]
-    if options.json:
+    options = parse(argv)
+    rows = [_check(name, options) for name in options.datasets or DATASETS]
+    rows = [row for row in rows if options.datasets or row[0].state != "absent" or not row[0].expected.optional]
+    if options.as_json:
         print(json.dumps([_plain(*row) for row in rows], indent=2))
     else:
-        print(_table(rows, roots))
-    wrong = [row for row in rows if row[2] or row[0].state not in (*USABLE, *(() if options.dataset else ("absent",)))]
+        print(_table(rows, options.roots))
+    wrong = [row for row in rows if row[2] or row[0].state not in (*USABLE, *(() if options.datasets else ("absent",)))]
     return 1 if wrong else 0
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> CheckOptions:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="check_data.sh",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--dataset", action="append", choices=tuple(OFFICIAL), help="may be repeated (default: all)")
+    parser.add_argument("--dataset", action="append", choices=tuple(DATASETS), help="may be repeated (default: all)")
     parser.add_argument("--full", action="store_true", help=f"decode every picture, not {SAMPLED} of each data set")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument(
         "--workers", type=not_negative, metavar="N", help="decoding processes (default: cores, at most 8)"
     )
     add_root_flags(parser)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    return CheckOptions(
+        roots_of(arguments), tuple(arguments.dataset or ()), arguments.full, arguments.json, workers_of(arguments)
+    )
 
 
-def _check(name: str, roots: Roots, options: argparse.Namespace) -> tuple[Census, int, list[str]]:
+def _check(name: str, options: CheckOptions) -> tuple[Census, int, list[str]]:
     """The census of a data set, how many of its pictures were decoded, and what was wrong with some."""
-    census = take_census(name, roots)
-    pictures = census.pictures
+    found = census(name, options.roots)
+    # A checksum has covered CIFAR-100, whose pictures are no files.
+    pictures: Sequence[Any] = found.dataset.images if found.dataset and found.expected.root != "cache" else ()
     if not options.full and len(pictures) > SAMPLED:
         rows = random.Random(0).sample(range(len(pictures)), SAMPLED)  # the same ones every time
         pictures = [pictures[row] for row in sorted(rows)]
-    workers = workers_of(options) if len(pictures) > 10 * SAMPLED else 0  # starting processes costs more than a few
-    return census, len(pictures), unreadable(pictures, workers, name)
+    workers = options.workers if len(pictures) > 10 * SAMPLED else 0  # starting processes costs more than a few
+    return found, len(pictures), unreadable(pictures, workers, name)
 
 
 def unreadable(pictures: Sequence[Path], workers: int, name: str = "") -> list[str]:
@@ -109,46 +123,47 @@ def _nothing(image: Any) -> Any:
 def _table(rows: list[tuple[Census, int, list[str]]], roots: Roots) -> str:
     cells = [
         [
-            census.dataset,
-            census.state,
-            f"{census.images} / {census.expected.images}",
-            f"{census.texts} / {census.expected.texts} {census.expected.unit}",
+            found.expected.name,
+            found.state,
+            f"{found.images} / {found.expected.images}",
+            f"{found.texts} / {found.expected.texts} {found.expected.unit}",
             f"{len(errors)} of {checked}" if checked else "",
         ]
-        for census, checked, errors in rows
+        for found, checked, errors in rows
     ]
     headers = ["data set", "state", "images", "texts", "unreadable"]
     head = f"<data_dir> {roots.main or 'not set'}\n<data_dir_sub> {roots.sub or 'not set'}"
-    if any(census.sample for census, _, _ in rows):
+    if any(found.built_in_sample for found, _, _ in rows):
         head += "\nexpected counts are those of the built-in sample (sample.json); its judgments are constructed"
     notes = "\n".join(line for row in rows for line in _notes(*row))
     table = tabulate(cells, headers=headers, disable_numparse=True)
     return "\n\n".join(filter(None, (head, table, notes)))
 
 
-def _notes(census: Census, checked: int, errors: list[str]) -> list[str]:
-    lines = [f"{census.dataset}: {census.problem}"] if census.problem else []
-    if census.state not in USABLE and census.sample:
+def _notes(found: Census, checked: int, errors: list[str]) -> list[str]:
+    name, preparation = found.expected.name, found.expected.preparation
+    lines = [f"{name}: {found.problem}"] if found.problem else []
+    if found.state not in USABLE and found.built_in_sample:
         lines.append("    make the sample again: python -m i0t.data.sample --help")
-    elif census.state not in USABLE:
-        pages = wrap(preparation_of(census.dataset).pages, WIDTH, initial_indent="    get: ", subsequent_indent="    ")
-        lines += [*pages, f"    then: {command_for(census.dataset)}"]
-    lines += [f"{census.dataset}: {error}" for error in errors[:3]]
+    elif found.state not in USABLE:
+        pages = wrap(preparation.pages, WIDTH, initial_indent="    get: ", subsequent_indent="    ")
+        lines += [*pages, f"    then: {preparation.command}"]
+    lines += [f"{name}: {error}" for error in errors[:3]]
     if len(errors) > 3:
-        lines.append(f"{census.dataset}: ... and {len(errors) - 3} more unreadable (--json lists all)")
+        lines.append(f"{name}: ... and {len(errors) - 3} more unreadable (--json lists all)")
     return lines
 
 
-def _plain(census: Census, checked: int, errors: list[str]) -> dict[str, Any]:
+def _plain(found: Census, checked: int, errors: list[str]) -> dict[str, Any]:
     """One data set as JSON."""
-    get = {} if census.state in USABLE else {"get": preparation_of(census.dataset).pages}
+    get = {} if found.state in USABLE else {"get": found.expected.preparation.pages}
     return {
-        "dataset": census.dataset,
-        **census.counts(),
-        "built_in_sample": census.sample,
-        "source": str(census.source),
-        "problem": census.problem,
-        "note": census.expected.note,
+        "dataset": found.expected.name,
+        **found.counts(),
+        "built_in_sample": found.built_in_sample,
+        "source": str(found.source),
+        "problem": found.problem,
+        "note": found.expected.note,
         "decoded": checked,
         "unreadable": errors,
         **get,

@@ -6,106 +6,92 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from i0t.data.images import ImageSource
+from i0t.data.datasets import Dataset
+from i0t.data.entries import DatasetEntry
+from i0t.data.items import Items
 from i0t.errors import I0TError
 from i0t.paths import Roots, configs_folder
 
-BIRDSNAP = "zeroshot_datasets/birdsnap/test"
-CIFAR_ROOT = Path("~/.cache")
-CLASS_SETS = ("cifar100", "birdsnap")
+if TYPE_CHECKING:
+    from i0t.data.images import ImageSource
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
-@dataclass(frozen=True)
-class ClassSet:
-    """N pictures of C classes, with K prompt templates.
+@dataclass(frozen=True, kw_only=True)
+class ClassSet(Dataset):
+    """N images of C classes, with K prompt templates.
 
     Attributes:
-        name: "cifar100" or "birdsnap".
-        images: N paths or PIL images.
-        image_ids: N names.
         labels: N class indices.
         class_names: C names as they stand in a prompt.
         templates: K strings with {} for the class name.
-        source: where the pictures lie.
-
-    Example:
-        >>> birds = ClassSet("birds", ["a.jpg"], ["a.jpg"], [1], ["robin", "wren"], ["a photo of a {}."], "/birds")
-        >>> birds.templates[0].format(birds.class_names[birds.labels[0]])
-        'a photo of a wren.'
     """
 
-    name: str
-    images: Sequence[ImageSource]
-    image_ids: list[str]
-    labels: list[int]
-    class_names: list[str]
-    templates: list[str]
-    source: str
+    labels: Sequence[int]
+    class_names: Sequence[str]
+    templates: Sequence[str]
+
+    def count_texts(self, per_image: int | None = None) -> int:
+        """Classes."""
+        return len(self.class_names)
+
+    def items(self, prompt_mean: str = "normalised") -> Items:
+        """The images, and one text per class, encoded as the mean of its prompts.
+
+        Args:
+            prompt_mean: "normalised": each prompt is normalised before the mean; "raw": none is.
+        """
+        return Items(
+            images=self.images,
+            image_ids=self.image_ids,
+            texts=self.class_names,
+            owners=[(-1,)] * len(self.class_names),
+            labels=self.labels,
+            prompts=[[template.format(name) for template in self.templates] for name in self.class_names],
+            normalize_prompts=prompt_mean == "normalised",
+            metadata={**self.metadata(), "templates": list(self.templates), "prompt_mean": prompt_mean},
+        )
 
 
-def class_set_present(name: str, roots: Roots) -> bool:
-    """Whether the files of a classification set are there.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     class_set_present("birdsnap", Roots(Path(folder), None))
-        ...     Path(folder, BIRDSNAP).mkdir(parents=True)
-        ...     class_set_present("birdsnap", Roots(Path(folder), None))
-        False
-        True
-    """
-    if name == "cifar100":
-        return (CIFAR_ROOT.expanduser() / "cifar-100-python" / "test").is_file()
-    return roots.main is not None and (roots.main / BIRDSNAP).is_dir()
-
-
-def load_class_set(name: str, roots: Roots) -> ClassSet:
-    """Read a classification set ("cifar100" or "birdsnap").
+def read_cifar100(entry: DatasetEntry, roots: Roots) -> ClassSet:
+    """CIFAR-100's test pictures, as torchvision keeps them.
 
     Raises:
-        I0TError: the files are missing.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     picture = Path(folder, BIRDSNAP, "Scarlet_Tanager", "1.jpg")
-        ...     picture.parent.mkdir(parents=True)
-        ...     picture.touch()
-        ...     birds = load_class_set("birdsnap", Roots(Path(folder), None))
-        >>> birds.class_names, birds.image_ids, birds.labels
-        (['Scarlet Tanager'], ['Scarlet_Tanager/1.jpg'], [0])
+        I0TError: the files are missing or damaged.
     """
-    return _load_cifar100() if name == "cifar100" else _load_birdsnap(roots.data_dir / BIRDSNAP)
-
-
-def _load_cifar100() -> ClassSet:
     from torchvision.datasets import CIFAR100
 
-    root = CIFAR_ROOT.expanduser()
+    source = entry.source(roots)
     try:
-        data = CIFAR100(root=str(root), train=False, download=False)
+        data = CIFAR100(root=str(source.parent), train=False, download=False)
     except RuntimeError:
         raise I0TError(
-            f"{root / 'cifar-100-python'}: CIFAR-100 is missing or damaged. Fetch it once with "
-            f"python -c \"from torchvision.datasets import CIFAR100; CIFAR100('{root}', download=True)\"."
+            f"{source}: CIFAR-100 is missing or damaged. Fetch it: bash scripts/prepare_data.sh cifar100 --download."
         ) from None
     return ClassSet(
-        name="cifar100",
+        name=entry.name,
+        split=entry.split,
+        source=source,
         images=_ArrayImages(data.data),
         image_ids=[f"test/{row}" for row in range(len(data))],
         labels=list(data.targets),
         class_names=[name.replace("_", " ") for name in data.classes],
         templates=read_templates(configs_folder() / "templates" / "cifar100.txt"),
-        source=str(root / "cifar-100-python"),
     )
 
 
-def _load_birdsnap(folder: Path) -> ClassSet:
+def read_class_folders(entry: DatasetEntry, roots: Roots) -> ClassSet:
+    """Pictures in one folder per class, with the templates of `templates.txt` beside them, else Birdsnap's.
+
+    Raises:
+        I0TError: the folder is missing or has no pictures.
+    """
+    folder = entry.source(roots)
     if not folder.is_dir():
-        raise I0TError(f"{folder}: no such folder (Birdsnap's test pictures, one folder a class).")
+        raise I0TError(f"{folder}: no such folder (Birdsnap's test pictures, one folder per class).")
     # An empty class folder still is a class: the public copies of Birdsnap have some.
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
     images = [
@@ -118,25 +104,20 @@ def _load_birdsnap(folder: Path) -> ClassSet:
         raise I0TError(f"{folder}: no picture in its class folders ({len(classes)} found).")
     own = folder.parent / "templates.txt"  # beside the pictures: prompts that fit another data set
     plain = [path.name.replace("_", " ") for path in classes]
-    names = [name.lower() for name in plain] if own.is_file() else bird_names(plain)
     return ClassSet(
-        name="birdsnap",
+        name=entry.name,
+        split=entry.split,
+        source=folder,
         images=[path for path, _ in images],
         image_ids=[f"{path.parent.name}/{path.name}" for path, _ in images],
         labels=[label for _, label in images],
-        class_names=names,
+        class_names=[name.lower() for name in plain] if own.is_file() else bird_names(plain),
         templates=read_templates(own if own.is_file() else configs_folder() / "templates" / "birdsnap.txt"),
-        source=str(folder),
     )
 
 
 def bird_names(folders: Sequence[str]) -> list[str]:
-    """The names of Birdsnap's class folders as OpenAI's prompts have them; others keep theirs, with blanks.
-
-    Example:
-        >>> bird_names(["Allen's_Hummingbird", "american-three-toed-woodpecker", "Dodo_bird"])
-        ['Allens Hummingbird', 'American Three toed Woodpecker', 'Dodo bird']
-    """
+    """The names of Birdsnap's class folders as OpenAI's prompts have them; others keep theirs, with blanks."""
     known = {letters(name): name for name in read_class_names("birdsnap")}
     return [known.get(letters(folder), folder.replace("_", " ")) for folder in folders]
 
@@ -152,30 +133,21 @@ def letters(name: str) -> str:
 
 
 def read_class_names(name: str) -> list[str]:
-    """Class names of `configs/classes/NAME.txt`, one a line; # starts a comment.
+    """Class names of `configs/classes/NAME.txt`, one per line; # starts a comment.
 
     Raises:
         I0TError: the file is missing.
-
-    Example:
-        >>> names = read_class_names("birdsnap")
-        >>> len(names), names[0]
-        (500, 'Acadian Flycatcher')
     """
     return _lines(configs_folder() / "classes" / f"{name}.txt", "It comes with the checkout.")
 
 
 def read_templates(path: Path) -> list[str]:
-    """Prompt templates, one a line, each with {} for the class name; # starts a comment.
+    """Prompt templates, one per line, each with {} for the class name; # starts a comment.
 
     Raises:
         I0TError: the file is missing, has no template, or one without {}.
-
-    Example:
-        >>> read_templates(configs_folder() / "templates" / "birdsnap.txt")
-        ['a photo of a {}, a type of bird.']
     """
-    templates = _lines(path, "It needs one prompt template a line, as configs/templates/cifar100.txt has them.")
+    templates = _lines(path, "It needs one prompt template per line, as configs/templates/cifar100.txt has them.")
     if not templates or any(line.count("{}") != 1 for line in templates):
         raise I0TError(f"{path}: every line must be a template with one {{}} for the class name.")
     return templates

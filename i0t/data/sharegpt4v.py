@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.compute as pc
 
 from i0t.data.caption_index import CaptionIndex, Rows, open_index
+from i0t.data.datasets import DATASETS, Dataset
+from i0t.data.entries import DatasetEntry
+from i0t.data.items import Items
 from i0t.errors import I0TError
+from i0t.paths import Roots
 
-FILE = "sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json"
-IMAGES = "sharegpt4v/data"
+NAME = "sharegpt4v"
 VALIDATION_RECORDS = 1_000
 SMALL_FILE = 10_000  # below this a tenth is validation, so that something is left to train on
 SHOWN_MISSING = 10
@@ -24,47 +28,51 @@ SHOWN_MISSING = 10
 Split = Literal["train", "validation"]
 
 
-@dataclass(frozen=True)
-class LongCaptions:
+@dataclass(frozen=True, kw_only=True)
+class LongCaptions(Dataset):
     """N pictures, each with one long caption, read from the index when asked for.
 
     Attributes:
-        names: N picture names, as the JSON has them.
         captions: N long captions, without line breaks.
-        folder: what the names are relative to.
-        source: the JSON file.
         digest: which pairs these are: of the JSON's content, the split, the subset and what was left out.
-        missing: names left out because there is no such picture.
-
-    Example:
-        >>> pairs = LongCaptions(["coco/a.jpg"], ["A red bus. It is parked."], Path("/data"), Path("s.json"), "12ab")
-        >>> pairs.image(0).as_posix(), pairs.short_captions()
-        ('/data/coco/a.jpg', ['A red bus'])
     """
 
-    names: Sequence[str]
     captions: Sequence[str]
-    folder: Path
-    source: Path
     digest: str
-    missing: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         """N."""
-        return len(self.names)
+        return len(self.images)
 
-    def image(self, row: int) -> Path:
-        """Path of one picture."""
-        return self.folder / self.names[row]
+    def count_texts(self, per_image: int | None = None) -> int:
+        """Captions that the list has, with or without their picture."""
+        return len(self.captions) + len(self.missing)
 
-    @property
-    def images(self) -> list[Path]:
-        """N picture paths, made anew: for a large set ask for `image(row)`."""
-        return [self.folder / name for name in self.names]
+    def lacks(self) -> str:
+        """How many pictures are missing, and of which folders."""
+        folders = Counter(str(name).split("/")[0] for name in self.missing)
+        return super().lacks() + f" ({', '.join(f'{n} of {folder}' for folder, n in folders.items())})" * bool(folders)
 
-    def short_captions(self) -> list[str]:
-        """The text before the first ". " of each caption."""
-        return [short_caption(caption) for caption in self.captions]
+    def metadata(self) -> dict[str, Any]:
+        """What `Embeddings.metadata` says of the data."""
+        return {**super().metadata(), "split": self.split}
+
+    def items(self, rows: Sequence[int] | None = None, prefix: str = "") -> Items:
+        """Pictures with their captions.
+
+        Args:
+            rows: which pairs; None for all.
+            prefix: put before every caption.
+        """
+        rows = range(len(self)) if rows is None else rows
+        return Items(
+            images=[self.images[row] for row in rows],
+            image_ids=[self.image_ids[row] for row in rows],
+            texts=[self.captions[row] for row in rows],
+            owners=[(place,) for place in range(len(rows))],
+            prefix=prefix,
+            metadata=self.metadata(),
+        )
 
 
 def short_caption(caption: str) -> str:
@@ -78,7 +86,7 @@ def short_caption(caption: str) -> str:
 
 
 def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco", skip_missing: bool = False) -> LongCaptions:
-    """One split of the JSON file.
+    """One split of the JSON file, without a count of the other.
 
     Args:
         data_dir: `<data_dir>` of the README.
@@ -91,20 +99,9 @@ def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco", skip_mis
     Raises:
         I0TError: missing or malformed file, an empty split, or pictures that are not there: how many,
             and the first ten.
-
-    Example:
-        >>> import tempfile
-        >>> from i0t.files import write_json
-        >>> record = {"image": "coco/a.jpg", "conversations": [{}, {"value": "A dog. It runs."}]}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_json(Path(folder, FILE), [record] * 10)
-        ...     Path(folder, IMAGES, "coco").mkdir(parents=True)
-        ...     Path(folder, IMAGES, "coco", "a.jpg").touch()
-        ...     pairs = load_sharegpt4v(Path(folder), "train")
-        >>> len(pairs), pairs.captions[0]
-        (9, 'A dog. It runs.')
     """
-    source = data_dir / FILE
+    entry, roots = DATASETS[NAME], Roots(data_dir, None)
+    source = entry.source(roots)
     index = open_index(source)
     held_out = VALIDATION_RECORDS if len(index) >= SMALL_FILE else len(index) // 10
     if split == "validation":
@@ -115,45 +112,46 @@ def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco", skip_mis
             rows = rows[np.asarray(pc.starts_with(index.images, f"{subset}/"))[held_out:]]
     if not len(rows):
         raise I0TError(f"{source}: no {split} record in the subset {subset!r}.")
-    there = pictures_there(index, rows, data_dir / IMAGES)
-    missing = [index.images[int(row)].as_py() for row in rows[~there]]
-    needed = [name for name in missing if subset == "all" or name.startswith(f"{subset}/")]
-    if (needed and not skip_missing) or not there.any():
-        raise I0TError(_missing_text(source, len(rows), needed or missing))
-    kept = rows[there]
+    pairs = _pairs(entry, roots, index, rows, split, subset)
+    needed = [name for name in pairs.missing if subset == "all" or str(name).startswith(f"{subset}/")]
+    if (needed and not skip_missing) or not len(pairs):
+        raise I0TError(_missing_text(source, len(rows), needed or pairs.missing))
+    return pairs
+
+
+def read_all_records(entry: DatasetEntry, roots: Roots) -> LongCaptions:
+    """Every record of the JSON file whose picture is there.
+
+    Raises:
+        I0TError: missing or malformed file.
+    """
+    index = open_index(entry.source(roots))
+    return _pairs(entry, roots, index, np.arange(len(index)), entry.split, "all")
+
+
+def _pairs(
+    entry: DatasetEntry, roots: Roots, index: CaptionIndex, rows: np.ndarray, split: str, subset: str
+) -> LongCaptions:
+    folder = entry.picture_folder(roots)
+    there = _pictures_there(index, rows, folder)
+    kept, missing = rows[there], [index.images[int(row)].as_py() for row in rows[~there]]
     what = "\0".join([index.digest, split, subset, *missing])
     return LongCaptions(
-        Rows(index, "images", kept),
-        Rows(index, "captions", kept),
-        data_dir / IMAGES,
-        source,
-        hashlib.sha256(what.encode()).hexdigest(),
-        missing,
+        name=entry.name,
+        split=split,
+        source=entry.source(roots),
+        images=Rows(index, "images", kept, folder),
+        image_ids=Rows(index, "images", kept),
+        missing=missing,
+        captions=Rows(index, "captions", kept),
+        digest=hashlib.sha256(what.encode()).hexdigest(),
     )
 
 
-def pictures_there(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.ndarray:
-    """Whether the pictures of some records are there.
+def _pictures_there(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.ndarray:
+    """(N,) bool: whether the pictures of some records are there.
 
     Every folder is listed once, which is quicker than to ask for each file.
-
-    Args:
-        index: of the JSON.
-        rows: (N,) numbers of records.
-        folder: what the picture names are relative to.
-
-    Returns:
-        (N,) bool.
-
-    Example:
-        >>> import tempfile
-        >>> import pyarrow as pa
-        >>> from types import SimpleNamespace
-        >>> index = SimpleNamespace(images=pa.chunked_array([["a.jpg", "b.jpg", "c.jpg"]]))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     Path(folder, "b.jpg").touch()
-        ...     pictures_there(index, np.array([1, 2]), Path(folder)).tolist()
-        [True, False]
     """
     listed: dict[str, set[str]] = {}
     there = np.empty(len(rows), dtype=bool)
@@ -165,8 +163,8 @@ def pictures_there(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.nd
     return there
 
 
-def _missing_text(source: Path, listed: int, missing: list[str]) -> str:
-    first = "\n  ".join(missing[:SHOWN_MISSING])
+def _missing_text(source: Path, listed: int, missing: Sequence[Path | str]) -> str:
+    first = "\n  ".join(map(str, missing[:SHOWN_MISSING]))
     return (
         f"{source}: {len(missing)} of the {listed} pictures it lists are missing below {source.parent / 'data'}. "
         f"Complete the download, correct configs/root.txt, or train without them: --skip-unreadable. "

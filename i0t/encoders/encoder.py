@@ -106,6 +106,18 @@ class Encoder(nn.Module):
             self._fingerprint = version, digest.hexdigest()[:16]
         return self._fingerprint[1]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record says of the model: the fingerprint of its weights, and how it was made and trained."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "architecture": self.architecture,
+            "heads": self.heads.kind if self.heads else None,
+            "source": self.source,
+            "training": self.training_summary,
+        }
+
     def features_of_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (B, 3, H, W) to unit image features (B, D)."""
         features = unit_image_features(self.model, pixels)

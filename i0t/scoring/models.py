@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from i0t.cli import usable_device
-from i0t.data.captions import LAYOUTS, caption_file, load_captions
+from i0t.data.datasets import is_present, load_dataset
 from i0t.data.items import Items
-from i0t.data.sharegpt4v import FILE as TRAINING_FILE
 from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.embeddings import Embeddings
 from i0t.encoders import EncodeOptions, load_encoder
@@ -83,8 +82,7 @@ def default_dataset(roots: Roots) -> str:
         I0TError: none is.
     """
     for name in DATASETS:
-        root = roots.main if name == TRAIN else roots.sub
-        if root is not None and (root / TRAINING_FILE if name == TRAIN else caption_file(name, root)).is_file():
+        if is_present("sharegpt4v" if name == TRAIN else name, roots):
             return name
     raise I0TError("no data set to calibrate on in the path files' folders: name vectors with --calibrate-on FILE.")
 
@@ -128,6 +126,5 @@ def _pairs_of(dataset: str, roots: Roots) -> tuple[Sequence[Path], Sequence[str]
     if dataset == TRAIN:
         pairs = load_sharegpt4v(roots.data_dir, "train", subset="all")
         return pairs.images, pairs.captions
-    assert dataset in LAYOUTS
-    captions = load_captions(dataset, roots.data_dir_sub)
-    return captions.images, captions.texts(1)[0]
+    items = load_dataset(dataset, roots, allow_partial=True).items()  # fewer pairs calibrate as well
+    return items.images, items.texts

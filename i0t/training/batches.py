@@ -164,7 +164,7 @@ class _PairDataset(Dataset):
         for offset in range(SUBSTITUTES if self.substitute else 1):
             row = (index + offset) % len(self)
             try:
-                return self.preprocess(open_image(self.pairs.image(row))), self.pairs.captions[row], errors
+                return self.preprocess(open_image(self.pairs.images[row])), self.pairs.captions[row], errors
             except I0TError as error:
                 errors.append(str(error))
         return None, "", errors

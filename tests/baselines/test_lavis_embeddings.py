@@ -5,7 +5,6 @@ Run: python -m pytest tests/test_lavis_embeddings.py
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import subprocess
@@ -129,21 +128,19 @@ def test_another_run_gets_another_name(producer, configs, tmp_path, monkeypatch)
 
 
 def test_local_files_are_those_given_or_those_in_the_data_folder(producer, tmp_path):
-    options = argparse.Namespace(model="blip2", checkpoint=None, vision_checkpoint=None, vocabulary=None)
     roots = Roots(tmp_path, None)
-    assert producer.local_files(options, roots) is None  # LAVIS downloads
-    assert producer.local_files(options, Roots(None, tmp_path)) is None
+    assert producer.local_files("blip2", None, (None, None), roots) is None  # LAVIS downloads
+    assert producer.local_files("blip2", None, (None, None), Roots(None, tmp_path)) is None
     for name in ("blip2/blip2_pretrained.pth", "bert-base-uncased/vocab.txt", "other.pth"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    files = producer.local_files(options, roots)
+    files = producer.local_files("blip2", None, (None, None), roots)
     assert files.checkpoint == tmp_path / "blip2/blip2_pretrained.pth"
     assert files.vocabulary == tmp_path / "bert-base-uncased/vocab.txt" and files.vision is None
-    options.checkpoint = tmp_path / "other.pth"
-    assert producer.local_files(options, roots).checkpoint == tmp_path / "other.pth"
-    options.vision_checkpoint = tmp_path / "gone.pth"
+    other = tmp_path / "other.pth"
+    assert producer.local_files("blip2", other, (None, None), roots).checkpoint == other
     with pytest.raises(I0TError, match="gone.pth: no such file"):
-        producer.local_files(options, roots)
+        producer.local_files("blip2", other, (tmp_path / "gone.pth", None), roots)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lavis") is not None, reason="LAVIS is installed here")

@@ -12,13 +12,12 @@ import pytest
 
 from benchmarks import retrieval_rivals
 from benchmarks.correlation_rival import pacscore_loop
-from benchmarks.encoding_setup import evaluation, in_turn, times_faster
+from benchmarks.encoding_setup import evaluation, in_turn, times_faster, uncached
 from benchmarks.retrieval_rivals import against_clip_benchmark, first_code, from_cache
 from evaluation import correlation, retrieval
 from evaluation.retrieval import Retrieval
 from i0t import Encoder, load_encoder
-from i0t.data.captions import load_captions
-from i0t.data.judgments import load_judgments
+from i0t.data.datasets import load_dataset
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +38,14 @@ def metrics_of(program, folder: Path, *flags: str) -> dict[str, float]:
 @pytest.mark.parametrize("block", [20, 7])
 def test_first_code_restated_finds_our_recalls(configs, tiny, sample_roots, tmp_path, block):
     ours = metrics_of(retrieval, tmp_path, "--dataset", "flickr")
-    theirs = first_code(tiny, load_captions("flickr", sample_roots.data_dir_sub), block)
+    theirs = first_code(tiny, load_dataset("flickr", sample_roots), block)
     assert theirs == pytest.approx({name: ours[name] for name in theirs})
     assert len(theirs) == 6
 
 
 def test_pacscores_loop_restated_finds_our_tau(configs, tiny, sample_roots, tmp_path):
     ours = metrics_of(correlation, tmp_path, "--dataset", "flickr8k_expert", "--score", "pac_s")
-    theirs = pacscore_loop(tiny, load_judgments("flickr8k_expert", sample_roots.data_dir))
+    theirs = pacscore_loop(tiny, load_dataset("flickr8k_expert", sample_roots))
     # Rows of one picture and caption fall into different batches there, and so may differ in the last bit.
     assert 100 * theirs == pytest.approx(ours["tau_c"], abs=1.0)
 
@@ -67,5 +66,5 @@ def test_second_run_is_measured_from_a_cache_of_its_own(tiny, sample_roots, monk
     assert calls == ["ours", "ours", "rival", "rival", "ours"]  # warm, then in turn
     assert times_faster([(1.0, 4.0), (1.0, 2.0), (2.0, 6.0)]) == 3.0
     assert len(taken) == 2
-    evaluation(Retrieval(), tiny, "flickr", sample_roots, "--no-cache")()
+    evaluation(Retrieval(), tiny, "flickr", sample_roots, uncached())()
     assert not (tmp_path / "mine").exists()

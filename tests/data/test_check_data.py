@@ -1,31 +1,27 @@
 """The counts table, the check program, and evaluations that refuse what is not complete.
 
-Run: python -m pytest tests/test_check_data.py
+Run: python -m pytest tests/data/test_check_data.py
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from owners_files import five, long_record, put
+from owners_files import five, list_file, long_record, picture_folder, put, read
 
 from evaluation import classification, correlation, retrieval
 from i0t import I0TError
-from i0t.data.captions import caption_file, load_captions, picture_folder
-from i0t.data.census import take_census
 from i0t.data.check import main as check
-from i0t.data.class_sets import BIRDSNAP, bird_names, read_class_names
-from i0t.data.expected import OFFICIAL, Count, expected_of, sample_size
-from i0t.data.prepare.registry import PREPARATIONS, command_for
-from i0t.data.record_scan import scan_records
-from i0t.data.sample import SampleSize
-from i0t.data.sharegpt4v import FILE, IMAGES
+from i0t.data.class_sets import bird_names, read_class_names
+from i0t.data.datasets import DATASETS, census, sample_size
+from i0t.data.entries import Count
 from i0t.paths import Roots
 
-SAMPLE_SETS = {name for name, expected in OFFICIAL.items() if not expected.optional} - {"cifar100"}
+SAMPLE_SETS = {name for name, entry in DATASETS.items() if entry.sample}
 
 
 @pytest.fixture
@@ -38,8 +34,7 @@ def copy(sample_roots: Roots, tmp_path: Path) -> Roots:
 @pytest.fixture
 def run(copy: Roots, capsys, monkeypatch, tmp_path):
     """Run the check on the copy; returns (exit status, standard output)."""
-    monkeypatch.setattr("i0t.data.class_sets.CIFAR_ROOT", tmp_path / "no-cifar")
-    monkeypatch.setattr("i0t.data.census.CIFAR_ROOT", tmp_path / "no-cifar")
+    monkeypatch.setattr("i0t.data.entries.CIFAR_ROOT", tmp_path / "no-cifar")
 
     def call(*flags: str) -> tuple[int, str]:
         status = check([*flags, "--data-dir", str(copy.main), "--data-dir-sub", str(copy.sub), "--workers", "0"])
@@ -66,36 +61,27 @@ def test_counts_are_numbers_or_ranges():
     assert (str(Count(5)), str(Count(3, 5))) == ("5", "3-5")
 
 
-def test_every_data_set_has_counts_and_a_way_to_get_it():
-    prepared = {preparation.dataset(split) for preparation in PREPARATIONS.values() for split in preparation.splits}
-    assert prepared == set(OFFICIAL)
-    for preparation in PREPARATIONS.values():
-        assert preparation.pages
-        assert all(callable(preparation.function(split)) for split in preparation.splits)
-    assert command_for("coco_val2017") == "bash scripts/prepare_data.sh coco --split val2017 --from FOLDER"
-
-
 def test_a_sample_is_held_against_its_own_marker(copy, sample_roots):
-    size = SampleSize(**json.loads((sample_roots.data_dir.parent / "sample.json").read_text())["size"])
+    size = json.loads((sample_roots.data_dir.parent / "sample.json").read_text())["size"]
     assert sample_size(copy.data_dir) == size
-    expected, sample = expected_of("flickr", copy)
-    assert sample
-    assert (expected.images, expected.texts) == (Count(size.flickr), Count(5 * size.flickr))
+    found = census("flickr", copy)
+    assert found.built_in_sample
+    assert (found.expected.images, found.expected.texts) == (Count(size["flickr"]), Count(5 * size["flickr"]))
     for name in SAMPLE_SETS:
-        assert take_census(name, copy).state == "complete", name
+        assert census(name, copy).state == "complete", name
 
     no_longer_a_sample(copy)
-    assert expected_of("flickr", copy) == (OFFICIAL["flickr"], False)
-    assert {take_census(name, copy).state for name in SAMPLE_SETS} == {"partial"}
+    assert (census("flickr", copy).expected, census("flickr", copy).built_in_sample) == (DATASETS["flickr"], False)
+    assert {census(name, copy).state for name in SAMPLE_SETS} == {"partial"}
 
 
 def test_another_files_marker_makes_no_sample(copy):
     marker = copy.data_dir.parent / "sample.json"
     marker.write_text('["of something else"]')
-    assert expected_of("flickr", copy) == (OFFICIAL["flickr"], False)
+    assert census("flickr", copy).expected == DATASETS["flickr"]
     marker.write_text('{"size": {"pictures": 3}, "judgments": "constructed, not human"}')
     with pytest.raises(I0TError, match=r"sample\.json: not the marker of this version's sample"):
-        expected_of("flickr", copy)
+        census("flickr", copy)
 
 
 # --- the census on full counts ----------------------------------------------------------------
@@ -108,25 +94,25 @@ def test_flickr_is_complete_at_a_thousand_pictures_and_partial_below(tmp_path):
     for name in names:
         (folder / name).touch()
     gold = [{"image_id": name, "captions": five(name, 6)} for name in names]  # a sixth caption is no matter
-    path = put(caption_file("flickr", tmp_path), gold)
-    census = take_census("flickr", roots)
-    assert (census.state, census.images, census.texts, census.problem) == ("complete", 1000, 5000, "")
+    path = put(list_file("flickr", tmp_path), gold)
+    found = census("flickr", roots)
+    assert (found.state, found.images, found.texts, found.problem) == ("complete", 1000, 5000, "")
 
     put(path, gold[:-1])
-    census = take_census("flickr", roots)
-    assert (census.state, census.problem) == ("partial", "999 of 1000 images, 4995 of 5000 captions")
+    found = census("flickr", roots)
+    assert (found.state, found.problem) == ("partial", "999 of 1000 images, 4995 of 5000 captions")
     put(path, [*gold[:-1], {**gold[-1], "captions": ["one"]}])
-    assert take_census("flickr", roots).problem == "1000 of 1000 images, 4996 of 5000 captions"
+    assert census("flickr", roots).problem == "1000 of 1000 images, 4996 of 5000 captions"
     put(path, gold)
     (folder / "7.jpg").unlink()
-    census = take_census("flickr", roots)
-    assert (census.state, census.images) == ("partial", 999)
-    assert f"1 of the 1000 pictures it lists are missing, first {folder / '7.jpg'}" in census.problem
+    found = census("flickr", roots)
+    assert (found.state, found.images) == ("partial", 999)
+    assert f"1 of the 1000 pictures it lists are missing, first {folder / '7.jpg'}" in found.problem
     put(path, "[1, 2")
-    assert take_census("flickr", roots).state == "broken"
+    assert census("flickr", roots).state == "broken"
     path.unlink()
-    assert take_census("flickr", roots).state == "absent"
-    assert take_census("birdsnap", roots).problem == "<data_dir> is not set"
+    assert census("flickr", roots).state == "absent"
+    assert census("birdsnap", roots).problem == "<data_dir> is not set"
 
 
 @pytest.mark.parametrize(
@@ -141,14 +127,16 @@ def test_flickr_is_complete_at_a_thousand_pictures_and_partial_below(tmp_path):
     ],
 )
 def test_birdsnaps_known_shortfall_is_no_partial_set(tmp_path, pictures, classes, state):
-    folders = [tmp_path / BIRDSNAP / name.replace(" ", "_") for name in read_class_names("birdsnap")[:classes]]
+    folders = [
+        list_file("birdsnap", tmp_path) / name.replace(" ", "_") for name in read_class_names("birdsnap")[:classes]
+    ]
     for folder in folders:
         folder.mkdir(parents=True)
     for number in range(pictures):
         (folders[number % (classes - 20)] / f"{number}.jpg").touch()
-    census = take_census("birdsnap", Roots(tmp_path, None))
-    assert (census.state, census.images, census.texts) == (state, pictures, classes)
-    assert ("gone from Flickr" in census.problem) == (state == "known shortfall")
+    found = census("birdsnap", Roots(tmp_path, None))
+    assert (found.state, found.images, found.texts) == (state, pictures, classes)
+    assert ("gone from Flickr" in found.problem) == (state == "known shortfall")
 
 
 def test_bird_names_are_openais_where_the_folder_matches():
@@ -156,19 +144,19 @@ def test_bird_names_are_openais_where_the_folder_matches():
     assert bird_names(folders) == ["Allens Hummingbird", "Black and white Warbler", "Red Circle"]
 
 
-def test_records_are_scanned_with_one_listing_a_folder(tmp_path):
+def test_records_are_compared_with_the_folders(tmp_path):
     images = [f"coco/train2017/{number}.jpg" for number in range(5)] + ["sam/images/1.jpg", "llava/x/00453/2.jpg"]
-    put(tmp_path / FILE, [long_record(image) for image in images])
+    put(list_file("sharegpt4v", tmp_path), [long_record(image) for image in images])
+    folder = picture_folder("sharegpt4v", tmp_path)
     for image in images[1:6]:
-        path = tmp_path / IMAGES / image
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    scan = scan_records(tmp_path)
-    assert (scan.records, len(scan.pictures), scan.n_missing) == (7, 5, 2)
-    assert scan.missing_by_folder == {"coco": 1, "llava": 1}
-    assert scan.first_missing == tmp_path / IMAGES / images[0]
-    assert list(scan.pictures) == [tmp_path / IMAGES / image for image in images[1:6]]
-    assert list(scan.pictures[1:3]) == [tmp_path / IMAGES / image for image in images[2:4]]
+        (folder / image).parent.mkdir(parents=True, exist_ok=True)
+        (folder / image).touch()
+    found = census("sharegpt4v", Roots(tmp_path, None))
+    assert (found.texts, found.images) == (7, 5)
+    assert f"2 of the 7 pictures it lists are missing, first {images[0]} (1 of coco, 1 of llava)" in found.problem
+    pictures = found.dataset.images
+    assert list(pictures) == [folder / image for image in images[1:6]]
+    assert list(pictures[1:3]) == [folder / image for image in images[2:4]]
 
 
 # --- the program ------------------------------------------------------------------------------
@@ -177,7 +165,7 @@ def test_records_are_scanned_with_one_listing_a_folder(tmp_path):
 def test_check_shows_one_row_a_data_set(run):
     status, out = run()
     assert status == 0
-    rows = {line.split()[0]: line for line in out.splitlines() if line.split() and line.split()[0] in OFFICIAL}
+    rows = {line.split()[0]: line for line in out.splitlines() if line.split() and line.split()[0] in DATASETS}
     assert set(rows) >= SAMPLE_SETS
     assert all(len(line) <= 100 for line in rows.values())
     assert "complete" in rows["flickr"]
@@ -195,7 +183,7 @@ def test_check_as_json_agrees_with_the_files(run, copy):
     assert status == 0
     content = {row["dataset"]: row for row in json.loads(out)}
     flickr = content["flickr"]
-    data = load_captions("flickr", copy.data_dir_sub)
+    data = read("flickr", copy.data_dir_sub)
     assert (flickr["images"], flickr["captions"]) == (len(data.images), sum(map(len, data.captions)))
     assert (flickr["state"], flickr["built_in_sample"], flickr["unreadable"]) == ("complete", True, [])
     assert "get" not in flickr
@@ -228,7 +216,7 @@ def test_what_is_missing_is_told_with_where_to_get_it(run, copy):
     assert "make the sample again" in out
 
     no_longer_a_sample(copy)
-    caption_file("nocaps", copy.data_dir_sub).unlink()
+    list_file("nocaps", copy.data_dir_sub).unlink()
     status, out = run("--dataset", "flickr", "--dataset", "nocaps", "--dataset", "flickr_val")
     assert status == 1
     assert "19 / 1000" in out
@@ -239,14 +227,14 @@ def test_what_is_missing_is_told_with_where_to_get_it(run, copy):
 
 
 def test_absent_data_sets_fail_only_when_asked_for(run, copy):
-    caption_file("nocaps", copy.data_dir_sub).unlink()
+    list_file("nocaps", copy.data_dir_sub).unlink()
     assert run()[0] == 0
     assert run("--dataset", "nocaps")[0] == 1
 
 
 def test_damaged_files_are_a_row_not_an_end(run, copy):
-    caption_file("flickr", copy.data_dir_sub).write_text('[{"image_id": "1.jpg"}]')
-    (copy.data_dir / FILE).write_text((copy.data_dir / FILE).read_text()[:-30])
+    list_file("flickr", copy.data_dir_sub).write_text('[{"image_id": "1.jpg"}]')
+    (list_file("sharegpt4v", copy.data_dir)).write_text((list_file("sharegpt4v", copy.data_dir)).read_text()[:-30])
     status, out = run()
     assert status == 1
     assert out.count("broken") == 2
@@ -358,10 +346,9 @@ def test_embeddings_of_partial_judgments_are_measured_when_allowed(evaluate, cop
 
 def test_a_known_shortfall_is_evaluated_and_named(evaluate, copy, monkeypatch):
     no_longer_a_sample(copy)
-    known = OFFICIAL["birdsnap"].__class__(
-        Count(60), Count(48), "classes", known_images=Count(48), why="twelve are gone from Flickr"
-    )
-    monkeypatch.setitem(OFFICIAL, "birdsnap", known)
+    entry = DATASETS["birdsnap"]
+    known = replace(entry, images=Count(60), texts=Count(48), known_images=Count(48), why="twelve are gone from Flickr")
+    monkeypatch.setitem(DATASETS, "birdsnap", known)
     status, record, out, _ = evaluate(classification, "birdsnap")
     assert status == 0
     assert record["data"]["completeness"]["state"] == "known shortfall"

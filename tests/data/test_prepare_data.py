@@ -5,17 +5,14 @@ Run: python -m pytest tests/test_prepare_data.py
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import pickle
 import shutil
-import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from owners_files import (
+    cifar_folder,
     coco_folder,
     coco_name,
     coco_style,
@@ -23,19 +20,18 @@ from owners_files import (
     flickr8k_texts,
     flickr_folder,
     karpathy_row,
+    list_file,
     long_record,
     nocaps_rows,
+    picture_folder,
     pictures,
     put,
+    read,
 )
 
-from i0t.data import class_sets
-from i0t.data.captions import caption_file, load_captions, picture_folder
-from i0t.data.class_sets import load_class_set, read_class_names
-from i0t.data.judgments import load_judgments
+from i0t.data.class_sets import read_class_names
 from i0t.data.prepare import job as job_module
 from i0t.data.prepare.__main__ import main as prepare
-from i0t.data.sharegpt4v import FILE, IMAGES, load_sharegpt4v
 from i0t.paths import Roots
 
 
@@ -78,10 +74,10 @@ def test_karpathys_test_split_is_written_in_order_with_five_captions_each(tmp_pa
     assert "coco: 3 of 5000 images, 15 of 25000 captions: partial" in out
     assert "--allow-partial" in out
 
-    gold = json.loads(caption_file("coco", roots.sub).read_text())
+    gold = json.loads(list_file("coco", roots.sub).read_text())
     names = [coco_name(number) for number in (42, 7, 99)]
     assert gold == [{"image_id": f"val2014/{name}", "captions": five(name)} for name in names]
-    data = load_captions("coco", roots.sub)
+    data = read("coco", roots.sub)
     assert [path.name for path in data.images] == names
     assert all(path.is_symlink() and path.resolve() == (source / "val2014" / path.name) for path in data.images)
     assert len(files_below(picture_folder("coco", roots.sub))) == 3  # none of the other splits
@@ -111,12 +107,12 @@ def test_an_interrupted_run_is_continued(tmp_path, roots, run, monkeypatch):
     monkeypatch.setattr(job_module, "place_file", stop_at_the_third)
     assert run("coco", "--from", source)[0] == 130
     assert len(files_below(roots.sub)) == 2
-    assert not caption_file("coco", roots.sub).exists()  # the list comes last, so nothing looks prepared
+    assert not list_file("coco", roots.sub).exists()  # the list comes last, so nothing looks prepared
 
     monkeypatch.setattr(job_module, "place_file", place)
     _, out, _ = run("coco", "--from", source)
     assert "pictures linked: 1, already there: 2, missing: 0" in out
-    assert len(load_captions("coco", roots.sub).images) == 3
+    assert len(read("coco", roots.sub).images) == 3
 
 
 def test_missing_pictures_are_told_before_anything_is_placed(tmp_path, roots, run):
@@ -147,7 +143,10 @@ def test_missing_pictures_are_told_before_anything_is_placed(tmp_path, roots, ru
         (lambda content: {"images": [], "dataset": "coco"}, 'a list "images" of objects'),
         (lambda content: {**content, "dataset": "flickr8k"}, "holds flickr8k, not coco"),
         (lambda content: {"images": [{**row, "split": "train"} for row in content["images"]]}, "it has train"),
-        (lambda content: {"images": [{"split": "test", "filename": "a.jpg"}]}, 'images[0]: expected "filename"'),
+        (
+            lambda content: {"images": [{"split": "test", "filename": "a.jpg"}]},
+            'images[0]: expected "filename" and "sentences" with "raw": has no "sentences"',
+        ),
         (lambda content: {"images": [karpathy_row("a.jpg", "test", 4)]}, "images[0]: a.jpg has 4 captions"),
         (lambda content: {"images": content["images"] * 2}, "images[2]: COCO_val2014_000000000001.jpg is listed twice"),
     ],
@@ -192,10 +191,10 @@ def test_val2017_is_a_set_of_its_own(tmp_path, roots, run):
     status, out, _ = run("coco", "--split", "val2017", "--from", tmp_path / "coco", "--allow-partial")
     assert status == 0
     assert "coco_val2017: 2 of 5000 images, 10 of 25000 captions" in out
-    data = load_captions("coco_val2017", roots.sub)
+    data = read("coco_val2017", roots.sub)
     assert [path.name for path in data.images] == list(names.values())
     assert data.captions == [five(name, 6)[:5] for name in names.values()]
-    assert not caption_file("coco", roots.sub).exists()
+    assert not list_file("coco", roots.sub).exists()
 
 
 # --- Flickr30k -------------------------------------------------------------------------------
@@ -205,8 +204,8 @@ def test_flickr_test_and_validation_do_not_mix(tmp_path, roots, run):
     source = flickr_folder(tmp_path / "flickr", {"1.jpg": "train", "2.jpg": "test", "3.jpg": "val", "4.jpg": "test"})
     assert "flickr: 2 of 1000 images, 10 of 5000 captions" in run("flickr30k", "--from", source)[1]
     assert "flickr_val: 1 of 1014 images" in run("flickr30k", "--from", source, "--split", "val")[1]
-    assert [path.name for path in load_captions("flickr", roots.sub).images] == ["2.jpg", "4.jpg"]
-    assert [path.name for path in load_captions("flickr_val", roots.sub).images] == ["3.jpg"]
+    assert [path.name for path in read("flickr", roots.sub).images] == ["2.jpg", "4.jpg"]
+    assert [path.name for path in read("flickr_val", roots.sub).images] == ["3.jpg"]
 
 
 def test_pictures_may_lie_elsewhere_and_be_copied(tmp_path, roots, run):
@@ -217,7 +216,7 @@ def test_pictures_may_lie_elsewhere_and_be_copied(tmp_path, roots, run):
     assert f"{source}: no folder of pictures (flickr30k-images" in err
     flags = ("flickr30k", "--from", source, "--images", elsewhere, "--allow-partial")
     assert run(*flags)[0] == 0
-    path = load_captions("flickr", roots.sub).images[0]
+    path = read("flickr", roots.sub).images[0]
     assert path.is_symlink()
     assert "pictures copied: 1" in run(*flags, "--copy")[1]  # a link becomes a copy when copies are asked for
     assert not path.is_symlink()
@@ -228,12 +227,12 @@ def test_pictures_may_lie_elsewhere_and_be_copied(tmp_path, roots, run):
 
 def test_what_is_there_and_differs_is_never_replaced_unasked(tmp_path, roots, run):
     source = flickr_folder(tmp_path / "flickr", {"1.jpg": "test"})
-    gold = put(caption_file("flickr", roots.sub), [{"image_id": "1.jpg", "captions": five("another")}])
+    gold = put(list_file("flickr", roots.sub), [{"image_id": "1.jpg", "captions": five("another")}])
     status, _, err = run("flickr30k", "--from", source)
     assert status == 2
     assert f"{gold}: is there and differs" in err
     assert run("flickr30k", "--from", source, "--overwrite", "--allow-partial")[0] == 0
-    assert load_captions("flickr", roots.sub).captions == [five("1.jpg")]
+    assert read("flickr", roots.sub).captions == [five("1.jpg")]
 
     path = picture_folder("flickr", roots.sub) / "1.jpg"
     path.unlink()
@@ -249,8 +248,7 @@ def test_what_is_there_and_differs_is_never_replaced_unasked(tmp_path, roots, ru
 
 def differing_list(roots: Roots, name: str) -> Path:
     """Another list at the place of a set's own."""
-    places = {"flickr8k_expert": roots.main / "pacscore_datasets" / "flickr8k" / "flickr8k.json"}
-    path = places.get(name) or caption_file(name, roots.sub)
+    path = list_file(name, roots.main if name == "flickr8k_expert" else roots.sub)
     return put(path, [{"image_id": "another.jpg", "captions": ["another"]}])
 
 
@@ -285,20 +283,20 @@ def test_a_picture_that_differs_is_told_before_anything_is_placed(tmp_path, root
     assert f"{other}: is there, and is not" in err
     assert files_below(roots.sub) == [other]
 
-    other = put(roots.main / class_sets.BIRDSNAP / "Anhinga" / "2.jpg", "not the same picture")
+    other = put(list_file("birdsnap", roots.main) / "Anhinga" / "2.jpg", "not the same picture")
     pictures(tmp_path / "birds" / "test" / "Anhinga", ["1.jpg", "2.jpg"])
     assert f"{other}: is there, and is not" in run("birdsnap", "--from", tmp_path / "birds")[2]
-    assert list((roots.main / class_sets.BIRDSNAP).rglob("*")) == [other.parent, other]
+    assert list((list_file("birdsnap", roots.main)).rglob("*")) == [other.parent, other]
 
-    other = put(roots.main / FILE, "not the same list")
+    other = put(list_file("sharegpt4v", roots.main), "not the same list")
     assert f"{other}: is there, and is not" in run("sharegpt4v", "--from", sharegpt4v_folder(tmp_path / "share"))[2]
-    assert not (roots.main / IMAGES).exists()
+    assert not (picture_folder("sharegpt4v", roots.main)).exists()
 
 
 def test_a_list_that_says_the_same_is_left_as_it_is(tmp_path, roots, run):
     source = flickr_folder(tmp_path / "flickr", {"1.jpg": "test"})
     run("flickr30k", "--from", source)
-    gold = caption_file("flickr", roots.sub)
+    gold = list_file("flickr", roots.sub)
     text = json.dumps(json.loads(gold.read_text()), indent=8)
     gold.write_text(text)
     assert "unchanged" in run("flickr30k", "--from", source)[1]
@@ -317,7 +315,7 @@ def test_nocaps_captions_come_in_the_order_of_the_images(tmp_path, roots, run):
     _, out, _ = run("nocaps", "--from", tmp_path / "nocaps")
     assert "30 captions, put in order" in out
     assert "nocaps: 3 of 4500 images, 30 of 45000 captions" in out
-    written = json.loads(caption_file("nocaps", roots.sub).read_text())
+    written = json.loads(list_file("nocaps", roots.sub).read_text())
     assert [image["id"] for image in written["images"]] == [5, 0, 8]
     assert [row["image_id"] for row in written["annotations"]] == [5] * 10 + [0] * 10 + [8] * 10
     key = lambda row: row["id"]  # noqa: E731
@@ -325,10 +323,10 @@ def test_nocaps_captions_come_in_the_order_of_the_images(tmp_path, roots, run):
     assert {name: written[name] for name in ("info", "licenses")} == {
         name: content[name] for name in ("info", "licenses")
     }
-    assert load_captions("nocaps", roots.sub).captions == [five(f"{name}.jpg", 10) for name in OPEN_IMAGES.values()]
+    assert read("nocaps", roots.sub).captions == [five(f"{name}.jpg", 10) for name in OPEN_IMAGES.values()]
     assert (
         "already in the order"
-        in run("nocaps", "--from", caption_file("nocaps", roots.sub).parent, "--images", tmp_path / "nocaps" / "val")[1]
+        in run("nocaps", "--from", list_file("nocaps", roots.sub).parent, "--images", tmp_path / "nocaps" / "val")[1]
     )
 
 
@@ -340,7 +338,7 @@ def test_nocaps_pictures_are_found_by_each_of_their_names(tmp_path, roots, run):
     put(tmp_path / "nocaps" / "nocaps_val_4500_captions.json", content)
     pictures(tmp_path / "nocaps" / "validation", [f"{name}.jpg" for name in OPEN_IMAGES.values()])
     assert "pictures linked: 3" in run("nocaps", "--from", tmp_path / "nocaps")[1]
-    links = [path.resolve().stem for path in load_captions("nocaps", roots.sub).images]
+    links = [path.resolve().stem for path in read("nocaps", roots.sub).images]
     assert links == list(OPEN_IMAGES.values())
 
 
@@ -348,14 +346,14 @@ def test_nocaps_pictures_are_found_by_each_of_their_names(tmp_path, roots, run):
     ("spoil", "message"),
     [
         (lambda content: content["annotations"].pop(), "has 9 captions, NoCaps has 10 of each"),
-        (lambda content: content.pop("annotations"), 'lists images, but has no "annotations"'),
+        (lambda content: content.pop("annotations"), 'has no "annotations"'),
         (
             lambda content: content["annotations"].append({"id": 1, "image_id": 77, "caption": "a"}),
-            "captions of image 77",
+            "is of image 77, which the file does not list",
         ),
         (lambda content: content["annotations"][3].pop("caption"), 'has no "caption"'),
-        (lambda content: content["annotations"][3].pop("image_id"), "not in COCO's form"),
-        (lambda content: content["images"][1].pop("file_name"), 'image 0 has no "file_name"'),
+        (lambda content: content["annotations"][3].pop("image_id"), '"annotations"[3]: has no "image_id"'),
+        (lambda content: content["images"][1].pop("file_name"), '"images"[1]: has no "file_name"'),
     ],
 )
 def test_a_nocaps_file_of_another_form_is_refused(tmp_path, roots, run, spoil, message):
@@ -372,6 +370,7 @@ def test_a_nocaps_file_of_another_form_is_refused(tmp_path, roots, run, spoil, m
 
 # --- ShareGPT4V ------------------------------------------------------------------------------
 
+RECORDS = "share-captioner_coco_lcs_sam_1246k_1107.json"
 LONG = [
     "sam/images/sa_1.jpg",
     "coco/train2017/1.jpg",
@@ -381,7 +380,7 @@ LONG = [
 
 
 def sharegpt4v_folder(folder: Path, *missing: str) -> Path:
-    put(folder / Path(FILE).name, [long_record(image) for image in LONG])
+    put(folder / RECORDS, [long_record(image) for image in LONG])
     pictures(folder / "data", [image for image in LONG if image not in missing])
     return folder
 
@@ -393,9 +392,9 @@ def test_sharegpt4v_links_whole_folders(tmp_path, roots, run):
     assert "sharegpt4v: 4 of 1246000-1246999 images, 4 of 1246000-1246999 captions: partial" in out
     assert "missing" not in out
     for place in ("coco/train2017", "llava/llava_pretrain/images", "sam/images"):
-        assert (roots.main / IMAGES / place).is_symlink()
-    assert (roots.main / FILE).is_symlink()
-    assert len(load_sharegpt4v(roots.main, "train", "all")) == 4
+        assert (picture_folder("sharegpt4v", roots.main) / place).is_symlink()
+    assert (list_file("sharegpt4v", roots.main)).is_symlink()
+    assert len(read("sharegpt4v", roots.main).images) == 4
     assert out.count("already there") == 0
     assert run("sharegpt4v", "--from", source)[1].count("already there") == 4
 
@@ -424,7 +423,7 @@ def test_sharegpt4v_takes_folders_as_their_archives_unpack(tmp_path, roots, run)
 
 def test_sharegpt4v_is_streamed_and_its_errors_name_the_record(tmp_path, roots, run, monkeypatch):
     source = sharegpt4v_folder(tmp_path / "share")
-    path = source / Path(FILE).name
+    path = source / RECORDS
     text, parse = path.read_text(), json.loads
     whole = len(text)
     monkeypatch.setattr(
@@ -441,7 +440,7 @@ def test_sharegpt4v_is_streamed_and_its_errors_name_the_record(tmp_path, roots, 
         status, _, err = run("sharegpt4v", "--from", source)
         assert status == 2
         assert message in err
-        assert Path(FILE).name in err
+        assert RECORDS in err
 
 
 # --- CIFAR-100 -------------------------------------------------------------------------------
@@ -449,26 +448,9 @@ def test_sharegpt4v_is_streamed_and_its_errors_name_the_record(tmp_path, roots, 
 
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch) -> Path:
-    """A folder with a tiny cifar-100-python, whose sums torchvision is told; reading goes below tmp_path/cache."""
-    from torchvision.datasets import CIFAR100
-
-    folder = tmp_path / "downloads" / "cifar-100-python"
-    folder.mkdir(parents=True)
-    names = [f"class_{number}" for number in range(100)]
-    for split, count in (("train", 2), ("test", 3)):
-        data = {"data": np.zeros((count, 3072), np.uint8), "fine_labels": list(range(count))}
-        (folder / split).write_bytes(pickle.dumps(data))
-    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
-    md5 = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-    monkeypatch.setattr(CIFAR100, "train_list", [["train", md5["train"]]])
-    monkeypatch.setattr(CIFAR100, "test_list", [["test", md5["test"]]])
-    monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": md5["meta"]})
-    archive = tmp_path / "downloads" / "cifar-100-python.tar.gz"
-    with tarfile.open(archive, "w:gz") as content:
-        content.add(folder, "cifar-100-python")
-    monkeypatch.setattr(CIFAR100, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    monkeypatch.setattr(class_sets, "CIFAR_ROOT", tmp_path / "cache")
-    return folder
+    """A folder with a tiny cifar-100-python; reading goes below tmp_path/cache."""
+    monkeypatch.setattr("i0t.data.entries.CIFAR_ROOT", tmp_path / "cache")
+    return cifar_folder(tmp_path / "downloads", monkeypatch)
 
 
 def test_cifar_is_linked_from_its_folder_or_unpacked_from_its_archive(cifar, tmp_path, run):
@@ -481,7 +463,7 @@ def test_cifar_is_linked_from_its_folder_or_unpacked_from_its_archive(cifar, tmp
     shutil.rmtree(cifar)
     assert "unpacked" in run("cifar100", "--from", cifar.parent)[1]  # over the link that leads nowhere now
     assert not target.is_symlink()
-    assert len(load_class_set("cifar100", Roots(None, None)).images) == 3
+    assert len(read("cifar100", tmp_path).images) == 3
 
 
 def test_damaged_cifar_is_refused(cifar, tmp_path, run):
@@ -540,7 +522,7 @@ def test_birdsnap_takes_its_owners_list_and_makes_every_class(tmp_path, roots, r
     assert "500 class folders, 498 of them without pictures" in out
     assert "1 of the 4 listed are not there" in out
     assert "birdsnap: 3 of 2443 images, 500 of 500 classes: partial" in out
-    data = load_class_set("birdsnap", roots)
+    data = read("birdsnap", roots.main)
     assert data.class_names == read_class_names("birdsnap")
     assert sorted(data.image_ids) == sorted(listed[:3])
     assert [data.class_names[label] for label in data.labels] == ["Anhinga", "Coopers Hawk", "Coopers Hawk"]
@@ -551,7 +533,7 @@ def test_birdsnap_class_folders_are_matched_by_their_letters(tmp_path, roots, ru
     source = tmp_path / "copy"
     pictures(source / "test", ["Allen's Hummingbird/1.jpg", "american-three-toed-woodpecker/2.png"])
     run("birdsnap", "--from", source)
-    data = load_class_set("birdsnap", roots)
+    data = read("birdsnap", roots.main)
     assert data.image_ids == ["Allens_Hummingbird/1.jpg", "American_Three_toed_Woodpecker/2.png"]
     assert [data.class_names[label] for label in data.labels] == [
         "Allens Hummingbird",
@@ -587,14 +569,14 @@ def test_birdsnap_list_of_another_form_is_refused(tmp_path, run, text, message):
 def test_flickr8k_text_files_become_what_the_json_files_hold(tmp_path, roots, run):
     source = flickr8k_texts(tmp_path / "flickr8k")
     assert "ExpertAnnotations.txt: 6 ratings of 2 pictures" in run("flickr8k_expert", "--from", source)[1]
-    expert = load_judgments("flickr8k_expert", roots.main)
+    expert = read("flickr8k_expert", roots.main)
     assert [path.name for path in expert.images] == ["100_aa.jpg", "200_bb.jpg"]
     assert expert.candidates == ["A dog 1 of 200_bb.jpg ."] * 3 + ["A dog 0 of 300_cc.jpg ."] * 3
     assert expert.ratings == [1, 1, 2, 2, 3, 1]  # the row whose candidate is a reference is left out
     assert expert.references[0] == ["A dog 0 of 100_aa.jpg .", "A dog 1 of 100_aa.jpg ."]
 
     assert "CrowdFlowerAnnotations.txt: 3 ratings of 2 pictures" in run("flickr8k_cf", "--from", source)[1]
-    crowd = load_judgments("flickr8k_cf", roots.main)
+    crowd = read("flickr8k_cf", roots.main)
     assert crowd.ratings == [1, 0.333333, 0]
     assert crowd.references[0] == ["A dog 0 of 100_aa.jpg ."]  # less the one that is a candidate
     assert crowd.candidates[0] == "A dog 1 of 100_aa.jpg ."
@@ -605,7 +587,7 @@ def test_flickr8k_text_files_become_what_the_json_files_hold(tmp_path, roots, ru
     for name in ("flickr8k_expert", "flickr8k_cf"):  # pacscore's files give the same
         status = prepare([name, "--from", str(again), "--data-dir", str(other), "--allow-partial"])
         assert status == 0
-    assert load_judgments("flickr8k_expert", other).ratings == expert.ratings
+    assert read("flickr8k_expert", other).ratings == expert.ratings
 
 
 def test_pacscore_file_with_nan_keeps_it(tmp_path, roots, run):
@@ -615,7 +597,7 @@ def test_pacscore_file_with_nan_keeps_it(tmp_path, roots, run):
     pictures(tmp_path / "pac" / "images", ["1.jpg"])
     for state in ("written", "unchanged"):
         assert state in run("flickr8k_cf", "--from", tmp_path / "pac")[1]
-    assert load_judgments("flickr8k_cf", roots.main).n_dropped == 1
+    assert read("flickr8k_cf", roots.main).n_dropped == 1
 
 
 def pacscore(references: list[str], rating: object) -> str:
@@ -631,16 +613,16 @@ def pacscore(references: list[str], rating: object) -> str:
         ("ExpertAnnotations.txt", "\n100_aa.jpg\t999_zz.jpg#1\t1\t1\t1\n", ":2: 100_aa.jpg, 999_zz.jpg#1: not in"),
         ("ExpertAnnotations.txt", "100_aa.jpg\t200_bb.jpg#1\t1\t1\tx\n", ":1: could not convert"),
         ("ExpertAnnotations.txt", "100_aa.jpg\t200_bb.jpg#1\t1\t1\t5\n", "a rating of 5, the scale is 1 to 4"),
-        ("flickr8k.json", "[]", "flickr8k.json: not in the pacscore form"),
-        ("flickr8k.json", '{"7": {"image_path": "7.jpg"}}', "flickr8k.json: 7: not in the pacscore form"),
+        ("flickr8k.json", "[]", "flickr8k.json: expected the pacscore form"),
+        ("flickr8k.json", '{"7": {"image_path": "7.jpg"}}', 'flickr8k.json: expected the pacscore form: "7": has no'),
         (
             "flickr8k.json",
             '{"7": {"image_path": "7.jpg", "human_judgement": []}}',
-            '7: not in the pacscore form: has no "g',
+            'expected the pacscore form: "7": has no "g',
         ),
         ("flickr8k.json", pacscore([], 1), '7: 100_aa.jpg has no references ("ground_truth")'),
         ("flickr8k.json", pacscore(["a dog"], math.nan), "flickr8k.json: holds no rating that is a number"),
-        ("flickr8k.json", pacscore(["a dog"], "3"), '7: not in the pacscore form: judgement 0: "rating" is "3"'),
+        ("flickr8k.json", pacscore(["a dog"], "3"), '"7": "human_judgement"[0]: "rating" is "3"'),
     ],
 )
 def test_ratings_of_another_form_are_refused_by_row(tmp_path, roots, run, file, text, message):

@@ -12,26 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from owners_files import list_file, put, read
 from PIL import Image
 
 from i0t import I0TError
-from i0t.data import class_sets
-from i0t.data.captions import caption_file, load_captions
-from i0t.data.class_sets import class_set_present, load_class_set, read_templates
+from i0t.data.class_sets import read_templates
+from i0t.data.datasets import is_present
 from i0t.data.images import open_image
-from i0t.data.judgments import judgment_file, load_judgments
 from i0t.data.sharegpt4v import load_sharegpt4v, short_caption
 from i0t.paths import REPO, Roots
 
 STAMPS = REPO.parent / "shared" / "realdata" / "stamps"
 SHAREGPT4V = "sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json"
-
-
-def put(path: Path, content: Any) -> Path:
-    """Write JSON, or text as it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
 
 
 def pictures(folder: Path, *names: str) -> None:
@@ -81,7 +73,7 @@ def test_subset_is_the_first_folder(tmp_path):
     sharegpt4v(tmp_path, [long_record(image, f"It is {image}.") for image in images])
     for subset, rows in (("coco", [0, 3]), ("llava", [1]), ("sam", [2]), ("all", [0, 1, 2, 3])):
         pairs = load_sharegpt4v(tmp_path, "train", subset)
-        assert pairs.images == [tmp_path / "sharegpt4v" / "data" / images[row] for row in rows]
+        assert list(pairs.images) == [tmp_path / "sharegpt4v" / "data" / images[row] for row in rows]
         assert list(pairs.captions) == [f"It is {images[row]}." for row in rows]
     with pytest.raises(I0TError, match="no train record in the subset 'co'"):
         load_sharegpt4v(tmp_path, "train", "co")
@@ -101,7 +93,7 @@ def test_validation_leaves_out_missing_pictures_of_other_folders(tmp_path):
     sharegpt4v(tmp_path, [long_record(name) for name in names])
     (tmp_path / "sharegpt4v" / "data" / "sam" / "0.jpg").unlink()
     validation = load_sharegpt4v(tmp_path, "validation", "coco")
-    assert list(validation.names) == ["coco/0.jpg", "coco/1.jpg"]
+    assert list(validation.image_ids) == ["coco/0.jpg", "coco/1.jpg"]
     assert validation.missing == ["sam/0.jpg"]
     with pytest.raises(I0TError, match=r"1 of the 3 pictures(.|\n)*sam/0\.jpg"):
         load_sharegpt4v(tmp_path, "validation", "all")
@@ -115,7 +107,7 @@ def test_line_breaks_become_spaces_and_short_captions_end_at_the_first_sentence(
     sharegpt4v(tmp_path, [long_record(f"coco/{row}.jpg", caption) for row, caption in enumerate(captions)])
     pairs = load_sharegpt4v(tmp_path, "train")
     assert list(pairs.captions) == ["A bus. It is red. And big.", "One  two", "No end", "At 3.5 m. Or more."]
-    assert pairs.short_captions() == ["A bus", "One  two", "No end", "At 3.5 m"]
+    assert [short_caption(caption) for caption in pairs.captions] == ["A bus", "One  two", "No end", "At 3.5 m"]
     assert short_caption("") == ""
 
 
@@ -160,7 +152,7 @@ GOLD_FOLDERS = {"coco": "coco/images/val2014", "flickr": "flickr30k/images/flick
 def gold(root: Path, name: str, content: Any, *images: str) -> Path:
     """A GOLD file and its pictures."""
     pictures(root / "PnP-VQA" / "lavis" / GOLD_FOLDERS[name], *images)
-    return put(caption_file(name, root), content)
+    return put(list_file(name, root), content)
 
 
 @pytest.mark.parametrize("name", GOLD_FOLDERS)
@@ -175,7 +167,7 @@ def test_only_the_base_name_of_a_gold_image_counts(tmp_path, name):
         "b.jpg",
         "c.jpg",
     )
-    data = load_captions(name, tmp_path)
+    data = read(name, tmp_path)
     folder = tmp_path / "PnP-VQA" / "lavis" / GOLD_FOLDERS[name]
     assert data.images == [folder / "b.jpg", folder / "a.jpg", folder / "c.jpg"]
     assert data.captions == [["two words", "second"], ["ä"], ["third", "fourth"]]
@@ -185,16 +177,17 @@ def test_only_the_base_name_of_a_gold_image_counts(tmp_path, name):
 def test_first_captions_or_all_five(tmp_path):
     entries = [{"image_id": f"{row}.jpg", "captions": [f"{row} {word}" for word in FIVE + ["sixth"]]} for row in (4, 2)]
     gold(tmp_path, "flickr", entries, "4.jpg", "2.jpg")
-    data = load_captions("flickr", tmp_path)
-    assert data.texts(1) == (["4 caption 0", "2 caption 0"], [0, 1])
-    texts, owners = data.texts(5)
+    data = read("flickr", tmp_path)
+    assert data.items().texts == ["4 caption 0", "2 caption 0"]
+    assert data.items().owners == [(0,), (1,)]
+    texts, owners = data.items(5).texts, data.items(5).owners
     assert texts == [f"4 {word}" for word in FIVE] + [f"2 {word}" for word in FIVE]
-    assert owners == [0] * 5 + [1] * 5
+    assert owners == [(0,)] * 5 + [(1,)] * 5
     entries[1]["captions"] = FIVE[:4]
     gold(tmp_path, "flickr", entries)
     with pytest.raises(I0TError, match=r"Flickr_GOLD\.json: 2\.jpg has 4 captions, --captions-per-image 5 needs more"):
-        load_captions("flickr", tmp_path).texts(5)
-    assert load_captions("flickr", tmp_path).texts(1)[1] == [0, 1]
+        read("flickr", tmp_path).items(5)
+    assert len(read("flickr", tmp_path).items(1).texts) == 2
 
 
 def nocaps(images: list, annotations: list) -> dict:
@@ -208,9 +201,9 @@ def nocaps(images: list, annotations: list) -> dict:
 
 def test_nocaps_is_joined_by_id_not_by_order(tmp_path):
     annotations = [(number, f"of {number}, {place}") for place in ("first", "second") for number in (7, 3, 9)]
-    put(caption_file("nocaps", tmp_path), nocaps([(9, "n.jpg"), (3, "t.jpg"), (7, "s.jpg")], annotations))
+    put(list_file("nocaps", tmp_path), nocaps([(9, "n.jpg"), (3, "t.jpg"), (7, "s.jpg")], annotations))
     pictures(tmp_path / "PnP-VQA/lavis/nocaps/images/val", "n.jpg", "t.jpg", "s.jpg")
-    data = load_captions("nocaps", tmp_path)
+    data = read("nocaps", tmp_path)
     assert [path.name for path in data.images] == ["n.jpg", "t.jpg", "s.jpg"]
     assert data.captions == [[f"of {number}, first", f"of {number}, second"] for number in (9, 3, 7)]
 
@@ -236,22 +229,26 @@ def test_nocaps_is_joined_by_id_not_by_order(tmp_path):
         (
             "nocaps",
             nocaps([(1, "a.jpg")], [(1, "a dog"), (77, "a cat")]),
-            "annotation 1: is of image 77, which the file does not list.*download",
+            r'"annotations"\[1\] is of image 77, which the file does not list.*download',
         ),
-        ("nocaps", {"images": [{"id": 1}], "annotations": []}, 'image 0: has no "file_name"'),
-        ("nocaps", nocaps([(None, "a.jpg")], []), 'image 0: "id" is null, not a number or a'),
-        ("nocaps", {**nocaps([(1, "a.jpg")], []), "annotations": [{"image_id": 1}]}, 'annotation 0: has no "caption"'),
+        ("nocaps", {"images": [{"id": 1}], "annotations": []}, r'"images"\[0\]: has no "file_name"'),
+        ("nocaps", nocaps([(None, "a.jpg")], []), r'"images"\[0\]: "id" is null, not a number or a'),
+        (
+            "nocaps",
+            {**nocaps([(1, "a.jpg")], []), "annotations": [{"image_id": 1}]},
+            r'"annotations"\[0\]: has no "caption"',
+        ),
         ("nocaps", nocaps([(1, "a.jpg")], []), r"a\.jpg has no captions"),
-        ("nocaps", nocaps([(1, "a.jpg")], [(1, None)]), 'annotation 0: "caption" is null, not a string'),
+        ("nocaps", nocaps([(1, "a.jpg")], [(1, None)]), r'"annotations"\[0\]: "caption" is null, not a string'),
         ("nocaps", nocaps([(1, "gone.jpg")], [(1, "a dog")]), r"1 of the 1 pictures.*gone\.jpg"),
     ],
 )
 def test_bad_captions_are_refused_by_name(tmp_path, name, content, message):
-    source = put(caption_file(name, tmp_path), content)
+    source = put(list_file(name, tmp_path), content)
     for folder in (GOLD_FOLDERS["flickr"], "nocaps/images/val"):
         pictures(tmp_path / "PnP-VQA" / "lavis" / folder, "a.jpg")
     with pytest.raises(I0TError, match=rf"{source.name}: .*{message}"):
-        load_captions(name, tmp_path)
+        read(name, tmp_path)
 
 
 # --- Flickr8k judgments ----------------------------------------------------------------------
@@ -272,11 +269,11 @@ def test_nan_ratings_are_dropped_and_counted_and_white_space_collapses(tmp_path,
         "2": judged("y.jpg", ["a cat"], ("only nan", math.nan)),
         "3": judged("z.jpg", ["a cat"], ("two dogs", 2), ("two dogs", 3)),
     }
-    source = put(judgment_file(name, tmp_path), content)
+    source = put(list_file(name, tmp_path), content)
     assert source.name == ("flickr8k.json" if name == "flickr8k_expert" else "crowdflower_flickr8k.json")
     assert "NaN" in source.read_text()
     pictures(tmp_path / FLICKR8K / "images", "x.jpg", "y.jpg", "z.jpg")
-    data = load_judgments(name, tmp_path)
+    data = read(name, tmp_path)
     assert data.images == [tmp_path / FLICKR8K / "images" / image for image in ("x.jpg", "y.jpg", "z.jpg")]
     assert data.references == [["a dog", "one dog"], ["a cat"], ["a cat"]]
     assert data.image_of_rating == [0, 0, 2, 2]
@@ -290,15 +287,15 @@ def test_nan_ratings_are_dropped_and_counted_and_white_space_collapses(tmp_path,
     ("content", "message"),
     [
         ("{", "not valid JSON"),
-        ([], "not in the pacscore form"),
-        (None, "not in the pacscore form"),
-        ({"1": "words"}, '1: not in the pacscore form: is "words", not an object'),
-        ({"7": {"image_path": "x.jpg", "ground_truth": ["a"]}}, '7: not in the .* has no "human_judgement".*download'),
-        ({"1": judged("x.jpg", None, ("a", 1))}, '1: not in the .* "ground_truth" is null, not a list'),
-        ({"1": judged("x.jpg", "a dog", ("a", 1))}, '1: not in the .* "ground_truth" is "a dog", not a list'),
-        ({"1": judged("x.jpg", ["a"], (None, 1))}, '1: not in the .* judgement 0: "caption" is null'),
-        ({"1": judged("x.jpg", ["a"], ("a", 1), ("a", None))}, '1: not in the .* judgement 1: "rating" is null'),
-        ({"1": judged("x.jpg", ["a"], ("a", "good"))}, '1: not in the .*: "rating" is "good", not a number'),
+        ([], "expected the pacscore form: is .., not an object"),
+        (None, "expected the pacscore form: is null, not an object"),
+        ({"1": "words"}, 'expected the pacscore form: "1": is "words", not an object'),
+        ({"7": {"image_path": "x.jpg", "ground_truth": ["a"]}}, '.*form: "7": has no "human_judgement".*download'),
+        ({"1": judged("x.jpg", None, ("a", 1))}, '.*form: "1": "ground_truth" is null, not a list'),
+        ({"1": judged("x.jpg", "a dog", ("a", 1))}, '.*form: "1": "ground_truth" is "a dog", not a list'),
+        ({"1": judged("x.jpg", ["a"], (None, 1))}, r'.*"1": "human_judgement"\[0\]: "caption" is null'),
+        ({"1": judged("x.jpg", ["a"], ("a", 1), ("a", None))}, r'.*"1": "human_judgement"\[1\]: "rating" is null'),
+        ({"1": judged("x.jpg", ["a"], ("a", "good"))}, '.*"1": .*: "rating" is "good", not a number'),
         ({"1": judged("x.jpg", ["a"], ("a", math.nan), ("b", math.nan))}, r"no rating left \(2 were NaN\)"),
         ({}, "no rating left"),
         ({"1": judged("x.jpg", [], ("a", 1))}, r"1: x\.jpg has no references"),
@@ -306,10 +303,10 @@ def test_nan_ratings_are_dropped_and_counted_and_white_space_collapses(tmp_path,
     ],
 )
 def test_bad_judgments_are_refused_by_name(tmp_path, content, message):
-    put(judgment_file("flickr8k_expert", tmp_path), content)
+    put(list_file("flickr8k_expert", tmp_path), content)
     pictures(tmp_path / FLICKR8K / "images", "x.jpg")
     with pytest.raises(I0TError, match=rf"flickr8k\.json: {message}"):
-        load_judgments("flickr8k_expert", tmp_path)
+        read("flickr8k_expert", tmp_path)
 
 
 # --- classification --------------------------------------------------------------------------
@@ -323,8 +320,8 @@ def test_class_folders_keep_empty_classes_and_skip_what_is_no_picture(tmp_path):
     (folder / "Empty_One").mkdir()
     (folder / "Wood_Duck" / "3.jpg").touch()
     roots = Roots(tmp_path, None)
-    assert class_set_present("birdsnap", roots)
-    data = load_class_set("birdsnap", roots)
+    assert is_present("birdsnap", roots)
+    data = read("birdsnap", tmp_path)
     assert data.class_names == ["Bald Eagle", "Empty One", "Wood Duck"]
     assert data.image_ids == ["Bald_Eagle/x.jpeg", "Wood_Duck/1.png", "Wood_Duck/2.JPG", "Wood_Duck/3.jpg"]
     assert data.images == [folder / name for name in data.image_ids]
@@ -335,31 +332,31 @@ def test_class_folders_keep_empty_classes_and_skip_what_is_no_picture(tmp_path):
 def test_templates_beside_the_pictures_replace_birdsnaps(tmp_path):
     pictures(tmp_path / BIRDSNAP, "Red_Circle/1.png")
     put(tmp_path / BIRDSNAP / ".." / "templates.txt", "# ours\na big {}\n")
-    data = load_class_set("birdsnap", Roots(tmp_path, None))
+    data = read("birdsnap", tmp_path)
     assert data.templates == ["a big {}"]
     assert data.class_names == ["red circle"]
 
 
 def test_missing_class_folders_are_told(tmp_path):
     roots = Roots(tmp_path, None)
-    assert not class_set_present("birdsnap", roots) and not class_set_present("birdsnap", Roots(None, tmp_path))
+    assert not is_present("birdsnap", roots) and not is_present("birdsnap", Roots(None, tmp_path))
     with pytest.raises(I0TError, match=r"birdsnap/test: no such folder"):
-        load_class_set("birdsnap", roots)
+        read("birdsnap", tmp_path)
     pictures(tmp_path / BIRDSNAP, "a/readme.txt", "b/readme.txt")
     with pytest.raises(I0TError, match=r"no picture in its class folders \(2 found\)"):
-        load_class_set("birdsnap", roots)
+        read("birdsnap", tmp_path)
 
 
 def test_missing_or_damaged_cifar_is_told_with_the_remedy(tmp_path, monkeypatch):
-    monkeypatch.setattr(class_sets, "CIFAR_ROOT", tmp_path)
-    assert not class_set_present("cifar100", Roots(tmp_path, None))
+    monkeypatch.setattr("i0t.data.entries.CIFAR_ROOT", tmp_path)
+    assert not is_present("cifar100", Roots(tmp_path, None))
     for _ in range(2):
         with pytest.raises(
-            I0TError, match=rf"{tmp_path / 'cifar-100-python'}: CIFAR-100 is missing or damaged.*download=True"
+            I0TError, match=rf"{tmp_path / 'cifar-100-python'}: CIFAR-100 is missing or damaged.*--download"
         ):
-            load_class_set("cifar100", Roots(tmp_path, None))
+            read("cifar100", tmp_path)
         pictures(tmp_path / "cifar-100-python", "train", "test", "meta")
-    assert class_set_present("cifar100", Roots(None, None))
+    assert is_present("cifar100", Roots(None, None))
 
 
 def test_cifar_templates_are_the_papers_eighteen():
@@ -399,13 +396,13 @@ def test_sample_is_read_by_every_reader(sample_roots):
     assert not set(train.images) & set(validation.images)
     assert not any("\n" in caption for caption in train.captions)
     for name, count in (("flickr", 20), ("coco", 8), ("nocaps", 6)):
-        data = load_captions(name, sample_roots.data_dir_sub)
+        data = read(name, sample_roots.data_dir_sub)
         assert len(data.images) == len(set(data.images)) == count
-        assert len(data.texts(5)[0]) == 5 * count
-    classes = load_class_set("birdsnap", sample_roots)
+        assert len(data.items(5).texts) == 5 * count
+    classes = read("birdsnap", sample_roots.main)
     assert len(classes.class_names) == len(classes.images) == 48
     for name in ("flickr8k_expert", "flickr8k_cf"):
-        data = load_judgments(name, sample_roots.data_dir)
+        data = read(name, sample_roots.data_dir)
         assert len(data.images) == 8 and len(data.ratings) == len(data.candidates) == len(data.image_of_rating) > 8
     assert np.asarray(open_image(train.images[0])).shape == (64, 64, 3)
 
@@ -417,12 +414,12 @@ def test_stamps_are_read_as_their_files_say():
     main, sub = STAMPS / "data_dir", STAMPS / "data_dir_sub"
     train, validation = (load_sharegpt4v(main, split) for split in ("train", "validation"))
     assert (len(train), len(validation)) == (198, 22)
-    flickr = load_captions("flickr", sub)
-    assert len(flickr.images) == 144 and len(flickr.texts(5)[0]) == 720
+    flickr = read("flickr", sub)
+    assert len(flickr.images) == 144 and len(flickr.items(5).texts) == 720
     for name in ("flickr8k_expert", "flickr8k_cf"):
-        content = json.loads(judgment_file(name, main).read_text())
+        content = json.loads(list_file(name, main).read_text())
         ratings = [judgment["rating"] for entry in content.values() for judgment in entry["human_judgement"]]
-        data = load_judgments(name, main)
+        data = read(name, main)
         assert len(data.images) == 144
         assert data.n_dropped == sum(rating != rating for rating in ratings) > 0
         assert data.ratings == [rating for rating in ratings if rating == rating]

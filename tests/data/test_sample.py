@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from i0t.data.sample import SampleSize, data_dir, data_dir_sub, drawing, judgments, make_sample
+from i0t.data.sample import SampleSize, data_dir, data_dir_sub, drawing, make_sample
+from i0t.data.sample import candidates as rated
 from i0t.data.sample.__main__ import main
-from i0t.data.sample.captions import PLACES, SHORT_FORMS, Mention, long_caption, short_captions
-from i0t.data.sample.layout import CLASSES, TEMPLATES
+from i0t.data.sample.annotations import CLASSES, TEMPLATES
+from i0t.data.sample.caption_text import PLACES, SHORT_FORMS, Mention, long_caption, short_captions
+from i0t.data.sample.parts import Part, captioned_scene, generator, owner, scene_at
 from i0t.data.sample.scenes import (
     BACKGROUNDS,
     CELL_PIXELS,
@@ -34,7 +36,6 @@ from i0t.data.sample.scenes import (
     draw_scene,
     paint,
 )
-from i0t.data.sample.splits import Split, captioned_scene, generator, owner, scene_at
 from i0t.errors import I0TError
 
 TINY = SampleSize(train=60, flickr=12, coco=7, nocaps=6, birdsnap_per_class=2, judged=8)
@@ -166,25 +167,25 @@ CIRCLE, STAR = (Mention.of(item) for item in SCENE.objects)
     ],
 )
 def test_correctness_by_hand(mentions: list[Mention], expected: float) -> None:
-    assert judgments.correctness(mentions, SCENE) == pytest.approx(expected)
+    assert rated.correctness(mentions, SCENE) == pytest.approx(expected)
 
 
 def test_ratings_follow_correctness() -> None:
     expert, crowd, correct = defaultdict(list), defaultdict(list), defaultdict(list)
     for index in range(60):
-        scene, references = captioned_scene(0, Split.JUDGED, index)
-        others = [captioned_scene(0, Split.JUDGED, index + step)[0] for step in (1, 2, 3)]
-        rng = generator(0, Split.JUDGED, index, 1)
-        candidates = judgments.draw_candidates(judgments.CROWD_PLAN, scene, others, references, rng)
+        scene, references = captioned_scene(0, Part.JUDGED, index)
+        others = [captioned_scene(0, Part.JUDGED, index + step)[0] for step in (1, 2, 3)]
+        rng = generator(0, Part.JUDGED, index, 1)
+        candidates = rated.draw_candidates(rated.CROWD_PLAN, scene, others, references, rng)
         assert len({candidate.text for candidate in candidates} | set(references)) == len(candidates) + 5
         for candidate in candidates:
-            share = judgments.correctness(candidate.mentions, scene)
+            share = rated.correctness(candidate.mentions, scene)
             correct[candidate.kind].append(share)
-            expert[candidate.kind] += judgments.expert_ratings(share, rng)
-            crowd[candidate.kind].append(judgments.crowd_rating(share, rng))
-    assert set(correct[judgments.OWN]) == {1.0}
-    assert max(correct[judgments.SLIGHTLY_WRONG] + correct[judgments.BADLY_WRONG]) < 1
-    order = (judgments.OWN, judgments.SLIGHTLY_WRONG, judgments.BADLY_WRONG, judgments.OTHER)
+            expert[candidate.kind] += rated.expert_ratings(share, rng)
+            crowd[candidate.kind].append(rated.crowd_rating(share, rng))
+    assert set(correct[rated.OWN]) == {1.0}
+    assert max(correct[rated.SLIGHTLY_WRONG] + correct[rated.BADLY_WRONG]) < 1
+    order = (rated.OWN, rated.SLIGHTLY_WRONG, rated.BADLY_WRONG, rated.OTHER)
     for ratings, step in ((expert, 0.4), (crowd, 0.1)):
         means = [np.mean(ratings[kind]) for kind in order]
         assert all(better > worse + step for better, worse in zip(means, means[1:], strict=False)), means
@@ -226,7 +227,7 @@ def test_nocaps_layout(root: Path) -> None:
     for image in content["images"]:
         assert_scene_picture(data_dir_sub(root) / "PnP-VQA/lavis/nocaps/images/val" / image["file_name"])
         captions = [note["caption"] for note in content["annotations"] if note["image_id"] == image["id"]]
-        assert captions == list(captioned_scene(3, Split.NOCAPS, image["id"], 10)[1])
+        assert captions == list(captioned_scene(3, Part.NOCAPS, image["id"], 10)[1])
         assert image["file_name"] == f"{0x5A3B_0001 + image['id']:016x}.jpg"
 
 
@@ -243,7 +244,7 @@ def test_class_folders(root: Path) -> None:
 
 
 def test_class_scenes_show_their_class() -> None:
-    scenes = [scene_at(0, Split.CLASSES, index)[0] for index in range(4 * len(KINDS))]
+    scenes = [scene_at(0, Part.CLASSES, index)[0] for index in range(4 * len(KINDS))]
     for index, scene in enumerate(scenes):
         big = [(item.colour, item.shape) for item in scene.objects if item.size == "big"]
         assert big == [KINDS[index % len(KINDS)]]
@@ -255,8 +256,8 @@ def test_class_scenes_show_their_class() -> None:
 @pytest.mark.parametrize(
     ("name", "plan", "per_candidate", "scale"),
     [
-        ("flickr8k.json", judgments.EXPERT_PLAN, 3, {1, 2, 3, 4}),
-        ("crowdflower_flickr8k.json", judgments.CROWD_PLAN, 1, {0, 1 / 3, 2 / 3, 1}),
+        ("flickr8k.json", rated.EXPERT_PLAN, 3, {1, 2, 3, 4}),
+        ("crowdflower_flickr8k.json", rated.CROWD_PLAN, 1, {0, 1 / 3, 2 / 3, 1}),
     ],
 )
 def test_judgment_layout(root: Path, name: str, plan: tuple, per_candidate: int, scale: set) -> None:
@@ -279,10 +280,10 @@ def test_judgment_layout(root: Path, name: str, plan: tuple, per_candidate: int,
 
 
 def test_splits_hold_different_contents() -> None:
-    held = {split: {scene_at(5, split, index)[0].content for index in range(200)} for split in Split}
-    for one, other in combinations(Split, 2):
+    held = {part: {scene_at(5, part, index)[0].content for index in range(200)} for part in Part}
+    for one, other in combinations(Part, 2):
         assert not held[one] & held[other], (one, other)
-    assert owner(scene_at(5, Split.COCO, 0)[0]) is Split.COCO
+    assert owner(scene_at(5, Part.COCO, 0)[0]) is Part.COCO
 
 
 def test_same_seed_gives_same_bytes_with_any_number_of_processes(

@@ -267,7 +267,7 @@ def test_protocol_counts_the_captions_there_are():
     def protocol(owners: list[int]) -> object:
         eye = np.eye(len(owners))
         given = Embeddings(eye[: max(owners) + 1], eye, np.array(owners), [""] * (max(owners) + 1), [""] * len(owners))
-        return Retrieval().protocol(None, given)["captions_per_image"]
+        return Retrieval().protocol(given)["captions_per_image"]
 
     assert protocol([0, 1, 2]) == 1
     assert protocol([0, 0, 1, 1, -1]) == 2

@@ -24,7 +24,7 @@ from baselines import clip_family
 from evaluation import correlation
 from evaluation.pac_score import PACScore, RefPACScore
 from i0t import I0TError, Standardizer, load_encoder
-from i0t.data.judgments import load_judgments
+from i0t.data.datasets import load_dataset
 from i0t.metrics import correlation_metrics
 from i0t.metrics.caption_scores import SCORES
 from i0t.paths import REPO
@@ -277,7 +277,7 @@ def test_our_own_loader_gives_the_same_figures(configs, sample_roots, tmp_path, 
         monkeypatch.setenv("I0T_MEANS", str(next((tmp_path / "out").glob("*.means.safetensors"))))
 
     torch.manual_seed(3)
-    encoder, judged = load_encoder("tiny"), load_judgments("flickr8k_expert", sample_roots.main)
+    encoder, judged = load_encoder("tiny"), load_dataset("flickr8k_expert", sample_roots)
     images = [str(judged.images[row]) for row in judged.image_of_rating]
     references = [judged.references[row] for row in judged.image_of_rating]
     _, scores, features, lengths = PACScore(encoder.model, encoder.preprocess, images, judged.candidates, "cpu")

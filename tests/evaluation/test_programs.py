@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from evaluation import classification, correlation, demo, retrieval
 from i0t import Embeddings, Standardizer, load_encoder, modality_gap
-from i0t.data.class_sets import load_class_set
+from i0t.data.datasets import load_dataset
 from i0t.encoders.heads import NormHeads
 from i0t.metrics import retrieval_metrics
 from i0t.paths import Roots
@@ -171,7 +171,7 @@ def test_prompt_means_of_either_order_are_those_worked_by_hand(evaluate, configs
     assert records["raw"]["protocol"]["class_embedding"] == "mean of prompts as encoded, normalised"
     assert records["raw"]["protocol"]["templates"] == records["normalised"]["protocol"]["templates"]
     torch.manual_seed(0)
-    encoder, data = load_encoder("tiny"), load_class_set("birdsnap", sample_roots)
+    encoder, data = load_encoder("tiny"), load_dataset("birdsnap", sample_roots)
     prompts = [template.format(data.class_names[0]) for template in data.templates]
     with torch.no_grad():
         outputs = encoder.model.encode_text(encoder.tokenize(prompts))  # (K, D), of different lengths

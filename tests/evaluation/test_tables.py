@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from evaluation import retrieval, table
+from i0t.results.comparison import differing
 
 RECORD = {
     "task": "retrieval",
@@ -119,8 +120,8 @@ def test_a_difference_of_protocol_is_a_column_and_a_warning(write, capsys, chang
 
 def test_lists_of_one_length_are_told_apart(write):
     first, second = ({"protocol": {"templates": [text, "the {}"]}, "data": {}} for text in ("a {}", "an {}"))
-    assert table.differing([first, second]) == ["templates"]
-    assert table.differing([first, deepcopy(first)]) == []
+    assert differing([first, second]) == ["templates"]
+    assert differing([first, deepcopy(first)]) == []
 
 
 def test_one_name_and_two_weights_are_two_rows(write, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from i0t.data.sharegpt4v import FILE
+from i0t.data.datasets import DATASETS
 from i0t.training.batches import BatchOptions
 
 TALK = [{"from": "human", "value": "What?"}]
@@ -27,8 +27,8 @@ def write_sharegpt4v(folder: Path, count: int, missing: int = 0, corrupt: tuple[
             Image.new("RGB", (4, 4), (row, 0, 0)).save(path)
         if row in corrupt:
             path.write_bytes(path.read_bytes()[:20])
-    (folder / FILE).write_text(json.dumps(records))
-    return folder / FILE
+    (folder / DATASETS["sharegpt4v"].file).write_text(json.dumps(records))
+    return folder / DATASETS["sharegpt4v"].file
 
 
 def preprocess(image: Image.Image) -> torch.Tensor:

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pickle
+import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from PIL import Image
+from torchvision.datasets import CIFAR100
+
+from i0t.data.datasets import DATASETS, Dataset, load_dataset
+from i0t.paths import Roots
+
+
+def list_file(name: str, root: Path) -> Path:
+    """The file or folder that a data set is read from, whichever of the two roots it needs."""
+    return DATASETS[name].source(Roots(root, root))
+
+
+def picture_folder(name: str, root: Path) -> Path:
+    """Where the pictures of a data set lie."""
+    return DATASETS[name].picture_folder(Roots(root, root))
+
+
+def read(name: str, root: Path | None) -> Dataset:
+    """What is there of a data set."""
+    return load_dataset(name, Roots(root, root), allow_partial=True)
 
 
 def put(path: Path, content: Any) -> Path:
@@ -113,3 +137,23 @@ def flickr8k_texts(folder: Path) -> Path:
     put(folder / "CrowdFlowerAnnotations.txt", "\n".join(crowd) + "\n")
     pictures(folder / "Flicker8k_Dataset", names)
     return folder
+
+
+def cifar_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny cifar-100-python and its archive, whose check sums torchvision is told; returns the former."""
+    content = folder / "cifar-100-python"
+    content.mkdir(parents=True)
+    for split, count in (("train", 2), ("test", 3)):
+        data = {"data": np.zeros((count, 3072), np.uint8), "fine_labels": list(range(count))}
+        (content / split).write_bytes(pickle.dumps(data))
+    names = [f"class_{number}" for number in range(100)]
+    (content / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
+    archive = folder / "cifar-100-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(content, "cifar-100-python")
+    md5 = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in (*content.iterdir(), archive)}
+    monkeypatch.setattr(CIFAR100, "train_list", [["train", md5["train"]]])
+    monkeypatch.setattr(CIFAR100, "test_list", [["test", md5["test"]]])
+    monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": md5["meta"]})
+    monkeypatch.setattr(CIFAR100, "tgz_md5", md5[archive.name])
+    return content

@@ -82,7 +82,8 @@ from i0t.training.batches import BatchOptions, DiskPairs
 
 class Bug:
     digest = ""
-    def image(self, row): raise RuntimeError("a bug")
+    @property
+    def images(self): raise RuntimeError("a bug")
     def __len__(self): return 8
 
 batches = DiskPairs(Bug()).batches(BatchOptions(None, None, False, 4, 0, 2, seed=0, workers=1))

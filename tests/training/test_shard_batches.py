@@ -148,7 +148,7 @@ def test_training_from_shards(configs, tmp_path, sample_roots):
     for shard in range(3):
         with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
             for row in range(shard * 20, shard * 20 + 20):
-                for suffix, data in (("jpg", pairs.image(row).read_bytes()), ("txt", pairs.captions[row].encode())):
+                for suffix, data in (("jpg", pairs.images[row].read_bytes()), ("txt", pairs.captions[row].encode())):
                     info = tarfile.TarInfo(f"{row:04d}.{suffix}")
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))

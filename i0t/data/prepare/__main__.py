@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from i0t.cli import add_root_flags, program
-from i0t.data.census import USABLE, take_census
-from i0t.data.expected import OFFICIAL, sample_size
+from i0t.data.datasets import DATASETS, USABLE, census, sample_size
+from i0t.data.entries import DatasetEntry
 from i0t.data.prepare.job import Job
-from i0t.data.prepare.registry import PREPARATIONS
 from i0t.errors import I0TError
 from i0t.files import is_writable
 from i0t.paths import Roots, configs_folder, configured_roots
@@ -32,19 +31,21 @@ examples:
 
 data sets, and what --from must hold:
 """
+NAMES = tuple(dict.fromkeys(entry.preparation.name for entry in DATASETS.values()))
 FILES = {"main": ("root.txt", "<data_dir>", "--data-dir"), "sub": ("subroot.txt", "<data_dir_sub>", "--data-dir-sub")}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options."""
-    needs = "".join(f"  {name + ':':16} {preparation.needs}\n" for name, preparation in PREPARATIONS.items())
+    ways = [entry.preparation for entry in DATASETS.values()]
+    needs = "".join(f"  {way.name + ' ' + way.split + ':':24} {way.needs}\n" for way in ways)
     parser = argparse.ArgumentParser(
         prog="prepare_data.sh",
         description=DESCRIPTION,
         epilog=EPILOG + needs,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=tuple(PREPARATIONS), metavar="NAME", help=", ".join(PREPARATIONS))
+    parser.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="where the owners' files are")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="where the pictures are, if not below --from")
     parser.add_argument("--split", help="coco: test (Karpathy's, default) or val2017; flickr30k: test (default) or val")
@@ -59,28 +60,30 @@ def build_parser() -> argparse.ArgumentParser:
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare a data set and print its counts beside those expected."""
-    job, run = _read(build_parser().parse_args(argv))
+    job, run = parse(argv)
     print(*run(job), sep="\n")
-    census = take_census(job.dataset, job.roots)
-    if census.state == "broken":
-        raise I0TError(census.problem)
-    print(f"{job.dataset}: {census.summary()}: {census.state}")
-    if census.problem not in census.summary():
-        print(f"{job.dataset}: {census.problem}")
-    if census.expected.note:
-        print(f"{job.dataset}: {census.expected.note}")
-    if census.state in USABLE:
+    found = census(job.dataset, job.roots)
+    if found.state == "broken":
+        raise I0TError(found.problem)
+    print(f"{job.dataset}: {found.summary()}: {found.state}")
+    if found.problem not in found.summary():
+        print(f"{job.dataset}: {found.problem}")
+    if found.expected.note:
+        print(f"{job.dataset}: {found.expected.note}")
+    if found.state in USABLE:
         return 0
     print(f"{job.dataset}: evaluations of it will ask for --allow-partial.")
     return 0 if job.allow_partial else 1
 
 
-def _read(arguments: argparse.Namespace) -> tuple[Job, Callable[[Job], list[str]]]:
+def parse(argv: Sequence[str] | None) -> tuple[Job, Callable[[Job], list[str]]]:
     """The job that the command line asks for, and the function that does it."""
-    preparation = PREPARATIONS[arguments.name]
-    split = arguments.split or next(iter(preparation.splits))
-    if split not in preparation.splits:
-        raise I0TError(f"--split {split}: {arguments.name} has {', '.join(preparation.splits)}.")
+    arguments = build_parser().parse_args(argv)
+    splits = {entry.preparation.split: entry for entry in DATASETS.values() if entry.preparation.name == arguments.name}
+    entry = splits.get(arguments.split or next(iter(splits)))
+    if entry is None:
+        raise I0TError(f"--split {arguments.split}: {arguments.name} has {', '.join(splits)}.")
+    preparation = entry.preparation
     if arguments.download and arguments.name != "cifar100":
         raise I0TError(f"--download: only cifar100 can be fetched. {arguments.name}: {preparation.pages}.")
     if arguments.source is None and not arguments.download:
@@ -88,30 +91,28 @@ def _read(arguments: argparse.Namespace) -> tuple[Job, Callable[[Job], list[str]
     for folder in filter(None, (arguments.source, arguments.images)):
         if not folder.expanduser().is_dir():
             raise I0TError(f"{folder}: no such folder.")
-    dataset = preparation.dataset(split)
     job = Job(
-        dataset=dataset,
+        dataset=entry.name,
         source=arguments.source and arguments.source.expanduser(),
-        roots=_roots(dataset, arguments),
+        roots=_roots(entry, configured_roots(arguments.data_dir, arguments.data_dir_sub)),
         pictures=arguments.images and arguments.images.expanduser(),
         copy=arguments.copy,
         overwrite=arguments.overwrite,
         allow_partial=arguments.allow_partial,
         download=arguments.download,
     )
-    return job, preparation.function(split)
+    return job, preparation.load()
 
 
-def _roots(dataset: str, arguments: argparse.Namespace) -> Roots:
+def _roots(entry: DatasetEntry, roots: Roots) -> Roots:
     """Where to write: never into the built-in sample, which is what empty path files mean elsewhere."""
-    roots, needed = configured_roots(arguments.data_dir, arguments.data_dir_sub), OFFICIAL[dataset].root
-    if not needed:
+    if entry.root == "cache":
         return roots
-    root, (file, what, flag) = roots.main if needed == "main" else roots.sub, FILES[needed]
+    root, (file, what, flag) = entry.root_folder(roots), FILES[entry.root]
     if root is None:
         raise I0TError(
-            f"{configs_folder() / file}: empty. Write into it the folder that {dataset} is to be put in ({what}), or "
-            f"pass {flag} FOLDER."
+            f"{configs_folder() / file}: empty. Write into it the folder that {entry.name} is to be put in ({what}), "
+            f"or pass {flag} FOLDER."
         )
     if sample_size(root) is not None:
         raise I0TError(f"{root}: belongs to the built-in sample. Name another folder in {configs_folder() / file}.")

@@ -1,4 +1,4 @@
-"""Birdsnap: the test pictures in one folder a class, all 500 of them.
+"""Birdsnap: the test pictures in one folder per class, all 500 of them.
 
 Its owners publish lists, not pictures: `species.txt`, `images.txt`, `test_images.txt` and a script that fetches what
 is left on Flickr into `download/images/<class folder>/`. Other copies come as class folders already.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from i0t.data.class_sets import BIRDSNAP, SUFFIXES, letters, read_class_names
-from i0t.data.expected import OFFICIAL
+from i0t.data.class_sets import SUFFIXES, letters, read_class_names
+from i0t.data.datasets import DATASETS
 from i0t.data.prepare.job import Job, Pair, first_in
 from i0t.errors import I0TError
 from i0t.files import ensure_folder
@@ -18,7 +18,7 @@ from i0t.files import ensure_folder
 
 def prepare_birdsnap(job: Job) -> list[str]:
     """Link the test pictures, and make every class folder, be it empty: a class without pictures is one still."""
-    target = job.roots.data_dir / BIRDSNAP
+    target = job.target
     names = {letters(name): name.replace(" ", "_") for name in read_class_names("birdsnap")}
     test_list = job.look_for("test_images.txt", "birdsnap/test_images.txt")
     if test_list is None:
@@ -53,7 +53,10 @@ def _of_test_list(job: Job, test_list: Path, names: dict[str, str], target: Path
             pairs.append((source, place))
         else:
             gone += 1
-    return pairs, f"{gone} of the {len(pairs) + gone} listed are not there ({OFFICIAL['birdsnap'].why})" if gone else ""
+    return (
+        pairs,
+        f"{gone} of the {len(pairs) + gone} listed are not there ({DATASETS[job.dataset].why})" if gone else "",
+    )
 
 
 def _of_class_folders(job: Job, names: dict[str, str], target: Path) -> Iterator[Pair]:

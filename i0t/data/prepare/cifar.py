@@ -10,7 +10,6 @@ from pathlib import Path
 from torchvision.datasets import CIFAR100
 from torchvision.datasets.utils import check_integrity
 
-from i0t.data import class_sets
 from i0t.data.prepare.job import Job, link
 from i0t.errors import I0TError
 from i0t.files import ensure_folder
@@ -18,8 +17,8 @@ from i0t.files import ensure_folder
 
 def prepare_cifar100(job: Job) -> list[str]:
     """Download, link or unpack CIFAR-100, and let torchvision check its sums."""
-    root = class_sets.CIFAR_ROOT.expanduser()
-    target = root / CIFAR100.base_folder
+    target = job.target
+    root = target.parent
     if _is_whole(root):
         return [f"{target}: already there"]
     if job.download:

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from i0t.data.fields import REMEDY
-from i0t.data.judgments import FOLDER, judgment_file, parse_judgments
 from i0t.data.prepare.job import Job, first_in
+from i0t.data.ratings import check_ratings
 from i0t.errors import I0TError
-from i0t.files import read_json
+from i0t.files import REMEDY, read_json
 
 PICTURE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset", "Flickr8k_Dataset")
 LISTS = {"flickr8k_expert": "ExpertAnnotations.txt", "flickr8k_cf": "CrowdFlowerAnnotations.txt"}
@@ -26,7 +25,7 @@ RANGES = {"flickr8k_expert": (1.0, 4.0), "flickr8k_cf": (0.0, 1.0)}
 
 def prepare_flickr8k(job: Job) -> list[str]:
     """Write the ratings and link the pictures that they are about."""
-    target = judgment_file(job.dataset, job.roots.data_dir)
+    target = job.list_file
     source = job.look_for(target.name, f"flickr8k/{target.name}")
     if source is None:
         source = job.find_file(*_below(LISTS[job.dataset]), target.name)
@@ -35,8 +34,7 @@ def prepare_flickr8k(job: Job) -> list[str]:
         content = read_json(source, f"the ratings of {job.dataset}")
     names = _checked(content, source, *RANGES[job.dataset])
     folders = job.picture_folders(*PICTURE_FOLDERS, *(f"flickr8k/{name}" for name in PICTURE_FOLDERS))
-    pictures = job.roots.data_dir / FOLDER / "images"
-    pairs = [(first_in(folders, name), pictures / name) for name in names]
+    pairs = [(first_in(folders, name), job.target / name) for name in names]
     ratings = sum(len(entry["human_judgement"]) for entry in content.values())
     lines = job.place_with_list(pairs, target, content)
     return [f"{source.name}: {ratings} ratings of {len(content)} pictures", *lines]
@@ -52,16 +50,15 @@ def _checked(content: Any, source: Path, least: float, most: float) -> list[str]
     Raises:
         I0TError: it is of another form, or holds a rating outside the scale; names the entry.
     """
-    entries = parse_judgments(content, source)
-    if all(math.isnan(rating) for entry in entries for _, rating in entry.ratings):
+    rated = check_ratings(content, source)
+    numbers = {key: [row.rating for row in image.human_judgement] for key, image in rated.items()}
+    if all(math.isnan(rating) for ratings in numbers.values() for rating in ratings):
         raise I0TError(f"{source}: holds no rating that is a number. Download it again.")
-    for entry in entries:
-        wrong = [rating for _, rating in entry.ratings if not (math.isnan(rating) or least <= rating <= most)]
+    for key, ratings in numbers.items():
+        wrong = [rating for rating in ratings if not (math.isnan(rating) or least <= rating <= most)]
         if wrong:
-            raise I0TError(
-                f"{source}: {entry.key}: a rating of {wrong[0]:g}, the scale is {least:g} to {most:g}. {REMEDY}"
-            )
-    return list(dict.fromkeys(entry.picture for entry in entries))
+            raise I0TError(f"{source}: {key}: a rating of {wrong[0]:g}, the scale is {least:g} to {most:g}. {REMEDY}")
+    return list(dict.fromkeys(image.picture for image in rated.values()))
 
 
 def _from_text(job: Job, source: Path) -> dict[str, Any]:

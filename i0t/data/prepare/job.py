@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from i0t.data.datasets import DATASETS
 from i0t.errors import I0TError
 from i0t.files import atomic_path, ensure_folder
 from i0t.paths import Roots
@@ -43,6 +44,16 @@ class Job:
     overwrite: bool = False
     allow_partial: bool = False
     download: bool = False
+
+    @property
+    def list_file(self) -> Path:
+        """The file or folder that the data set will be read from."""
+        return DATASETS[self.dataset].source(self.roots)
+
+    @property
+    def target(self) -> Path:
+        """The folder that its pictures go to."""
+        return DATASETS[self.dataset].picture_folder(self.roots)
 
     @property
     def folder(self) -> Path:
@@ -199,15 +210,3 @@ def first_in(folders: Iterable[Path], *names: str) -> Path:
     """The first of these names that a folder holds; the first of all where none does."""
     paths = [folder / name for name in names for folder in folders]
     return next((path for path in paths if path.is_file()), paths[0])
-
-
-def entries(content: Any, key: str, source: Path) -> list[dict[str, Any]]:
-    """A list of objects under a key of a JSON file.
-
-    Raises:
-        I0TError: the file is of another form.
-    """
-    rows = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise I0TError(f'{source}: expected an object with a list "{key}" of objects. Is it another file?')
-    return rows

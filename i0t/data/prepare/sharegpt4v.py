@@ -5,11 +5,8 @@ The file and whole folders are linked (with `--copy`, the file alone is copied: 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from i0t.data.caption_index import stream_pairs
 from i0t.data.prepare.job import Job, link, place_file, refuse_another
-from i0t.data.sharegpt4v import FILE, IMAGES
 
 # Where the layout has a folder, and where it may lie below --from: in ShareGPT4V's own tree, or as its archive unpacks.
 FOLDERS = {
@@ -21,8 +18,8 @@ FOLDERS = {
 
 def prepare_sharegpt4v(job: Job) -> list[str]:
     """Link the file and the folders that are there; counting what they lack is left to the census, as it takes long."""
-    name = Path(FILE).name
-    source, target = job.find_file(name), job.roots.data_dir / FILE
+    target = job.list_file
+    source = job.find_file(target.name)
     next(stream_pairs(source))  # a file of another form is told before anything is linked
     refuse_another(source, target)
     lines = _link_folders(job)
@@ -34,7 +31,7 @@ def _link_folders(job: Job) -> list[str]:
     roots = [job.pictures] if job.pictures else [job.folder / "data", job.folder]
     lines = []
     for place, names in FOLDERS.items():
-        target = job.roots.data_dir / IMAGES / place
+        target = job.target / place
         there = next((root / name for name in names for root in roots if (root / name).is_dir()), None)
         if target.is_dir() and (there is None or not target.is_symlink() or target.samefile(there)):
             lines.append(f"{place}: already there")

@@ -1,7 +1,7 @@
 """Draws the pictures of the sample with a few processes and words what is said of them.
 
 Each process gets chunks of scene numbers and sends back records. A scene has its own random generator
-(see `splits`), so the outcome does not depend on the chunks or on who draws them.
+(see `parts`), so the outcome does not depend on the chunks or on who draws them.
 """
 
 from __future__ import annotations
@@ -15,21 +15,29 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from i0t.data.sample import judgments
-from i0t.data.sample.captions import long_caption
-from i0t.data.sample.layout import Record, picture_path
+from i0t.data.sample.annotations import Record, picture_path
+from i0t.data.sample.candidates import (
+    CROWD_PLAN,
+    EXPERT_PLAN,
+    OTHER,
+    crowd_entries,
+    draw_candidates,
+    expert_entries,
+    lose_rating,
+)
+from i0t.data.sample.caption_text import long_caption
+from i0t.data.sample.parts import Part, captioned_scene, generator, scene_at
 from i0t.data.sample.scenes import Scene, paint
-from i0t.data.sample.splits import Split, captioned_scene, generator, scene_at
 
 CHUNK = 100
 # Below this many pictures starting processes takes longer than it saves.
 FEWEST_FOR_PROCESSES = 1_000
 JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: a small object is 13 pixels wide
-CAPTIONS = {Split.FLICKR: 5, Split.COCO: 5, Split.NOCAPS: 10}
+CAPTIONS = {Part.FLICKR: 5, Part.COCO: 5, Part.NOCAPS: 10}
 # Every so many judged pictures, one rating in either file is NaN, beginning with the first picture.
 NAN_EVERY = 20
 # The candidates that are captions of other pictures come from this many following ones.
-_NEIGHBOURS = max(plan.count(judgments.OTHER) for plan in (judgments.EXPERT_PLAN, judgments.CROWD_PLAN))
+_NEIGHBOURS = max(plan.count(OTHER) for plan in (EXPERT_PLAN, CROWD_PLAN))
 
 
 @dataclass(frozen=True)
@@ -38,25 +46,25 @@ class Chunk:
 
     root: Path
     seed: int
-    split: Split
+    part: Part
     start: int
     stop: int
 
 
-def draw_all(root: Path, counts: dict[Split, int], seed: int) -> dict[Split, list[Record]]:
-    """Paint `counts[split]` pictures of every part below `root`; return their records in order."""
+def draw_all(root: Path, counts: dict[Part, int], seed: int) -> dict[Part, list[Record]]:
+    """Paint `counts[part]` pictures of every part below `root`; return their records in order."""
     chunks = [
-        Chunk(root, seed, split, start, min(start + CHUNK, count))
-        for split, count in counts.items()
+        Chunk(root, seed, part, start, min(start + CHUNK, count))
+        for part, count in counts.items()
         for start in range(0, count, CHUNK)
     ]
     total = sum(counts.values())
-    records: dict[Split, list[Record]] = {split: [] for split in counts}
+    records: dict[Part, list[Record]] = {part: [] for part in counts}
     with _mapper(worker_count(total)) as mapper:
         results = mapper(draw_chunk, chunks)  # starts the processes, before the bar starts its thread
         with tqdm(total=total, desc="built-in sample", unit=" pictures") as bar:
             for chunk, drawn in zip(chunks, results, strict=True):
-                records[chunk.split] += drawn
+                records[chunk.part] += drawn
                 bar.update(len(drawn))
     return records
 
@@ -68,7 +76,7 @@ def worker_count(total: int) -> int:
 
 def draw_chunk(chunk: Chunk) -> list[Record]:
     """Paint and save the pictures of a chunk; return their records."""
-    return [_draw(chunk.root, chunk.seed, chunk.split, index) for index in range(chunk.start, chunk.stop)]
+    return [_draw(chunk.root, chunk.seed, chunk.part, index) for index in range(chunk.start, chunk.stop)]
 
 
 @contextmanager
@@ -85,18 +93,18 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable[list[Record]]]]:
             raise
 
 
-def _draw(root: Path, seed: int, split: Split, index: int) -> Record:
-    path = picture_path(root, split, index)
+def _draw(root: Path, seed: int, part: Part, index: int) -> Record:
+    path = picture_path(root, part, index)
     record = Record(path.name)
-    if split in (Split.TRAIN, Split.VALIDATION):
-        scene, rng = scene_at(seed, split, index)
+    if part in (Part.TRAIN, Part.VALIDATION):
+        scene, rng = scene_at(seed, part, index)
         record.captions = [long_caption(scene, rng)]
-    elif split is Split.CLASSES:
-        scene, _ = scene_at(seed, split, index)
+    elif part is Part.CLASSES:
+        scene, _ = scene_at(seed, part, index)
     else:
-        scene, captions = captioned_scene(seed, split, index, CAPTIONS.get(split, 5))
+        scene, captions = captioned_scene(seed, part, index, CAPTIONS.get(part, 5))
         record.captions = list(captions)
-        if split is Split.JUDGED:
+        if part is Part.JUDGED:
             _judge(record, scene, seed, index)
     path.parent.mkdir(parents=True, exist_ok=True)
     paint(scene).save(path, "JPEG", **JPEG)
@@ -105,14 +113,14 @@ def _draw(root: Path, seed: int, split: Split, index: int) -> Record:
 
 def _judge(record: Record, scene: Scene, seed: int, index: int) -> None:
     """Add candidates and ratings in both forms to the record of a judged picture."""
-    others = [captioned_scene(seed, Split.JUDGED, index + step)[0] for step in range(1, 1 + _NEIGHBOURS)]
+    others = [captioned_scene(seed, Part.JUDGED, index + step)[0] for step in range(1, 1 + _NEIGHBOURS)]
     forms = (
-        (record.expert, judgments.EXPERT_PLAN, judgments.expert_entries),
-        (record.crowd, judgments.CROWD_PLAN, judgments.crowd_entries),
+        (record.expert, EXPERT_PLAN, expert_entries),
+        (record.crowd, CROWD_PLAN, crowd_entries),
     )
     for purpose, (entries, plan, rate) in enumerate(forms, start=1):
-        rng = generator(seed, Split.JUDGED, index, purpose)
-        candidates = judgments.draw_candidates(plan, scene, others, record.captions, rng)
+        rng = generator(seed, Part.JUDGED, index, purpose)
+        candidates = draw_candidates(plan, scene, others, record.captions, rng)
         entries += rate(candidates, scene, rng)
         if index % NAN_EVERY == 0:
-            judgments.lose_rating(entries, rng)
+            lose_rating(entries, rng)

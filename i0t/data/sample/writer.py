@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from i0t.data.datasets import SAMPLE_MARKER as MARKER
+from i0t.data.sample.annotations import OWNED, write_annotations
 from i0t.data.sample.drawing import draw_all
-from i0t.data.sample.layout import OWNED, write_annotations
+from i0t.data.sample.parts import Part
 from i0t.data.sample.scenes import KINDS
-from i0t.data.sample.splits import Split
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, read_json, write_json
 
 VERSION = 2  # raise it whenever a seed begins to give other bytes
-MARKER = "sample.json"
 LOCK = ".sample.lock"
 
 
@@ -46,17 +46,17 @@ class SampleSize:
             if getattr(self, field.name) < 0:
                 raise I0TError(f"Sample size {field.name}: {getattr(self, field.name)}. Give 0 or more.")
 
-    def counts(self) -> dict[Split, int]:
+    def counts(self) -> dict[Part, int]:
         """Scenes by part. Validation is what the readers take: the first 1 000, or a tenth if less."""
         validation = min(1_000, self.train // 10)
         return {
-            Split.VALIDATION: validation,
-            Split.TRAIN: self.train - validation,
-            Split.FLICKR: self.flickr,
-            Split.COCO: self.coco,
-            Split.NOCAPS: self.nocaps,
-            Split.JUDGED: self.judged,
-            Split.CLASSES: self.birdsnap_per_class * len(KINDS),
+            Part.VALIDATION: validation,
+            Part.TRAIN: self.train - validation,
+            Part.FLICKR: self.flickr,
+            Part.COCO: self.coco,
+            Part.NOCAPS: self.nocaps,
+            Part.JUDGED: self.judged,
+            Part.CLASSES: self.birdsnap_per_class * len(KINDS),
         }
 
 

@@ -16,7 +16,7 @@ from itertools import permutations
 
 import numpy as np
 
-from i0t.data.sample.captions import SHORT_FORMS, Mention, shuffled
+from i0t.data.sample.caption_text import SHORT_FORMS, Mention, shuffled
 from i0t.data.sample.scenes import CELLS, COLOURS, SHAPES, SIZES, Object, Scene
 
 OWN, SLIGHTLY_WRONG, BADLY_WRONG, OTHER = "own", "slightly wrong", "badly wrong", "other"

@@ -13,11 +13,11 @@ from hashlib import blake2b
 
 import numpy as np
 
-from i0t.data.sample.captions import short_captions
+from i0t.data.sample.caption_text import short_captions
 from i0t.data.sample.scenes import KINDS, Scene, draw_class_scene, draw_scene
 
 
-class Split(IntEnum):
+class Part(IntEnum):
     """The parts of the sample; the number goes into the seed of every scene."""
 
     TRAIN = 0
@@ -30,42 +30,42 @@ class Split(IntEnum):
 
 
 # Ten sixteenths of all contents are for training, one for each other part.
-_SHARES = (Split.TRAIN,) * 10 + tuple(split for split in Split if split is not Split.TRAIN)
+_SHARES = (Part.TRAIN,) * 10 + tuple(part for part in Part if part is not Part.TRAIN)
 
 
-def owner(scene: Scene) -> Split:
+def owner(scene: Scene) -> Part:
     """The one part that may hold scenes of this content."""
     if len(scene.objects) == 1:
-        return Split.CLASSES  # no other part has scenes of a single object
+        return Part.CLASSES  # no other part has scenes of a single object
     digest = blake2b(repr(sorted(scene.content)).encode(), digest_size=8).digest()
     return _SHARES[int.from_bytes(digest, "big") % len(_SHARES)]
 
 
-def generator(seed: int, split: Split, index: int, *purpose: int) -> np.random.Generator:
+def generator(seed: int, part: Part, index: int, *purpose: int) -> np.random.Generator:
     """The random numbers of one scene: its own stream, whatever process draws it."""
-    return np.random.default_rng([seed, int(split), index, *purpose])
+    return np.random.default_rng([seed, int(part), index, *purpose])
 
 
-def scene_at(seed: int, split: Split, index: int) -> tuple[Scene, np.random.Generator]:
+def scene_at(seed: int, part: Part, index: int) -> tuple[Scene, np.random.Generator]:
     """Scene `index` of a part, and its generator to draw the wording of the captions from.
 
     In the class folders, scene `index` shows class `index % 48`; half of these scenes have a second object.
     """
-    rng = generator(seed, split, index)
+    rng = generator(seed, part, index)
     kind = KINDS[index % len(KINDS)]
     # Not drawn anew with the scene, or single objects, which are always accepted, would prevail.
-    alone = split is Split.CLASSES and rng.random() < 0.5
+    alone = part is Part.CLASSES and rng.random() < 0.5
     while True:
-        scene = draw_class_scene(rng, kind, alone) if split is Split.CLASSES else draw_scene(rng)
-        if owner(scene) is split:
+        scene = draw_class_scene(rng, kind, alone) if part is Part.CLASSES else draw_scene(rng)
+        if owner(scene) is part:
             return scene, rng
 
 
 @lru_cache(maxsize=64)
-def captioned_scene(seed: int, split: Split, index: int, captions: int = 5) -> tuple[Scene, tuple[str, ...]]:
+def captioned_scene(seed: int, part: Part, index: int, captions: int = 5) -> tuple[Scene, tuple[str, ...]]:
     """Scene `index` of a part with its short captions.
 
     Kept for a while, because the candidates for a judged picture quote the captions of the next ones.
     """
-    scene, rng = scene_at(seed, split, index)
+    scene, rng = scene_at(seed, part, index)
     return scene, tuple(short_captions(scene, rng, captions))

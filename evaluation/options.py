@@ -1,0 +1,144 @@
+"""The command line of the evaluation programs, and the frozen options that it becomes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, TypeVar
+
+from evaluation.task import Task
+from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, encode_options, workers_of
+from i0t.data.datasets import datasets_of
+from i0t.encoders import EncodeOptions
+from i0t.paths import TENSORS
+from i0t.standardize.fitting import TEST
+from i0t.standardize.registry import NONE, RemoverChoice, add_remover_flags, remover_choices
+
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+EPILOG = """\
+Without arguments: the last checkpoint, on all data sets of the path files that are present.
+
+Each data set gives one JSON record in --output (default: tensors), named after model and
+protocol, with its embeddings and means beside it; the records' paths are printed last."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How to evaluate.
+
+    Attributes:
+        task: what is measured, with its own flags.
+        encoding: how items are encoded.
+        remover: the gap remover.
+        fit_on: where its means come from: "test", "train" or a file.
+        fit_samples: how many training pairs "train" takes.
+        seed: of everything random.
+        allow_partial: whether incomplete data sets are evaluated.
+        flags: all flags, for the record.
+    """
+
+    task: Task
+    encoding: EncodeOptions = field(default_factory=EncodeOptions)
+    remover: RemoverChoice = field(default_factory=lambda: RemoverChoice(NONE))
+    fit_on: str = TEST
+    fit_samples: int = 1000
+    seed: int = 0
+    allow_partial: bool = False
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse(task: type[Task], argv: Sequence[str] | None) -> argparse.Namespace:
+    """The parsed command line of a task's program."""
+    parser = argparse.ArgumentParser(
+        prog=f"evaluate_{task.name}",
+        description=task.__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--model",
+        metavar="NAME|CHECKPOINT",
+        help="a checkpoint, a spec of configs/models (NAME, or NAME:KEY=VALUE), or ARCH/TAG of open_clip "
+        "(default: the last checkpoint)",
+    )
+    source.add_argument(
+        "--embeddings",
+        nargs="+",
+        metavar="FILE",
+        help="instead of a model: an Embeddings file (.safetensors), or for retrieval images.npy texts.npy, or one "
+        ".npy of shape (2, N, D), whose rows pair up",
+    )
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        choices=datasets_of(task.kind),
+        help="may be repeated (default: all that are present)",
+    )
+    add_task_flags(parser, task)
+    add_partial_flag(parser)
+    _add_gap_flags(parser.add_argument_group("removing the gap"))
+    add_encoding_flags(parser)
+    add_common_flags(parser)
+    parser.set_defaults(output=str(TENSORS), batch_size=64, seed=0)
+    return parser.parse_args(argv)
+
+
+def _add_gap_flags(group: argparse._ArgumentGroup) -> None:
+    add_remover_flags(group)
+    group.add_argument(
+        "--fit-on",
+        default=TEST,
+        metavar="{test,train,FILE}",
+        help="where the means come from: the evaluated set itself (test: the paper's protocol, it leaks; default), "
+        "ShareGPT4V training pairs (train), or a means or Embeddings file",
+    )
+    group.add_argument(
+        "--fit-samples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="training pairs that --fit-on train takes, drawn with --seed (default 1000; compare Table 3)",
+    )
+
+
+def options_of(task: type[Task], arguments: argparse.Namespace) -> EvaluationOptions:
+    """What the command line asks for."""
+    arguments.workers = workers_of(arguments)
+    (remover,) = remover_choices(arguments, [arguments.remove_gap])
+    return EvaluationOptions(
+        task=task_of(arguments, task),
+        encoding=encode_options(arguments),
+        remover=remover,
+        fit_on=arguments.fit_on,
+        fit_samples=arguments.fit_samples,
+        seed=arguments.seed,
+        allow_partial=arguments.allow_partial,
+        flags=dict(vars(arguments)),
+    )
+
+
+def add_task_flags(parser: argparse.ArgumentParser, task: type[Task]) -> None:
+    """A flag for each field of a task's dataclass; its metadata are the arguments of `add_argument`."""
+    for one in _fields(task):
+        flag, about = f"--{one.name.replace('_', '-')}", dict(one.metadata)
+        if one.default is False:
+            parser.add_argument(flag, action="store_true", **about)
+        else:
+            kind = about.pop("type", type(one.default))
+            parser.add_argument(flag, type=kind, default=one.default, **about)
+
+
+def task_of(arguments: argparse.Namespace, task: type[AnyTask]) -> AnyTask:
+    """The task as the command line asks for it."""
+    return task(**{one.name: getattr(arguments, one.name) for one in _fields(task)})
+
+
+def _fields(task: type[Task]) -> tuple[Field, ...]:
+    found = fields(task)  # type: ignore[arg-type]  # every task is a dataclass
+    lacking = [field.name for field in found if field.default is MISSING]
+    if lacking:
+        raise TypeError(f"{task.__name__}: the fields {', '.join(lacking)} need defaults, as they are flags.")
+    return found

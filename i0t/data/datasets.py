@@ -1,0 +1,222 @@
+"""The data sets: which there are, what of them is present, and the one way to read them.
+
+A new data set is one entry of `i0t/data/entries.py` and one reader, a function of (entry, roots) that returns a
+`Dataset`. Everything else follows: `--dataset`, `scripts/check_data.sh`, `scripts/prepare_data.sh`, and that incomplete
+copies are refused.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from i0t.data.entries import ENTRIES, Count, DatasetEntry, Kind, imported
+from i0t.errors import I0TError
+from i0t.files import read_json
+from i0t.paths import Roots
+
+if TYPE_CHECKING:
+    from i0t.data.images import ImageSource
+
+DATASETS = {entry.name: entry for entry in ENTRIES}
+State = Literal["complete", "known shortfall", "partial", "broken", "absent"]
+USABLE: tuple[State, ...] = ("complete", "known shortfall")
+SAMPLE_MARKER = "sample.json"  # lies beside the data roots of a built-in sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(ABC):
+    """A data set as read: N images, and the texts of its kind.
+
+    Attributes:
+        name: its name.
+        split: which part of the owners' data it is, as records say it.
+        source: the file or folder that it was read from.
+        images: N paths or PIL images.
+        image_ids: N names.
+        missing: pictures that its list names beyond these, and that are not there.
+        completeness: what a record says of how complete it is: state, counts, and why, if there is a reason to tell.
+    """
+
+    name: str
+    split: str
+    source: Path
+    images: Sequence[ImageSource]
+    image_ids: Sequence[str]
+    missing: Sequence[Path | str] = ()
+    completeness: dict[str, Any] = field(default_factory=dict)
+
+    @abstractmethod
+    def count_texts(self, per_image: int | None = None) -> int:
+        """How many captions, ratings or classes it has; of each image at most `per_image` captions."""
+
+    def lacks(self) -> str:
+        """How many of the listed pictures are missing, in a sentence without its end; empty if none is."""
+        if not self.missing:
+            return ""
+        listed = len(self.images) + len(self.missing)
+        return f"{self.source}: {len(self.missing)} of the {listed} pictures it lists are missing, first " + str(
+            self.missing[0]
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """What `Embeddings.metadata` says of the data."""
+        return {
+            "dataset": self.name,
+            "split": "test",
+            "part": self.split,
+            "source": str(self.source),
+            "completeness": self.completeness,
+        }
+
+
+@dataclass(frozen=True)
+class Census:
+    """What of a data set is there.
+
+    Attributes:
+        state: "complete"; "known shortfall", which is as complete as copies of it are; "partial": the counts differ
+            from those expected or pictures are missing; "broken": it cannot be read; "absent".
+        expected: its entry, with the counts that hold in these roots.
+        built_in_sample: whether those are the built-in sample's own.
+        source: the file or folder that was counted.
+        images: pictures found.
+        texts: captions, ratings or classes found.
+        problem: what is wrong, in one line; empty if nothing is.
+        dataset: as read, unless it is broken or absent.
+    """
+
+    state: State
+    expected: DatasetEntry
+    built_in_sample: bool
+    source: Path
+    images: int = 0
+    texts: int = 0
+    problem: str = ""
+    dataset: Dataset | None = field(default=None, repr=False, compare=False)
+
+    def counts(self) -> dict[str, Any]:
+        """The plain numbers, for records and JSON."""
+        unit = self.expected.unit
+        return {
+            "state": self.state,
+            "images": self.images,
+            "images_expected": str(self.expected.images),
+            unit: self.texts,
+            f"{unit}_expected": str(self.expected.texts),
+        }
+
+    def summary(self) -> str:
+        """E.g. "144 of 1000 images, 720 of 5000 captions"."""
+        expected = self.expected
+        return f"{self.images} of {expected.images} images, {self.texts} of {expected.texts} {expected.unit}"
+
+
+def datasets_of(kind: Kind, roots: Roots | None = None) -> tuple[str, ...]:
+    """Names of the data sets of a kind; with roots, of those that are present there.
+
+    CIFAR-100 lies outside the data roots, so it does not count as present where the built-in sample stands in for them.
+    """
+    names = [entry.name for entry in DATASETS.values() if entry.kind == kind]
+    if roots is not None:
+        outside = {name for name in names if DATASETS[name].root == "cache"} if roots.is_sample else set()
+        names = [name for name in names if name not in outside and is_present(name, roots)]
+    return tuple(names)
+
+
+def is_present(name: str, roots: Roots) -> bool:
+    """Whether the list or folder that a data set is read from is there."""
+    entry = DATASETS[name]
+    folder = entry.root_folder(roots)
+    return folder is not None and (folder / (entry.presence or entry.file)).exists()
+
+
+def load_dataset(name: str, roots: Roots, allow_partial: bool = False) -> Dataset:
+    """Read a data set, once: what is returned knows how complete it is.
+
+    Args:
+        name: a key of `DATASETS`.
+        roots: the data roots.
+        allow_partial: take what is there of a data set whose counts are wrong or whose pictures are missing.
+
+    Raises:
+        I0TError: it is not there, cannot be read, or is incomplete and `allow_partial` is not set.
+    """
+    dataset, census = _read(DATASETS[name], roots)
+    if census.state not in USABLE and not allow_partial:
+        raise I0TError(
+            f"{census.source}: {name} is not complete: {census.problem.removeprefix(f'{census.source}: ')}. "
+            "Complete it (docs/data.md), or evaluate what is there and say so: --allow-partial."
+        )
+    return dataset
+
+
+def census(name: str, roots: Roots) -> Census:
+    """Count a data set, without an error for one that is absent or broken."""
+    entry, sample = _expected_in(DATASETS[name], roots)
+    folder = entry.root_folder(roots)
+    source = Path() if folder is None else folder / entry.file
+    if not is_present(name, roots):
+        problem = (
+            f"{source}: not there"
+            if folder
+            else f"{'<data_dir_sub>' if entry.root == 'sub' else '<data_dir>'} is not set"
+        )
+        return Census("absent", entry, sample, source, problem=problem)
+    try:
+        return _read(DATASETS[name], roots)[1]
+    except I0TError as error:
+        return Census("broken", entry, sample, source, problem=str(error))
+
+
+def sample_size(root: Path) -> dict[str, int] | None:
+    """Sizes of the built-in sample that a data root belongs to; None if it belongs to none.
+
+    Raises:
+        I0TError: its marker is damaged.
+    """
+    marker = root.parent / SAMPLE_MARKER
+    content = read_json(marker, "the built-in sample's marker") if marker.is_file() else None
+    is_marker = isinstance(content, dict) and "judgments" in content and "size" in content
+    return content["size"] if is_marker else None  # None: no marker, or another file of that name
+
+
+def _read(entry: DatasetEntry, roots: Roots) -> tuple[Dataset, Census]:
+    expected, sample = _expected_in(entry, roots)
+    dataset = imported(entry.reader)(entry, roots)
+    images, texts = len(dataset.images), dataset.count_texts(entry.texts_per_image)
+    state, problem = _judge(expected, images, texts, dataset.lacks())
+    found = Census(state, expected, sample, dataset.source, images, texts, problem)
+    why = {"why": problem} if problem else {}
+    dataset = replace(dataset, completeness={**found.counts(), "built_in_sample": sample, **why})
+    return dataset, replace(found, dataset=dataset)
+
+
+def _judge(expected: DatasetEntry, images: int, texts: int, lacks: str) -> tuple[State, str]:
+    if lacks:
+        return "partial", lacks
+    if texts in expected.texts and images in expected.images:
+        return "complete", ""
+    if texts in expected.texts and expected.known_images is not None and images in expected.known_images:
+        return "known shortfall", expected.why
+    return "partial", f"{images} of {expected.images} images, {texts} of {expected.texts} {expected.unit}"
+
+
+def _expected_in(entry: DatasetEntry, roots: Roots) -> tuple[DatasetEntry, bool]:
+    """The entry with the counts that hold in these roots, and whether those are a built-in sample's."""
+    folder = entry.root_folder(roots)
+    size = sample_size(folder) if folder is not None and entry.sample else None
+    if size is None or entry.sample is None:
+        return entry, False
+    key, images, texts = entry.sample
+    if key not in size:
+        raise I0TError(
+            f"{folder and folder.parent / SAMPLE_MARKER}: not the marker of this version's sample (no {key!r}). Make "
+            "the sample again."
+        )
+    texts = texts if entry.kind == "classes" else texts * size[key]
+    counts = {"images": Count(images * size[key]), "texts": Count(texts)}
+    return replace(entry, **counts, known_images=None, why="", note=""), True

@@ -1,0 +1,341 @@
+"""What is known of each data set before it is read: the table that every program asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from i0t.paths import Roots
+
+Kind = Literal["captions", "classes", "ratings", "long captions"]
+CIFAR_ROOT = Path("~/.cache")  # where torchvision looks
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number, or a range of numbers where the owners give it only roughly.
+
+    Example:
+        >>> 1000 in Count(1000), 999 in Count(1000), str(Count(1855, 1857))
+        (True, False, '1855-1857')
+    """
+
+    least: int
+    most: int | None = None
+
+    def __contains__(self, number: int) -> bool:
+        return self.least <= number <= (self.least if self.most is None else self.most)
+
+    def __str__(self) -> str:
+        return str(self.least) if self.most is None else f"{self.least}-{self.most}"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How `scripts/prepare_data.sh` makes a data set from its owners' files.
+
+    Attributes:
+        name: the program's name for it; two data sets may share one.
+        split: the `--split` that gives this data set; the first entry of a name is its default.
+        function: "module:function" below `i0t.data.prepare`.
+        needs: what `--from` must hold.
+        pages: the owners' pages.
+    """
+
+    name: str
+    split: str
+    function: str
+    needs: str
+    pages: str
+
+    def load(self) -> Callable[[Any], list[str]]:
+        """The function, which takes a `prepare.job.Job` and returns lines on what was done."""
+        return imported(f"i0t.data.prepare.{self.function}")
+
+    @property
+    def command(self) -> str:
+        """The command line."""
+        default = next(entry.preparation for entry in ENTRIES if entry.preparation.name == self.name)
+        split = "" if self.split == default.split else f" --split {self.split}"
+        return f"bash scripts/prepare_data.sh {self.name}{split} --from FOLDER"
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """One data set.
+
+    Attributes:
+        name: its name for `--dataset`.
+        kind: what it offers.
+        reader: "module:function" of (entry, roots) that returns a `Dataset`; imported when needed.
+        split: which part of the owners' data it is, as records say it.
+        root: where it lies: "main" (`<data_dir>`), "sub" (`<data_dir_sub>`) or "cache" (`~/.cache`).
+        file: the list or folder that it is read from, below that root.
+        images: how many images a complete copy has.
+        texts: how many captions, ratings or classes.
+        preparation: how it is made from its owners' files.
+        pictures: the folder of its pictures, below the root; where it is empty, `file` is that folder.
+        presence: what must be there below the root, if it is not `file`.
+        sample: which number of `SampleSize` says how much of it a built-in sample has, if any, and the images and
+            texts for each of that number (of classes: how many there are).
+        texts_per_image: captions counted of each image at most: some of COCO's have six or seven, five are used.
+        known_images: fewer images that are known and accepted, if any ...
+        why: ... and why.
+        note: what is not known of the counts.
+        optional: not one of the paper's eight, so only told where it is.
+    """
+
+    name: str
+    kind: Kind
+    reader: str
+    split: str
+    root: Literal["main", "sub", "cache"]
+    file: str
+    images: Count
+    texts: Count
+    preparation: Preparation
+    pictures: str = ""
+    presence: str = ""
+    sample: tuple[str, int, int] | None = None
+    texts_per_image: int | None = None
+    known_images: Count | None = None
+    why: str = ""
+    note: str = ""
+    optional: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What its texts are."""
+        return self.kind.rpartition(" ")[2]
+
+    def root_folder(self, roots: Roots) -> Path | None:
+        """The root that it lies below; None if that is not set."""
+        return {"main": roots.main, "sub": roots.sub, "cache": CIFAR_ROOT.expanduser()}[self.root]
+
+    def source(self, roots: Roots) -> Path:
+        """The list or folder that it is read from.
+
+        Raises:
+            I0TError: its root is not set; the message says where to write it.
+        """
+        return self._below_root(roots, self.file)
+
+    def picture_folder(self, roots: Roots) -> Path:
+        """The folder of its pictures.
+
+        Raises:
+            I0TError: as `source`.
+        """
+        return self._below_root(roots, self.pictures or self.file)
+
+    def _below_root(self, roots: Roots, place: str) -> Path:
+        return (self.root_folder(roots) or (roots.data_dir if self.root == "main" else roots.data_dir_sub)) / place
+
+
+def imported(place: str) -> Any:
+    """What "module:name" names."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+_KARPATHY = "cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip)"
+_COCO_PAGES = f"cocodataset.org (2014 and 2017 val images, annotations); {_KARPATHY}"
+_FLICKR = (
+    "dataset_flickr30k.json and flickr30k-images/",
+    (f"shannon.cs.illinois.edu/DenotationGraph (images, by a form); {_KARPATHY}"),
+)
+_FLICKR_IMAGES = "PnP-VQA/lavis/flickr30k/images/flickr30k-images"
+_GOLD = "i0t.data.captions:read_gold"
+_ROUGHLY_1246K = Count(1_246_000, 1_246_999)
+
+ENTRIES = (
+    DatasetEntry(
+        name="coco",
+        kind="captions",
+        reader=_GOLD,
+        split="as COCO_GOLD.json lists",
+        root="sub",
+        file="Evaluation/COCO_Captions/NewCaptions/COCO_GOLD.json",
+        images=Count(5000),
+        texts=Count(25_000),
+        preparation=Preparation(
+            "coco",
+            "test",
+            "karpathy:prepare_coco",
+            "dataset_coco.json and val2014/, captions_val2014.json to compare",
+            _COCO_PAGES,
+        ),
+        pictures="PnP-VQA/lavis/coco/images/val2014",
+        sample=("coco", 1, 5),
+        texts_per_image=5,
+    ),
+    DatasetEntry(
+        name="flickr",
+        kind="captions",
+        reader=_GOLD,
+        split="as Flickr_GOLD.json lists (the paper: Karpathy test, 1 000 images)",
+        root="sub",
+        file="Evaluation/Flickr_Captions/NewCaptions/Flickr_GOLD.json",
+        images=Count(1000),
+        texts=Count(5000),
+        preparation=Preparation("flickr30k", "test", "karpathy:prepare_flickr", *_FLICKR),
+        pictures=_FLICKR_IMAGES,
+        sample=("flickr", 1, 5),
+        texts_per_image=5,
+    ),
+    DatasetEntry(
+        name="nocaps",
+        kind="captions",
+        reader="i0t.data.captions:read_nocaps",
+        split="validation",
+        root="sub",
+        file="Evaluation/Nocaps_Captions/NewCaptions/NoCaps_GOLD.json",
+        images=Count(4500),
+        texts=Count(45_000),
+        preparation=Preparation(
+            "nocaps",
+            "validation",
+            "coco_style:prepare_nocaps",
+            "nocaps_val_4500_captions.json and val/ with the pictures",
+            "nocaps.org/download; the pictures are of Open Images' validation set, storage.googleapis.com/openimages",
+        ),
+        pictures="PnP-VQA/lavis/nocaps/images/val",
+        sample=("nocaps", 1, 10),
+        texts_per_image=10,
+    ),
+    DatasetEntry(
+        name="coco_val2017",
+        kind="captions",
+        reader=_GOLD,
+        split="as COCO_VAL2017.json lists (COCO val2017, 5 000 images)",
+        root="sub",
+        file="Evaluation/COCO_Captions/NewCaptions/COCO_VAL2017.json",
+        images=Count(5000),
+        texts=Count(25_000),
+        preparation=Preparation(
+            "coco", "val2017", "coco_style:prepare_val2017", "captions_val2017.json and val2017/", _COCO_PAGES
+        ),
+        pictures="PnP-VQA/lavis/coco/images/val2017",
+        texts_per_image=5,
+        optional=True,
+    ),
+    DatasetEntry(
+        name="flickr_val",
+        kind="captions",
+        reader=_GOLD,
+        split="as Flickr_VAL.json lists (Karpathy val, 1 014 images)",
+        root="sub",
+        file="Evaluation/Flickr_Captions/NewCaptions/Flickr_VAL.json",
+        images=Count(1014),
+        texts=Count(5070),
+        preparation=Preparation("flickr30k", "val", "karpathy:prepare_flickr", *_FLICKR),
+        pictures=_FLICKR_IMAGES,
+        texts_per_image=5,
+        optional=True,
+    ),
+    DatasetEntry(
+        name="cifar100",
+        kind="classes",
+        reader="i0t.data.class_sets:read_cifar100",
+        split="test",
+        root="cache",
+        file="cifar-100-python",
+        images=Count(10_000),
+        texts=Count(100),
+        preparation=Preparation(
+            "cifar100",
+            "test",
+            "cifar:prepare_cifar100",
+            "cifar-100-python.tar.gz or cifar-100-python/; or --download",
+            "www.cs.toronto.edu/~kriz/cifar.html",
+        ),
+        presence="cifar-100-python/test",
+    ),
+    DatasetEntry(
+        name="birdsnap",
+        kind="classes",
+        reader="i0t.data.class_sets:read_class_folders",
+        split="test",
+        root="main",
+        file="zeroshot_datasets/birdsnap/test",
+        images=Count(2443),
+        texts=Count(500),
+        preparation=Preparation(
+            "birdsnap",
+            "test",
+            "birdsnap:prepare_birdsnap",
+            "test_images.txt and download/images/<class>/ as get_birdsnap.py makes it; or class folders, or test/ with "
+            "them",
+            "thomasberg.org/datasets/birdsnap/1.1 (birdsnap.tgz: lists and get_birdsnap.py)",
+        ),
+        sample=("birdsnap_per_class", 48, 48),
+        known_images=Count(1855, 1857),
+        why="of the 2443 test pictures, public copies have 1855 to 1857: the others are gone from Flickr",
+    ),
+    DatasetEntry(
+        name="flickr8k_expert",
+        kind="ratings",
+        reader="i0t.data.ratings:read_ratings",
+        split="all rated captions",
+        root="main",
+        file="pacscore_datasets/flickr8k/flickr8k.json",
+        images=Count(1000),
+        texts=Count(16_992),  # 5822 rows, less 158 whose candidate is among the references, times three
+        preparation=Preparation(
+            "flickr8k_expert",
+            "test",
+            "flickr8k:prepare_flickr8k",
+            "flickr8k.json, or ExpertAnnotations.txt and Flickr8k.token.txt; images/ or Flicker8k_Dataset/",
+            "github.com/aimagelab/pacscore; github.com/jmhessel/clipscore; Flickr8k's text and pictures "
+            "(Hockenmaier's group, University of Illinois, by a form)",
+        ),
+        pictures="pacscore_datasets/flickr8k/images",
+        sample=("judged", 1, 18),  # six candidates per image, three ratings of each
+    ),
+    DatasetEntry(
+        name="flickr8k_cf",
+        kind="ratings",
+        reader="i0t.data.ratings:read_ratings",
+        split="all rated captions",
+        root="main",
+        file="pacscore_datasets/flickr8k/crowdflower_flickr8k.json",
+        images=Count(1000),
+        texts=Count(47_500, 48_499),
+        preparation=Preparation(
+            "flickr8k_cf",
+            "test",
+            "flickr8k:prepare_flickr8k",
+            "crowdflower_flickr8k.json, or CrowdFlowerAnnotations.txt and Flickr8k.token.txt; images/ or "
+            "Flicker8k_Dataset/",
+            "as of flickr8k_expert",
+        ),
+        pictures="pacscore_datasets/flickr8k/images",
+        sample=("judged", 1, 8),
+        note="the owners say 48 K (about 47 830); the exact number could not be looked up",
+    ),
+    DatasetEntry(
+        name="sharegpt4v",
+        kind="long captions",
+        reader="i0t.data.sharegpt4v:read_all_records",
+        split="all records",
+        root="main",
+        file="sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json",
+        images=_ROUGHLY_1246K,
+        texts=_ROUGHLY_1246K,
+        preparation=Preparation(
+            "sharegpt4v",
+            "train",
+            "sharegpt4v:prepare_sharegpt4v",
+            "share-captioner_coco_lcs_sam_1246k_1107.json and data/ with coco/train2017, llava/llava_pretrain/images, "
+            "sam/images",
+            "huggingface.co/datasets/Lin-Chen/ShareGPT4V; cocodataset.org (2017 train images); huggingface.co/datasets/"
+            "liuhaotian/LLaVA-Pretrain; ai.meta.com/datasets/segment-anything (000000 to 000050)",
+        ),
+        pictures="sharegpt4v/data",
+        sample=("train", 1, 1),
+        note="the owners say 1246 K; the exact number could not be looked up",
+    ),
+)

@@ -1,0 +1,134 @@
+"""Flickr8k-Expert and Flickr8k-CF: captions that people rated, in the pacscore layout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from i0t.data.captions import look_for
+from i0t.data.datasets import Dataset
+from i0t.data.entries import DatasetEntry
+from i0t.data.items import Items
+from i0t.errors import I0TError
+from i0t.files import REMEDY, check_json, read_json
+from i0t.paths import Roots
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatedCaptions(Dataset):
+    """R ratings of (image, candidate caption) pairs.
+
+    Attributes:
+        references: N lists of reference captions.
+        image_of_rating: R rows of `images`.
+        candidates: R candidate captions.
+        ratings: R numbers, 1..4 (Expert, one per annotator, not averaged) or 0..1 (CF).
+        n_dropped: how many ratings were NaN and left out.
+    """
+
+    references: Sequence[Sequence[str]]
+    image_of_rating: Sequence[int]
+    candidates: Sequence[str]
+    ratings: Sequence[float]
+    n_dropped: int = 0
+
+    def count_texts(self, per_image: int | None = None) -> int:
+        """Ratings, NaN included."""
+        return len(self.ratings) + self.n_dropped
+
+    def items(self, prefix: str = "") -> Items:
+        """The images, and every distinct reference and candidate once.
+
+        A text belongs to the images that it is a reference of; one that is a candidate also stands without an image.
+
+        Args:
+            prefix: put before every text.
+        """
+        owners: dict[str, list[int]] = {}
+        for row, references in enumerate(self.references):
+            for reference in references:
+                owners.setdefault(reference, []).append(row)
+        for candidate in self.candidates:
+            if -1 not in owners.setdefault(candidate, []):
+                owners[candidate].append(-1)
+        return Items(
+            images=self.images,
+            image_ids=self.image_ids,
+            texts=list(owners),
+            owners=list(owners.values()),
+            prefix=prefix,
+            metadata=self.metadata(),
+        )
+
+
+class Rating(BaseModel):
+    """One rating of a candidate caption; it may be NaN."""
+
+    caption: str
+    rating: float
+
+
+class RatedImage(BaseModel):
+    """One image of a file in the pacscore form."""
+
+    image_path: str
+    ground_truth: list[str]
+    human_judgement: list[Rating]
+
+    @property
+    def picture(self) -> str:
+        """Base name."""
+        return Path(self.image_path).name
+
+
+def check_ratings(content: Any, source: Path) -> dict[str, RatedImage]:
+    """The images of a file in the pacscore form, by the file's keys.
+
+    Raises:
+        I0TError: it is of another form, or an image has no references; names the entry.
+    """
+    rated = check_json(dict[str, RatedImage], content, source, "the pacscore form")
+    for key, image in rated.items():
+        if not image.ground_truth:
+            raise I0TError(f'{source}: {key}: {image.picture} has no references ("ground_truth"). {REMEDY}')
+    return rated
+
+
+def read_ratings(entry: DatasetEntry, roots: Roots) -> RatedCaptions:
+    """Ratings of people; runs of white space collapse to one blank.
+
+    Raises:
+        I0TError: missing or malformed file, no rating left, an image without references, or none of the pictures is
+            there.
+    """
+    source, folder = entry.source(roots), entry.picture_folder(roots)
+    listed = list(check_ratings(read_json(source, f"the ratings of {entry.name}"), source).values())
+    there, missing = look_for([folder / image.picture for image in listed], source)
+    rated = list(compress(listed, there))
+    rows = [(row, judged) for row, image in enumerate(rated) for judged in image.human_judgement]
+    kept = [(row, judged) for row, judged in rows if not math.isnan(judged.rating)]
+    if not kept:
+        raise I0TError(f"{source}: no rating left ({len(rows)} were NaN). Download the file again.")
+    return RatedCaptions(
+        name=entry.name,
+        split=entry.split,
+        source=source,
+        images=[folder / image.picture for image in rated],
+        image_ids=[image.picture for image in rated],
+        missing=missing,
+        references=[[_clean(text) for text in image.ground_truth] for image in rated],
+        image_of_rating=[row for row, _ in kept],
+        candidates=[_clean(judged.caption) for _, judged in kept],
+        ratings=[judged.rating for _, judged in kept],
+        n_dropped=len(rows) - len(kept),
+    )
+
+
+def _clean(text: str) -> str:
+    return " ".join(text.split())

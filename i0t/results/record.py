@@ -1,0 +1,188 @@
+"""A result is a JSON record: numbers together with all that is needed to trust and repeat them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from i0t.files import write_json
+from i0t.paths import REPO
+
+PACKAGES = (
+    "i0t",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "transformers",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "safetensors",
+)
+DRAWN = ("seed", "bootstrap")  # flags of what is drawn at random: by which seed, and how many resamples
+
+
+@dataclass
+class Record:
+    """One result: of a model on a data set, mostly.
+
+    Attributes:
+        task: e.g. "retrieval".
+        dataset: its name.
+        metrics: of evaluations in percent, except ranks.
+        protocol: what makes two results comparable: captions per image, prefix, w, clip, fitting set.
+        config: the flags and the model.
+        data: counts, sources and hashes.
+        seconds: wall time from loading the data to the last metric.
+        gap: `modality_gap` of the features that were scored.
+        gap_before: the same before the gap was removed; empty where nothing was removed.
+        headline: the metrics that a table of one data set shows.
+        headline_joined: those of a table over several data sets.
+        sections: what only this kind of result has, by name; beside the others in the file.
+    """
+
+    task: str
+    dataset: str
+    metrics: dict[str, float]
+    protocol: dict[str, Any]
+    config: dict[str, Any]
+    data: dict[str, Any]
+    seconds: float
+    gap: dict[str, Any] = field(default_factory=dict)
+    gap_before: dict[str, Any] = field(default_factory=dict)
+    headline: tuple[str, ...] = ()
+    headline_joined: tuple[str, ...] = ()
+    sections: dict[str, Any] = field(default_factory=dict)
+    peak_memory_bytes: int = field(default_factory=lambda: peak_memory_bytes())
+    environment: dict[str, Any] = field(default_factory=lambda: environment())
+    created: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+
+    @property
+    def stem(self) -> str:
+        """File name without suffix: readable, and different whenever the results may be."""
+        model = self.config.get("model") or {}
+        # Intervals and what is drawn at random change figures, but not what may stand in one table: no protocol.
+        drawn = {key: self.config.get("flags", {}).get(key) for key in DRAWN}
+        content = [self.protocol, model.get("fingerprint"), self.data["sha256"], drawn]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        name = str(model.get("name") or "")
+        name = Path(name).stem if name.endswith(".safetensors") else name
+        parts = (self.task, self.dataset, name, self.protocol.get("remove_gap"), digest)
+        return "-".join(re.sub(r"[^\w.+-]+", "-", str(part))[:100] for part in parts if part)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the file holds."""
+        content = asdict(self)
+        sections = content.pop("sections")
+        return plain({**content, **sections})
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the record into a folder and return its path."""
+        path = Path(folder) / f"{self.stem}.json"
+        write_json(path, self.as_dict())
+        return path
+
+
+def run_table(records: Sequence[Record], names: Sequence[str]) -> str:
+    """What an evaluation found: one row per data set, at most 80 columns wide, and what partial ones lack.
+
+    Args:
+        records: of one model and gap remover.
+        names: the metrics to show.
+    """
+    headers = ["data set", "CD", *(name.replace("balanced_accuracy", "balanced") for name in names)]
+    rows, notes = [], []
+    for record in records:
+        complete = record.data.get("completeness", {})
+        partial = " (partial)" if complete.get("state") == "partial" else ""
+        figures = (record.metrics[name] for name in names)
+        rows.append([record.dataset + partial, f"{record.gap['centroid_distance']:.3f}", *figures])
+        if "images" in complete and "why" in complete:
+            notes.append(f"{record.dataset}: {complete['state']}: {complete['why']}")
+    protocol = records[0].protocol
+    title = [str(records[0].config["model"]["name"]), f"remove_gap={protocol['remove_gap']}"]
+    title += [f"fit_on={protocol['fit_on']}"] if "fit_on" in protocol else []
+    title += [f"means of evaluated items: {leak_of(protocol)}"] if protocol.get("means_leak") else []
+    table = tabulate(rows, headers=headers, floatfmt=".2f", disable_numparse=[0, 1])
+    return "\n".join([", ".join(title), table, *notes])
+
+
+def leak_of(protocol: dict[str, Any]) -> str:
+    """How much of the evaluated set its means come from, in a few words; nothing where they are of other items.
+
+    Example:
+        >>> leak_of({"means_leak": True, "fit_overlap": {"image_vectors": 0.25}}), leak_of({"means_leak": None})
+        ('leak of 25 %', 'leak unknown')
+    """
+    if not protocol.get("means_leak"):
+        return "" if protocol.get("means_leak") is False else "leak unknown"
+    share = max((protocol.get("fit_overlap") or {}).values(), default=0.0)
+    # Without a share the name of the data set told: the items may be other encodings of the same.
+    return f"leak of {100 * share:.2g} %" if 0 < share < 1 else "leak"
+
+
+def environment() -> dict[str, Any]:
+    """Versions, git commit, machine."""
+    import torch  # here, since tables of records need none
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout, with "+changes" where files differ from it; None outside a checkout."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return f"{commit}+changes" if _git("status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository: installed elsewhere
+        return None
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far, workers not counted."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(REPO), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: NaN and infinity become null, paths and NumPy numbers plain values."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -1,0 +1,108 @@
+"""Tables of records: one data set with its protocols, and several data sets side by side."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from i0t.errors import I0TError
+from i0t.results.comparison import (
+    Content,
+    differing,
+    headline_of,
+    protocol_of,
+    row_labels,
+    shown_value,
+)
+
+WIDTH = 100
+
+
+def dataset_table(records: Sequence[Content], metrics: Sequence[str] = (), style: str = "simple") -> str:
+    """The table of one data set, with what differs as columns and what is shared below.
+
+    Args:
+        records: of one task and data set.
+        metrics: names; those of the record's headline where empty.
+        style: of tabulate.
+
+    Raises:
+        I0TError: two records that nothing tells apart have different figures, or a metric is unknown.
+    """
+    fields = differing(records)
+    names = tuple(metrics) or headline_of(records[0])
+    rows: dict[tuple, tuple[list[Any], str]] = {}
+    for record, label in zip(records, row_labels(records), strict=True):
+        key = (*label, *(shown_value(protocol_of(record), field) for field in fields))
+        figures = _figures(record, names)
+        if key in rows and rows[key][0] != figures:
+            raise I0TError(
+                f"{rows[key][1]} and {record['path']}: the same model, remover and protocol, but different figures. "
+                "Leave one of them out."
+            )
+        rows.setdefault(key, (figures, record["path"]))
+    wrapped = [field.replace("data ", "data\n").replace("_per_", "\nper ") for field in fields]
+    headers = ["model", "gap removed", "means of", *wrapped, "CD", *names]
+    body = [[*key, *figures] for key, (figures, _) in rows.items()]
+    shown = [column for column in range(len(headers)) if column > 2 or any(row[column] != "-" for row in body)]
+    table = tabulate(
+        [[row[column] for column in shown] for row in body],
+        headers=[headers[column] for column in shown],
+        tablefmt=style,
+        floatfmt=".2f",
+        disable_numparse=list(range(len(shown) - 1 - len(names))),
+    )
+    note = f"\nNOT ONE PROTOCOL: the rows differ in {', '.join(fields)}." if fields else ""
+    shared = {key: value for key, value in protocol_of(records[0]).items() if key not in fields and value is not None}
+    same = "; ".join(f"{key}: {shown_value(shared, key)}" for key in shared)
+    same = textwrap.fill(f"All rows: {same}.", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return f"{records[0]['task']}, {records[0]['dataset']}\n{table}{note}\n{same}"
+
+
+def joined_table(records: Sequence[Content], metrics: Sequence[str] = (), style: str = "simple") -> str:
+    """One row per model and remover, with the figures of all data sets side by side.
+
+    Raises:
+        I0TError: a data set was measured by two protocols, or twice with different figures.
+    """
+    columns: dict[tuple[str, str], None] = {}
+    rows: dict[tuple, dict[tuple[str, str], Any]] = {}
+    labels = {record["path"]: label for record, label in zip(records, row_labels(records), strict=True)}
+    for (task, dataset), group in by_dataset(records).items():
+        fields = differing(group)
+        if fields:
+            raise I0TError(
+                f"{dataset} ({task}): the records differ in {', '.join(fields)}, so one table would mix protocols. "
+                "Leave some out, or leave out --join to see the differences."
+            )
+        names = [name for name in metrics or headline_of(group[0], joined=True) if name in group[0]["metrics"]]
+        for record in group:
+            cells = rows.setdefault(labels[record["path"]], {})
+            for name, figure in zip(("CD", *names), _figures(record, names), strict=True):
+                if cells.setdefault((dataset, name), figure) != figure:
+                    raise I0TError(
+                        f"{record['path']}: this model and remover have another {name} on {dataset}. "
+                        "Leave one record out."
+                    )
+                columns[dataset, name] = None
+    header = ["model", "gap removed", "means of", *(f"{dataset}\n{name}" for dataset, name in columns)]
+    body = [[*label, *(cells.get(column, "") for column in columns)] for label, cells in rows.items()]
+    return tabulate(body, headers=header, tablefmt=style, floatfmt=".2f", disable_numparse=[0, 1, 2])
+
+
+def by_dataset(records: Sequence[Content]) -> dict[tuple[str, str], list[Content]]:
+    """Records by task and data set, in their order."""
+    groups: dict[tuple[str, str], list[Content]] = {}
+    for record in records:
+        groups.setdefault((record["task"], record["dataset"]), []).append(record)
+    return groups
+
+
+def _figures(record: Content, names: Sequence[str]) -> list[Any]:
+    for name in names:
+        if name not in record["metrics"]:
+            raise I0TError(f"{record['path']}: no metric {name}. It has {', '.join(record['metrics'])}.")
+    return [record["gap"]["centroid_distance"], *(record["metrics"][name] for name in names)]
