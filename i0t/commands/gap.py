@@ -146,8 +146,8 @@ def _encoded(options: GapOptions) -> Embeddings:
     """Embeddings of the data set by the model."""
     import torch
 
+    from i0t.cli import resolve_roots
     from i0t.data.datasets import load_dataset
-    from i0t.data.roots import resolve_roots
     from i0t.encoders import load_encoder
     from i0t.encoders.encode import encode
 
