@@ -13,7 +13,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
 from baselines.state_dicts import count_indices, grid_side, head_count, need
-from i0t.data.images import Preprocess
+from i0t.data.items import Preprocess
 
 BERT_HEAD_WIDTH = 64  # also of BLIP's vision tower; 768 / 12
 VISION_EPS = 1e-6  # of every LayerNorm in both vision towers; transformers' own BLIP default is 1e-5

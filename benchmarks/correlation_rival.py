@@ -21,7 +21,7 @@ from benchmarks.encoding_setup import MODEL, evaluation, in_turn, photos, spread
 from benchmarks.row import Row
 from evaluation.correlation import Correlation
 from i0t.data.datasets import load_dataset
-from i0t.data.images import open_image
+from i0t.data.items import open_image
 from i0t.data.ratings import RatedCaptions
 from i0t.encoders import load_encoder
 from i0t.encoders.encoder import Encoder

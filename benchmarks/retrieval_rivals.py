@@ -36,7 +36,7 @@ from benchmarks.row import Row
 from evaluation.retrieval import Retrieval
 from i0t.data.captions import CaptionSet
 from i0t.data.datasets import load_dataset
-from i0t.data.images import open_image
+from i0t.data.items import open_image
 from i0t.encoders import EncodeOptions, load_encoder
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.openclip import set_context_length

@@ -20,9 +20,8 @@ from evaluation.options import EvaluationOptions, add_task_flags, task_of
 from evaluation.retrieval import Retrieval
 from evaluation.run import encode_dataset
 from evaluation.task import Task
-from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, encode_options, program
+from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, encode_options, program, roots_of
 from i0t.data.datasets import datasets_of, load_dataset
-from i0t.data.roots import roots_of
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, list_sha256

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from evaluation.task import Task
+from i0t.cli import resolve_roots
 from i0t.data.datasets import datasets_of, load_dataset
-from i0t.data.roots import resolve_roots
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
 

@@ -15,9 +15,8 @@ import torch
 from evaluation.options import EvaluationOptions, options_of, parse
 from evaluation.task import Task
 from i0t import processes
-from i0t.cli import device_of
+from i0t.cli import device_of, resolve_roots
 from i0t.data.datasets import datasets_of, load_dataset
-from i0t.data.roots import resolve_roots
 from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.embeddings import Embeddings
 from i0t.encoders import load_encoder

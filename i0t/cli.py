@@ -10,6 +10,7 @@ from functools import wraps
 from typing import TYPE_CHECKING
 
 from i0t.errors import I0TError, first_line
+from i0t.paths import TENSORS, Roots, configs_folder, configured_roots, say
 from i0t.processes import count_here, own_device, rank
 
 if TYPE_CHECKING:
@@ -93,6 +94,37 @@ def add_root_flags(parser: argparse._ActionsContainer) -> None:
     """`--data-dir` and `--data-dir-sub`, for a parser or a group of its flags."""
     parser.add_argument("--data-dir", metavar="DIR", help="instead of configs/root.txt")
     parser.add_argument("--data-dir-sub", metavar="DIR", help="instead of configs/subroot.txt")
+
+
+def roots_of(arguments: argparse.Namespace) -> Roots:
+    """Data roots from the flags `--data-dir` and `--data-dir-sub`; see `resolve_roots`."""
+    return resolve_roots(arguments.data_dir, arguments.data_dir_sub)
+
+
+def resolve_roots(main: str | None = None, sub: str | None = None) -> Roots:
+    """The data roots from flags, else from the path files, else the built-in sample.
+
+    Args:
+        main: `<data_dir>`, overrides `configs/root.txt`.
+        sub: `<data_dir_sub>`, overrides `configs/subroot.txt`.
+
+    Raises:
+        I0TError: a path does not exist.
+    """
+    roots = configured_roots(main, sub)
+    return roots if roots.main or roots.sub else _sample_roots()
+
+
+def _sample_roots() -> Roots:
+    from i0t.data.sample import data_dir, data_dir_sub, make_sample  # draws: not needed where data are named
+
+    configs = configs_folder()
+    say(
+        f"Data: the built-in sample (for real data write <data_dir> into {configs / 'root.txt'} "
+        f"and <data_dir_sub> into {configs / 'subroot.txt'})."
+    )
+    root = make_sample(TENSORS / "sample")
+    return Roots(data_dir(root), data_dir_sub(root), is_sample=True)
 
 
 def add_partial_flag(parser: argparse._ActionsContainer) -> None:

@@ -1,4 +1,4 @@
-"""Arrays of embeddings: the checks and the normalisation that every formula starts with.
+"""Arrays of embeddings: checks, normalisation, and blocks of rows in threads, for every formula.
 
 Shapes: N items, Q vectors an item (BLIP-2 queries), D dimensions. NumPy and torch are both
 welcome and are never mixed; torch is not imported here, so that `import i0t` stays quick.
@@ -6,6 +6,8 @@ welcome and are never mixed; torch is not imported here, so that `import i0t` st
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 Features = TypeVar("Features", np.ndarray, "torch.Tensor")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Unit vectors hold about 7 digits in float32: anything shorter than this is rounding noise.
 SMALLEST_NORM = 1e-6
@@ -134,3 +138,25 @@ def _refuse_rows(bad: Any, name: str, why: str) -> None:
     rows = sorted({int(row) for row in to_numpy(bad).nonzero()[0]})
     more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
     raise I0TError(f"{name}: row {rows[0]} {why}{more}. Remove such rows or encode them again.")
+
+
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`[work(item) for item in items]` in as many threads as BLAS is allowed (OMP_NUM_THREADS).
+
+    NumPy leaves the interpreter's lock alone while it computes.
+    Each thread's own matrix products then run on one core, so that products and everything else that
+    NumPy does share the cores evenly.
+    """
+    if len(items) < 2:
+        return [work(item) for item in items]
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    threads = max([library["num_threads"] for library in blas.info()], default=1)
+    with blas.limit(limits=1), ThreadPoolExecutor(min(threads, len(items))) as pool:
+        return list(pool.map(work, items))
+
+
+def row_slices(n_rows: int, step: int) -> list[slice]:
+    """Slices of at most `step` rows that make up `n_rows`."""
+    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]

@@ -22,8 +22,8 @@ import pytest
 
 import i0t.data.sample
 from i0t import Embeddings, I0TError, Standardizer, paths
+from i0t.cli import resolve_roots
 from i0t.data import roots as data_roots
-from i0t.data.roots import resolve_roots
 from i0t.data.sample import SampleSize, make_sample
 from i0t.files import (
     atomic_path,

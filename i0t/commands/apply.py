@@ -16,9 +16,8 @@ from tabulate import tabulate
 from i0t.cli import program
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
-from i0t.features import l2_normalize
+from i0t.features import l2_normalize, row_slices
 from i0t.files import ensure_folder, write_npy
-from i0t.parallel import row_slices
 from i0t.search.transform import VectorTransform
 from i0t.standardize import GapRemover
 from i0t.standardize.fitting import fit_to_files

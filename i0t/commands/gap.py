@@ -125,8 +125,8 @@ def _encoded(arguments: argparse.Namespace) -> Embeddings:
     """Embeddings of the data set by the model: the end of the flags."""
     import torch
 
+    from i0t.cli import resolve_roots
     from i0t.data.datasets import load_dataset
-    from i0t.data.roots import resolve_roots
     from i0t.encoders import load_encoder
     from i0t.encoders.encode import encode
 

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from i0t.cli import add_common_flags, add_encoding_flags, encode_options, program
-from i0t.data.roots import resolve_roots
-from i0t.embeddings import Embeddings, load_embeddings
+from i0t.cli import add_common_flags, add_encoding_flags, encode_options, program, resolve_roots
+from i0t.embeddings import Embeddings, Origin, load_embeddings
 from i0t.encoders import EncodeOptions
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, write_json
 from i0t.metrics.caption_scores import PREFIX
-from i0t.origin import Origin
 from i0t.paths import TENSORS, Roots, say
 from i0t.scoring.models import DATASETS, SAMPLE, calibration_pairs, default_dataset, scoring_model
 from i0t.scoring.output import model_line, scores_table, write_csv

@@ -15,9 +15,8 @@ from typing import Any
 from tabulate import tabulate
 from tqdm import tqdm
 
-from i0t.cli import add_root_flags, not_negative, program, workers_of
+from i0t.cli import add_root_flags, not_negative, program, roots_of, workers_of
 from i0t.data.datasets import DATASETS, USABLE, Census, census
-from i0t.data.roots import roots_of
 from i0t.paths import Roots
 
 DESCRIPTION = """\
@@ -101,7 +100,7 @@ def unreadable(pictures: Sequence[Path], workers: int, name: str = "") -> list[s
     """
     if not len(pictures):
         return []
-    from i0t.data.images import image_loader  # torch takes seconds to import, and --help needs none
+    from i0t.data.items import image_loader  # torch takes seconds to import, and --help needs none
 
     batches = [range(len(pictures))[start : start + BATCH] for start in range(0, len(pictures), BATCH)]
     loader = image_loader(pictures, _nothing, batches, workers)

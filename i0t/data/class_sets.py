@@ -15,7 +15,7 @@ from i0t.errors import I0TError
 from i0t.paths import Roots, configs_folder
 
 if TYPE_CHECKING:
-    from i0t.data.images import ImageSource
+    from i0t.data.items import ImageSource
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 

@@ -19,7 +19,7 @@ from i0t.files import read_json
 from i0t.paths import Roots
 
 if TYPE_CHECKING:
-    from i0t.data.images import ImageSource
+    from i0t.data.items import ImageSource
 
 DATASETS = {entry.name: entry for entry in ENTRIES}
 State = Literal["complete", "known shortfall", "partial", "broken", "absent"]

@@ -1,15 +1,21 @@
-"""`Items`: what an encoder is to encode, whatever data set it comes from."""
+"""What is to be encoded: images and texts of any data set (`Items`), and images from disk to batches of pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 from i0t.errors import I0TError
 
-if TYPE_CHECKING:
-    from i0t.data.images import ImageSource
+Preprocess = Callable[[Image.Image], torch.Tensor]
+ImageSource = str | Path | Image.Image
 
 
 @dataclass(frozen=True)
@@ -58,3 +64,93 @@ class Items:
                     f"owners of text {row} are {list(owners)[:5]}: they must be indices of the {len(self.images)} "
                     "images, or -1 for a text that stands without an image."
                 )
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Decode a picture fully, as RGB (before any resizing, which would spoil palette images).
+
+    Args:
+        source: a path, or a PIL image, which is converted only.
+
+    Raises:
+        I0TError: the file is missing, truncated or not a picture.
+    """
+    if isinstance(source, Image.Image):
+        return _to_rgb(source)
+    try:
+        with Image.open(source) as image:
+            return _to_rgb(image)
+    except FileNotFoundError:
+        raise I0TError(f"{source}: no such picture, but the data list names it. Complete the download.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise I0TError(
+            f"{source}: unreadable picture ({error}). Replace it, or go on without it: --skip-unreadable."
+        ) from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would cut 16-bit greys off at 255, not scale them
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+class ImageDataset(Dataset):
+    """Preprocessed pictures by index; a picture that cannot be read comes back as its error message.
+
+    Errors travel as values because an exception raised in a worker reaches the user as a traceback.
+    """
+
+    def __init__(self, sources: Sequence[ImageSource], preprocess: Preprocess) -> None:
+        self.sources, self.preprocess = sources, preprocess
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.sources)
+
+    def __getitem__(self, index: int) -> torch.Tensor | str:
+        """(3, H, W) float32 pixels, or the error message."""
+        try:
+            return self.preprocess(open_image(self.sources[index]))
+        except I0TError as error:
+            return str(error)
+
+
+def collate_images(items: list[torch.Tensor | str]) -> tuple[torch.Tensor | None, list[str | None]]:
+    """Stack what could be read: pixels (B', 3, H, W) or None, and one error or None per item.
+
+    Example:
+        >>> collate_images([torch.ones(1), "a.jpg: unreadable", torch.zeros(1)])
+        (tensor([[1.],
+                [0.]]), [None, 'a.jpg: unreadable', None])
+    """
+    pixels = [item for item in items if not isinstance(item, str)]
+    errors = [item if isinstance(item, str) else None for item in items]
+    return (torch.stack(pixels) if pixels else None), errors
+
+
+def image_loader(
+    sources: Sequence[ImageSource],
+    preprocess: Preprocess,
+    batches: Sequence[Sequence[int]],
+    workers: int,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """Batches of `ImageDataset`, in the order asked for.
+
+    Workers run ahead of the forward pass, two batches each. A worker computes in one thread
+    (torch's own rule), so that W of them cost W cores and not W times all cores.
+
+    Args:
+        sources: paths or PIL images.
+        preprocess: the encoder's own transform.
+        batches: rows of `sources` that come together.
+        workers: decoding processes; 0 decodes in this process, which is quicker for few pictures.
+        pin_memory: page-locked pixels, from which a graphics card copies while it computes.
+    """
+    return DataLoader(
+        ImageDataset(sources, preprocess),
+        batch_sampler=batches,
+        num_workers=min(workers, len(batches)),
+        collate_fn=collate_images,
+        pin_memory=pin_memory,
+    )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from i0t.data.images import ImageSource, Preprocess
+    from i0t.data.items import ImageSource, Preprocess
     from i0t.encoders import EncodeOptions
 
 FORMAT = "i0t-encoded-1"  # raise it when the way of encoding changes the numbers
@@ -151,7 +151,7 @@ def _of_picture(image: ImageSource) -> str:
         except OSError:
             return f"{path}\0missing"
         return f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    from i0t.data.images import open_image
+    from i0t.data.items import open_image
 
     rgb = open_image(image)
     return f"{rgb.size}\0{hashlib.sha256(rgb.tobytes()).hexdigest()}"

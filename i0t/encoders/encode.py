@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from i0t import processes
-from i0t.data.images import ImageSource, image_loader
-from i0t.data.items import Items
+from i0t.data.items import ImageSource, Items, image_loader
 from i0t.embeddings import Embeddings
 from i0t.encoders import EncodeOptions
 from i0t.encoders.cache import cached, image_key, text_key

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from i0t.data.images import ImageSource, Preprocess
+from i0t.data.items import ImageSource, Preprocess
 from i0t.encoders import AUTO, PRECISIONS, EncodeOptions
 from i0t.encoders.heads import NormHeads
 from i0t.errors import I0TError

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from i0t.errors import I0TError
-from i0t.features import to_numpy
+from i0t.features import in_threads, to_numpy
 from i0t.metrics.ranking import ScoringOrder, TiedRanks, unit_rows
 from i0t.metrics.resampling import bootstrap_means, bootstrap_medians, percentile_interval
-from i0t.parallel import in_threads
 
 TILE_SCORES = 2**18  # 1 MiB of float32
 LANE = 255  # marks that a byte can count

@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from i0t.errors import I0TError
-from i0t.features import SMALLEST_NORM, Features, check_shape, is_torch, l2_normalize, to_numpy
-from i0t.parallel import in_threads, row_slices
+from i0t.features import SMALLEST_NORM, Features, check_shape, in_threads, is_torch, l2_normalize, row_slices, to_numpy
 
 BLOCK_ROWS = 8192  # items a thread takes at once
 CACHE_FLOATS = 2**18  # of a block: fewer would be quicker in cache, but threads then wait for each other in Python

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
-from i0t.embeddings import Embeddings, load_embeddings
+from i0t.embeddings import Embeddings, Origin, load_embeddings
 from i0t.errors import I0TError
 from i0t.files import safetensors_format
-from i0t.origin import Origin
 from i0t.standardize.registry import NONE, RemoverChoice, load_remover
 from i0t.standardize.remover import GapRemover
 from i0t.standardize.saved import Overlap

@@ -17,10 +17,9 @@ from typing import Any, ClassVar, Generic, Literal
 
 import numpy as np
 
-from i0t.embeddings import Embeddings
+from i0t.embeddings import Embeddings, Origin
 from i0t.errors import I0TError
 from i0t.features import Features, check_shape
-from i0t.origin import Origin
 from i0t.standardize.arithmetic import AffineMap, VectorSum
 from i0t.standardize.saved import FittedFile, ItemHashes, Overlap, find_overlap, item_hashes
 

@@ -19,9 +19,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from i0t.embeddings import Embeddings
+from i0t.embeddings import Embeddings, Origin
 from i0t.files import atomic_path, json_entry, read_safetensors
-from i0t.origin import Origin
 
 FORMAT = "i0t-means-1"
 TENSORS = ("image_sum", "text_sum", "counts")

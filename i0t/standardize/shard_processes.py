@@ -18,9 +18,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from i0t.embeddings import Origin
 from i0t.errors import I0TError
 from i0t.files import list_sha256, read_json, write_json
-from i0t.origin import Origin
 from i0t.standardize.remover import GapRemover, Modality
 from i0t.standardize.shards import Shard
 

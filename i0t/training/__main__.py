@@ -9,8 +9,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from i0t.cli import add_common_flags, device_of, program, workers_of
-from i0t.data.roots import resolve_roots
+from i0t.cli import add_common_flags, device_of, program, resolve_roots, workers_of
 from i0t.paths import say
 from i0t.processes import is_main, is_main_here
 from i0t.training.recipe import read_overrides

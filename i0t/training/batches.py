@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from i0t.data.images import Preprocess, open_image
+from i0t.data.items import Preprocess, open_image
 from i0t.data.sharegpt4v import LongCaptions, short_caption
 from i0t.errors import I0TError
 

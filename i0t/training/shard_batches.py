@@ -21,7 +21,7 @@ import numpy as np
 import webdataset
 from torch.utils.data import IterableDataset, get_worker_info
 
-from i0t.data.images import open_image
+from i0t.data.items import open_image
 from i0t.data.sharegpt4v import VALIDATION_RECORDS
 from i0t.errors import I0TError
 from i0t.files import atomic_path

@@ -17,8 +17,7 @@ from i0t import I0TError
 from i0t.data.check import main as check
 from i0t.data.datasets import DATASETS, USABLE, census, datasets_of, is_present, load_dataset
 from i0t.data.entries import Count
-from i0t.data.images import open_image
-from i0t.data.items import Items
+from i0t.data.items import Items, open_image
 from i0t.data.prepare.__main__ import main as prepare
 from i0t.data.prepare.__main__ import parse as prepare_options
 from i0t.paths import Roots

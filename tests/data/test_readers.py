@@ -18,7 +18,7 @@ from PIL import Image
 from i0t import I0TError
 from i0t.data.class_sets import read_templates
 from i0t.data.datasets import is_present
-from i0t.data.images import open_image
+from i0t.data.items import open_image
 from i0t.data.sharegpt4v import load_sharegpt4v, short_caption
 from i0t.paths import REPO, Roots
 

@@ -12,7 +12,7 @@ from small_clip import TEXTS, largest, words
 from torch.nn import functional as F
 
 from i0t import Encoder, I0TError, load_encoder
-from i0t.data.images import open_image
+from i0t.data.items import open_image
 from i0t.encoders import EncodeOptions
 from i0t.encoders.encode import encode_pictures, encode_texts
 from i0t.encoders.encoder import END_OF_TEXT, token_lengths
