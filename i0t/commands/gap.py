@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from i0t.report import DEFAULTS, ReportOptions, add_report_flags, report_options
 
 if TYPE_CHECKING:
     from i0t.embeddings import Embeddings
-    from i0t.encoders import EncodeOptions
+    from i0t.results.record import Record
 
 DESCRIPTION = """Measure the modality gap of embeddings: how far images and texts lie apart, with 95 % intervals,
 which dimensions carry the gap, and what the numbers can be trusted for.
@@ -44,40 +43,32 @@ ROWS = {
     "cross_modal_neighbor_share": ("cross-modal neighbours", "share whose nearest is of the other kind"),
 }
 TOP = 10  # dimensions listed
+HEADLINE = ("centroid_distance_debiased", "relative_modality_gap", "separability_auc", "cross_modal_neighbor_share")
 
 
 @dataclass(frozen=True)
 class GapOptions:
-    """What `i0t gap` is to do.
+    """What `i0t gap` is to do with embeddings.
 
     Attributes:
-        sources: files of embeddings; else `model` encodes the first `captions_per_image` captions of `dataset`,
-            which may be incomplete if `allow_partial`.
         bootstrap: resamples for the intervals; 0 gives none.
         seed: of splits, resamples and the report.
-        json: file, and `output` folder, for all that was found.
-        report: folder of the report, made as `report_options` say.
-        encoding, device, data_dir, data_dir_sub: how, where and from which folders to encode.
+        json: file for all that was found.
+        output: folder for the same as a record.
+        report: folder of the page, made as `report_options` say.
+        flags: all that was asked for, as a record has it.
     """
 
-    sources: tuple[str, ...] = ()
-    model: str | None = None
-    dataset: str | None = None
-    captions_per_image: int = 1
-    allow_partial: bool = False
     bootstrap: int = 1000
     seed: int = 0
     json: str | None = None
     output: str | None = None
     report: str | None = None
     report_options: ReportOptions = DEFAULTS
-    encoding: EncodeOptions | None = None
-    device: str | None = None
-    data_dir: str | None = None
-    data_dir_sub: str | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parse(argv: Sequence[str] | None = None) -> GapOptions:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The flags.
 
     Raises:
@@ -98,52 +89,40 @@ def parse(argv: Sequence[str] | None = None) -> GapOptions:
         metavar="N",
         help="resamples for the intervals (default 1000); 0 gives no intervals, and is quick",
     )
-    flags.add_argument("--json", metavar="FILE", help="write all of it as JSON; --output DIR names the file itself")
+    flags.add_argument("--json", metavar="FILE", help="write all of it as JSON; --output DIR writes a record")
     flags.add_argument("--report", metavar="DIR", help="write a page with pictures that opens in any browser")
     add_report_flags(flags)
     add_encoding_flags(flags)
     add_common_flags(flags)
+    flags.set_defaults(seed=0)
     arguments = flags.parse_args(argv)
     encodes = arguments.model is not None or arguments.dataset is not None
     if bool(arguments.source) == encodes or (encodes and None in (arguments.model, arguments.dataset)):
         raise I0TError("i0t gap: give embeddings (SOURCE), or both --model and --dataset. --help shows examples.")
     if arguments.bootstrap < 0 or 0 < arguments.bootstrap < 100:
         raise I0TError(f"--bootstrap {arguments.bootstrap}: give 0 for no intervals, or at least 100 resamples.")
-    same = ("model", "dataset", "captions_per_image", "allow_partial", "bootstrap", "json", "output", "report")
-    return GapOptions(
-        sources=tuple(arguments.source),
-        seed=arguments.seed or 0,
-        report_options=report_options(arguments),
-        encoding=encode_options(arguments) if encodes else None,
-        **{name: getattr(arguments, name) for name in (*same, "device", "data_dir", "data_dir_sub")},
-    )
+    return arguments
 
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and write what was asked for."""
-    options = parse(argv)
+    started, arguments = time.perf_counter(), parse(argv)
+    named = {name: getattr(arguments, name) for name in ("bootstrap", "seed", "json", "output", "report")}
+    options = GapOptions(**named, report_options=report_options(arguments), flags=vars(arguments))
     from i0t.embeddings import load_embeddings
-    from i0t.files import ensure_folder, write_json
+    from i0t.files import ensure_folder
 
-    folder = ensure_folder(options.output) if options.output else None  # before hours of encoding, not after
-    embeddings = load_embeddings(options.sources) if options.sources else _encoded(options)
-    if not processes.is_main():
-        return 0  # it has encoded its share
-    found = measure(embeddings, options.bootstrap, options.seed)
-    print(table(found))
-    for path in [*([options.json] if options.json else []), *([folder / _file_name(embeddings)] if folder else [])]:
-        write_json(path, _plain(found))
-        print(path)
-    if options.report:
-        from i0t.report.page import write_report
-
-        print(write_report(embeddings, options.report, options.report_options))
+    if options.output:
+        ensure_folder(options.output)  # before hours of encoding, not after
+    embeddings = load_embeddings(arguments.source) if arguments.source else _encoded(arguments)
+    if processes.is_main():  # others have encoded their share
+        run(embeddings, options, started)
     return 0
 
 
-def _encoded(options: GapOptions) -> Embeddings:
-    """Embeddings of the data set by the model."""
+def _encoded(arguments: argparse.Namespace) -> Embeddings:
+    """Embeddings of the data set by the model: the end of the flags."""
     import torch
 
     from i0t.cli import resolve_roots
@@ -151,18 +130,73 @@ def _encoded(options: GapOptions) -> Embeddings:
     from i0t.encoders import load_encoder
     from i0t.encoders.encode import encode
 
-    options = replace(options, device=processes.join(options.device))
+    arguments.device = processes.join(arguments.device)
     with processes.first_here():  # which may make the sample
-        roots = resolve_roots(options.data_dir, options.data_dir_sub)
-    items = load_dataset(options.dataset, roots, options.allow_partial).items(options.captions_per_image)
-    torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
-    return encode(load_encoder(options.model, device_of(options), roots), items, options.encoding)
+        roots = resolve_roots(arguments.data_dir, arguments.data_dir_sub)
+    dataset: Any = load_dataset(arguments.dataset, roots, arguments.allow_partial)  # of captions, as all choices are
+    items = dataset.items(arguments.captions_per_image)
+    torch.manual_seed(arguments.seed)  # for models without trained weights, such as tiny
+    return encode(load_encoder(arguments.model, device_of(arguments), roots), items, encode_options(arguments))
 
 
-def _file_name(embeddings: Embeddings) -> str:
-    """Of the JSON in `--output`: after data set and model."""
-    parts = ("gap", embeddings.name, Path(str(embeddings.metadata.get("model") or "")).stem)
-    return "-".join(re.sub(r"[^\w.+-]+", "-", part) for part in dict.fromkeys(parts) if part) + ".json"
+def run(embeddings: Embeddings, options: GapOptions, started: float) -> None:
+    """Measure, print and write.
+
+    Args:
+        embeddings: images and texts.
+        options: what to write where.
+        started: when the work began, by `time.perf_counter`.
+    """
+    found = measure(embeddings, options.bootstrap, options.seed)
+    print(table(found))
+    if options.json:
+        from i0t.files import write_json
+        from i0t.results.record import plain
+
+        write_json(options.json, plain(found))
+        print(options.json)
+    if options.output:
+        print(record(found, embeddings, options, time.perf_counter() - started).save(options.output))
+    if options.report:
+        from i0t.report.page import write_report
+
+        print(write_report(embeddings, options.report, options.report_options))
+
+
+def record(found: dict[str, Any], embeddings: Embeddings, options: GapOptions, seconds: float) -> Record:
+    """What `measure` found, as a record like those of the evaluations."""
+    from i0t.files import list_sha256
+    from i0t.results.record import Record
+
+    known, measures = embeddings.metadata, found["measures"]
+    ends = {f"{name}_{end}": one[end] for name, one in measures.items() for end in ("low", "high") if end in one}
+    values = {name: one["value"] for name, one in measures.items()}
+    return Record(
+        task="gap",
+        dataset=embeddings.name,
+        metrics={**values, **ends},
+        gap={**values, "severity": found["severity"], **found["counts"]},
+        protocol={
+            **found["protocol"],
+            "split": known.get("part"),
+            "precision": known.get("precision"),
+            "remove_gap": (known.get("gap_removed") or {}).get("remover", "none"),
+        },
+        config={
+            "model": {"name": known.get("model"), "fingerprint": known.get("fingerprint"), "files": embeddings.files},
+            "flags": dict(options.flags),
+        },
+        data={
+            "images": len(embeddings.image_features),
+            "texts": len(embeddings.text_features),
+            "source": known.get("source") or ", ".join(embeddings.files),
+            "sha256": list_sha256([*embeddings.image_ids, *embeddings.texts, embeddings.features_sha256]),
+        },
+        seconds=round(seconds, 3),
+        headline=HEADLINE,
+        headline_joined=HEADLINE[:2],
+        sections={name: found[name] for name in ("severity_range", "dimensions", "top_share", "trust", "origin")},
+    )
 
 
 def measure(embeddings: Embeddings, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -257,12 +291,3 @@ def _interval(one: dict[str, Any]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

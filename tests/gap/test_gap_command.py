@@ -17,6 +17,7 @@ import pytest
 from report_cases import page_data
 
 import i0t
+from evaluation.table import main as records_as_table
 from i0t import Embeddings, modality_gap
 from i0t.__main__ import COMMANDS, main
 from i0t.commands import gap
@@ -129,13 +130,24 @@ def test_every_form_of_the_same_pairs_agrees(files, tmp_path, capsys):
     assert "95 %" not in capsys.readouterr().out
 
 
-def test_output_and_json_hold_the_same(files, tmp_path, capsys):
+def test_output_is_a_record_of_what_json_holds(files, tmp_path, capsys):
     folder, target = tmp_path / "new" / "out", tmp_path / "gap.json"
-    flags = ["--bootstrap", "0", "--output", str(folder), "--json", str(target)]
+    flags = ["--bootstrap", "100", "--output", str(folder), "--json", str(target)]
     assert main(["gap", *files["safetensors"], *flags]) == 0
-    assert [path.name for path in folder.iterdir()] == ["gap-pair-tiny.json"]
-    assert (folder / "gap-pair-tiny.json").read_bytes() == target.read_bytes()
-    assert capsys.readouterr().out.splitlines()[-2:] == [str(target), str(folder / "gap-pair-tiny.json")]
+    (path,) = folder.iterdir()
+    assert path.name.startswith("gap-pair-tiny-") and capsys.readouterr().out.splitlines()[-2:] == [
+        str(target),
+        str(path),
+    ]
+    record, found = json.loads(path.read_text()), json.loads(target.read_text())
+    for name, one in found["measures"].items():
+        assert record["gap"][name] == record["metrics"][name] == one["value"], name
+        assert record["metrics"][f"{name}_low"] == one["low"], name
+    for part in ("severity_range", "dimensions", "top_share", "trust", "origin"):
+        assert record[part] == found[part]
+    assert record["config"]["model"]["name"] == "tiny" and record["config"]["flags"]["bootstrap"] == 100
+    assert set(record["headline"]) <= set(record["metrics"])
+    assert records_as_table([str(path)]) == 0
 
 
 def test_report_and_table_have_the_same_numbers(files, tmp_path, capsys):
