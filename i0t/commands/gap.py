@@ -106,7 +106,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, and write what was asked for."""
+    """Read the vectors, or encode them; measure, print, and write what was asked for."""
     started, arguments = time.perf_counter(), parse(argv)
     named = {name: getattr(arguments, name) for name in ("bootstrap", "seed", "json", "output", "report")}
     options = GapOptions(**named, report_options=report_options(arguments), flags=vars(arguments))
@@ -115,18 +115,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if options.output:
         ensure_folder(options.output)  # before hours of encoding, not after
-    embeddings = load_embeddings(arguments.source) if arguments.source else _encoded(arguments)
-    if processes.is_main():  # others have encoded their share
-        run(embeddings, options, started)
-    return 0
-
-
-def _encoded(arguments: argparse.Namespace) -> Embeddings:
-    """Embeddings of the data set by the model: the end of the flags."""
+    if arguments.source:
+        run(load_embeddings(arguments.source), options, started)
+        return 0
     import torch
 
-    from i0t.cli import resolve_roots
     from i0t.data.datasets import load_dataset
+    from i0t.data.roots import resolve_roots
     from i0t.encoders import load_encoder
     from i0t.encoders.encode import encode
 
@@ -134,9 +129,12 @@ def _encoded(arguments: argparse.Namespace) -> Embeddings:
     with processes.first_here():  # which may make the sample
         roots = resolve_roots(arguments.data_dir, arguments.data_dir_sub)
     dataset: Any = load_dataset(arguments.dataset, roots, arguments.allow_partial)  # of captions, as all choices are
-    items = dataset.items(arguments.captions_per_image)
-    torch.manual_seed(arguments.seed)  # for models without trained weights, such as tiny
-    return encode(load_encoder(arguments.model, device_of(arguments), roots), items, encode_options(arguments))
+    torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
+    encoder = load_encoder(arguments.model, device_of(arguments), roots)
+    embeddings = encode(encoder, dataset.items(arguments.captions_per_image), encode_options(arguments))
+    if processes.is_main():  # others have encoded their share
+        run(embeddings, options, started)
+    return 0
 
 
 def run(embeddings: Embeddings, options: GapOptions, started: float) -> None:

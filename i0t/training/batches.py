@@ -81,7 +81,7 @@ class BatchOptions:
         captions = [caption for _, caption, _ in pairs]
         kinds = [captions] + ([[short_caption(caption) for caption in captions]] if self.short_captions else [])
         return {
-            "pixels": torch.stack([pixels for pixels, _, _ in pairs]),
+            "pixels": torch.stack([pixels for pixels, _, _ in pairs if pixels is not None]),
             "tokens": tuple(self.tokenize(texts) for texts in kinds),
             "errors": [message for _, _, messages in pairs for message in messages],
             "lost": False,
@@ -137,7 +137,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         options, per_epoch = self.options, self.count // self.options.batch_size
-        epoch, order = -1, np.empty(0)
+        epoch, order = -1, np.empty(0, dtype=int)
         for step in range(options.first_step, options.total_steps):
             if step // per_epoch != epoch:
                 epoch = step // per_epoch

@@ -49,7 +49,7 @@ def freeze(encoder: Encoder, recipe: Recipe) -> list[nn.Parameter]:
         encoder.model.logit_scale.requires_grad_(recipe.train_logit_scale)
         if "stretched_from" in encoder.architecture:
             freeze_first_positions(encoder.model)
-    if recipe.trains in ("heads", "both"):
+    if encoder.heads is not None:
         encoder.heads.requires_grad_(True)
     return [parameter for parameter in encoder.parameters() if parameter.requires_grad]
 

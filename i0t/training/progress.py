@@ -40,8 +40,9 @@ class ProgressLog:
 
     def scalars(self, step: int, values: dict[str, float], prefix: str = "") -> None:
         """Write values to TensorBoard."""
-        for key, value in values.items() if self.writer else ():
-            self.writer.add_scalar(f"{prefix}{key}", value, step)
+        if self.writer:
+            for key, value in values.items():
+                self.writer.add_scalar(f"{prefix}{key}", value, step)
 
     def __enter__(self) -> ProgressLog:
         return self

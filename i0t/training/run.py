@@ -139,7 +139,7 @@ def _load_pairs(recipe: Recipe, roots: Roots, folder: Path, skip_missing: bool) 
     from i0t.training.batches import DiskPairs, ValidationPairs
     from i0t.training.shard_batches import ShardPairs
 
-    if recipe.shards:
+    if recipe.shards and recipe.shard_pairs:
         shards = ShardPairs(recipe.shards, recipe.shard_pairs)
         return shards, shards.validation(folder / "validation" / shards.digest[:8])
     pairs, validation = (

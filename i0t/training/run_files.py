@@ -46,7 +46,8 @@ class RunFiles:
         self.folder, self.recipe, self.inputs, self.total_steps = ensure_folder(folder), recipe, inputs, total_steps
         self.encoder, self.optimizer, self.accelerator = encoder, optimizer, accelerator
         # Frozen encoders come with the base; a state holds what changes.
-        self._trained = encoder.heads if recipe.trains == "heads" else encoder
+        heads = encoder.heads if recipe.trains == "heads" else None
+        self._trained: torch.nn.Module = encoder if heads is None else heads
         name = recipe.run_name(*inputs.values())
         self.states = SavedStates(folder / "states" / name, recipe.keep_states, accelerator)
         self.last_path = folder / f"{name}-last.safetensors"  # the checkpoint of the last validated step

@@ -141,7 +141,7 @@ class TrainingStep:
         losses = self._losses(leaves, scale_leaf)
         self.accelerator.backward(_total(losses))  # scales the loss where the precision asks for it
         if self.trains_encoders:
-            self._second_pass(chunks, [leaf.grad for leaf in leaves], scale_leaf.grad)
+            self._second_pass(chunks, [leaf.grad for leaf in leaves if leaf.grad is not None], scale_leaf.grad)
         return losses
 
     def _second_pass(

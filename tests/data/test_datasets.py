@@ -6,13 +6,14 @@ Run: python -m pytest tests/data/test_datasets.py
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from owners_files import cifar_folder, coco_name, coco_style, flickr_folder, pictures, put
 
-from evaluation import classification, correlation, retrieval
+from evaluation.task import TASKS, task_class
 from i0t import I0TError
 from i0t.data.check import main as check
 from i0t.data.datasets import DATASETS, USABLE, census, datasets_of, is_present, load_dataset
@@ -23,7 +24,7 @@ from i0t.data.prepare.__main__ import parse as prepare_options
 from i0t.paths import Roots
 
 EVERY = pytest.mark.parametrize("name", DATASETS)
-PROGRAMS = {"captions": retrieval, "classes": classification, "ratings": correlation}
+PROGRAMS = {task_class(name).kind: sys.modules[task_class(name).__module__] for name in TASKS}
 
 
 @pytest.fixture
