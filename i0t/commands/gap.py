@@ -11,7 +11,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from i0t import processes
-from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, encode_options, program
+from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, encode_options, program, roots_of
 from i0t.data.datasets import datasets_of
 from i0t.errors import I0TError
 from i0t.report import DEFAULTS, ReportOptions, add_report_flags, report_options
@@ -121,13 +121,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     from i0t.data.datasets import load_dataset
-    from i0t.data.roots import resolve_roots
     from i0t.encoders import load_encoder
     from i0t.encoders.encode import encode
 
     arguments.device = processes.join(arguments.device)
     with processes.first_here():  # which may make the sample
-        roots = resolve_roots(arguments.data_dir, arguments.data_dir_sub)
+        roots = roots_of(arguments)
     dataset: Any = load_dataset(arguments.dataset, roots, arguments.allow_partial)  # of captions, as all choices are
     torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
     encoder = load_encoder(arguments.model, device_of(arguments), roots)
