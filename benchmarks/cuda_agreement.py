@@ -129,6 +129,8 @@ def resumed(setting: Setting, precision: str, deterministic: bool) -> list[Check
         _, stopped = _run(setting, precision, stop_at=4)
         again = first if deterministic else _run(setting, precision)[1]
     moved = float((first - start).norm())
+    if not moved > 0:
+        raise RuntimeError(f"training moved the weights by {moved}: nothing is shown by their being equal")
     largest, difference = float((stopped - first).abs().max()), float((stopped - first).norm()) / moved
     details = {"largest_difference": largest, "relative_to_training": difference}
     if deterministic:
