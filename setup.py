@@ -26,7 +26,6 @@ setup(
         "pyarrow>=15",
         "ijson>=3.2",
         "webdataset>=0.2.100",
-        "pycocotools>=2.0.7",
         "faiss-cpu>=1.8",
         "pydantic>=2",
         "pyyaml>=6",

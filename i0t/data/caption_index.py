@@ -76,7 +76,7 @@ class Rows(Sequence[Any]):
     """
 
     def __init__(self, index: CaptionIndex, column: str, rows: np.ndarray, folder: Path | None = None) -> None:
-        self.index, self.column, self.rows, self.folder = index, column, rows, folder
+        self.source, self.column, self.rows, self.folder = index, column, rows, folder
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -89,8 +89,8 @@ class Rows(Sequence[Any]):
     def __getitem__(self, place: int | slice) -> Any:
         """The value at a place, or a view of several."""
         if isinstance(place, slice):
-            return Rows(self.index, self.column, self.rows[place], self.folder)
-        value = getattr(self.index, self.column)[int(self.rows[place])].as_py()
+            return Rows(self.source, self.column, self.rows[place], self.folder)
+        value = getattr(self.source, self.column)[int(self.rows[place])].as_py()
         return value if self.folder is None else self.folder / value
 
 

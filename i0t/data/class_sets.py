@@ -6,16 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from i0t.data.datasets import Dataset
 from i0t.data.entries import DatasetEntry
 from i0t.data.items import Items
 from i0t.errors import I0TError
 from i0t.paths import Roots, configs_folder
-
-if TYPE_CHECKING:
-    from i0t.data.items import ImageSource
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
@@ -164,16 +161,16 @@ def _lines(path: Path, remedy: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-class _ArrayImages(Sequence):
-    """CIFAR's uint8 array as PIL images, made when asked for."""
+class _ArrayImages(Sequence[Any]):
+    """CIFAR's (N, 32, 32, 3) uint8 array as PIL images, made when asked for."""
 
-    def __init__(self, array: object) -> None:
+    def __init__(self, array: Any) -> None:
         self.array = array
 
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, index: int) -> ImageSource:
+    def __getitem__(self, index: Any) -> Any:
         from PIL import Image
 
         return Image.fromarray(self.array[index])

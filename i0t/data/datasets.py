@@ -57,10 +57,8 @@ class Dataset(ABC):
         """How many of the listed pictures are missing, in a sentence without its end; empty if none is."""
         if not self.missing:
             return ""
-        listed = len(self.images) + len(self.missing)
-        return f"{self.source}: {len(self.missing)} of the {listed} pictures it lists are missing, first " + str(
-            self.missing[0]
-        )
+        listed, first = len(self.images) + len(self.missing), self.missing[0]
+        return f"{self.source}: {len(self.missing)} of the {listed} pictures it lists are missing, first {first}"
 
     def metadata(self) -> dict[str, Any]:
         """What `Embeddings.metadata` says of the data."""
@@ -160,12 +158,8 @@ def census(name: str, roots: Roots) -> Census:
     folder = entry.root_folder(roots)
     source = Path() if folder is None else folder / entry.file
     if not is_present(name, roots):
-        problem = (
-            f"{source}: not there"
-            if folder
-            else f"{'<data_dir_sub>' if entry.root == 'sub' else '<data_dir>'} is not set"
-        )
-        return Census("absent", entry, sample, source, problem=problem)
+        unset = "<data_dir_sub> is not set" if entry.root == "sub" else "<data_dir> is not set"
+        return Census("absent", entry, sample, source, problem=f"{source}: not there" if folder else unset)
     try:
         return _read(DATASETS[name], roots)[1]
     except I0TError as error:
@@ -180,8 +174,9 @@ def sample_size(root: Path) -> dict[str, int] | None:
     """
     marker = root.parent / SAMPLE_MARKER
     content = read_json(marker, "the built-in sample's marker") if marker.is_file() else None
-    is_marker = isinstance(content, dict) and "judgments" in content and "size" in content
-    return content["size"] if is_marker else None  # None: no marker, or another file of that name
+    if not isinstance(content, dict) or "judgments" not in content:
+        return None  # no marker, or another file of that name
+    return content.get("size")
 
 
 def _read(entry: DatasetEntry, roots: Roots) -> tuple[Dataset, Census]:
@@ -218,5 +213,5 @@ def _expected_in(entry: DatasetEntry, roots: Roots) -> tuple[DatasetEntry, bool]
             "the sample again."
         )
     texts = texts if entry.kind == "classes" else texts * size[key]
-    counts = {"images": Count(images * size[key]), "texts": Count(texts)}
-    return replace(entry, **counts, known_images=None, why="", note=""), True
+    counted = replace(entry, images=Count(images * size[key]), texts=Count(texts))
+    return replace(counted, known_images=None, why="", note=""), True

@@ -34,6 +34,11 @@ def read(name: str, root: Path | None) -> Dataset:
     return load_dataset(name, Roots(root, root), allow_partial=True)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Everything below a folder that is no folder."""
+    return sorted(path for path in folder.rglob("*") if not path.is_dir())
+
+
 def put(path: Path, content: Any) -> Path:
     """Write JSON, or text as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)

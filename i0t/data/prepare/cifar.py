@@ -72,7 +72,9 @@ def _unpack(archive: Path, target: Path) -> str:
     if not check_integrity(str(archive), CIFAR100.tgz_md5):
         raise I0TError(f"{archive}: is not CIFAR-100 as published (MD5 differs). Download it again.")
     with tempfile.TemporaryDirectory(dir=ensure_folder(target.parent)) as temporary, tarfile.open(archive) as content:
-        content.extractall(temporary, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        if hasattr(tarfile, "data_filter"):  # since Python 3.10.12: refuses members that would leave the folder
+            content.extraction_filter = tarfile.data_filter
+        content.extractall(temporary)
         if target.is_symlink():
             target.unlink()
         elif target.exists():
