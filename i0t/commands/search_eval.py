@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from i0t.cli import program
+from i0t.cli import add_remover_flags, program, remover_choices
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
 from i0t.files import ensure_folder, write_json
 from i0t.paths import TENSORS
 from i0t.search.evaluate import SPLITS, MethodResult, SearchOptions, evaluate, items_sha256
 from i0t.standardize import fitted_origin
-from i0t.standardize.registry import add_remover_flags, own_names, remover_choices, remover_class
+from i0t.standardize.registry import own_names, remover_class
 
 DESCRIPTION = """\
 Search an index that holds images and texts together, and say what it finds: NDCG@10, recall@10, and which modality

@@ -22,8 +22,7 @@ from i0t.paths import TENSORS, say
 from i0t.search.mixed_index import MixedLayout, pair_quality, search_quality, summary
 from i0t.search.qrels import layout_of_qrels, read_qrels
 from i0t.standardize import GapRemover
-from i0t.standardize.fitting import fit_to_files
-from i0t.standardize.registry import RemoverChoice
+from i0t.standardize.registry import RemoverChoice, fit_to_files
 
 Fitted = Mapping[str, "GapRemover | None"]  # method to remover; None leaves the features as they are
 Fit = Callable[[np.ndarray, np.ndarray], Fitted]  # image features and text features of the calibration pairs
