@@ -110,8 +110,7 @@ class Census:
 
     def summary(self) -> str:
         """E.g. "144 of 1000 images, 720 of 5000 captions"."""
-        expected = self.expected
-        return f"{self.images} of {shown(expected.images)} images, {self.texts} of {shown(expected.texts)} {unit_of(expected)}"
+        return _found_of(self.expected, self.images, self.texts)
 
 
 def datasets_of(kind: Kind, roots: Roots | None = None) -> tuple[str, ...]:
@@ -213,10 +212,12 @@ def _judge(expected: DatasetEntry, images: int, texts: int, lacks: str) -> tuple
         return "complete", ""
     if within(texts, expected.texts) and expected.known_images and within(images, expected.known_images):
         return "known shortfall", expected.why
-    return (
-        "partial",
-        f"{images} of {shown(expected.images)} images, {texts} of {shown(expected.texts)} {unit_of(expected)}",
-    )
+    return "partial", _found_of(expected, images, texts)
+
+
+def _found_of(expected: DatasetEntry, images: int, texts: int) -> str:
+    counted = f"{texts} of {shown(expected.texts)} {unit_of(expected)}"
+    return f"{images} of {shown(expected.images)} images, {counted}"
 
 
 def _expected_in(entry: DatasetEntry, roots: Roots) -> tuple[DatasetEntry, bool]:
