@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Program(Protocol):
     """Takes a command line, that of the process if there is none, and returns the exit status."""
 
-    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run the program."""
 
 
 def program(main: Callable[[Sequence[str] | None], int]) -> Program:
