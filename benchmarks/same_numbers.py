@@ -1,0 +1,97 @@
+"""Whether two states of the code give the same numbers, to the last bit: `python -m benchmarks.same_numbers`.
+
+    record FOLDER [--checkout DIR]    run every program of a checkout, seeded and small, and keep what it leaves
+    compare A B                       what of A is different or missing in B; exit status 1 if anything is
+
+Programs are called by their command lines alone, and nothing of `i0t` is imported, so that one script records what is
+before and after a change of the code's inside. Both recordings must come from one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.recorded import LENIENT, facts_of, read_recording
+from benchmarks.recording import record
+
+ALLOWED = {  # pattern of "file field": why it may differ
+    "* config.flags.*": "the flags as a program calls them; the protocol states what was done",
+}
+SHOWN = 5  # differences of one file
+
+
+def compare(first: Path, second: Path) -> int:
+    """Print what differs, by kind; 1 if anything of `first` is different or missing in `second`.
+
+    Told, but no failure: what ALLOWED names, what only `second` has, headers of tensor files, tables and figures.
+    """
+    facts, others = facts_of(first), facts_of(second)
+    if facts["machine"] != others["machine"]:
+        print(f"not one machine: {', '.join(facts['machine'])} and {', '.join(others['machine'])}")
+    for folder, told in ((first, facts), (second, others)):
+        print(f"{folder}: commit {told['commit']}{', failed: ' + ', '.join(told['failed']) if told['failed'] else ''}")
+    old, new = read_recording(first), read_recording(second)
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for place in {**old, **new}:
+        before, after = old.get(place, {}), new.get(place, {})
+        for field in {**before, **after}:
+            if field in before and field in after and _same(before[field], after[field]):
+                continue
+            kind = "missing" if field not in after else "extra" if field not in before else "different"
+            part = field.partition(".")[0]
+            allowed = [f"allowed, {why}" for pattern, why in ALLOWED.items() if fnmatch(f"{place} {field}", pattern)]
+            kind = (allowed or [part if part in LENIENT else kind])[0]
+            found[kind][place].append(f"{field}: {_difference(before.get(field), after.get(field))}")
+    for kind, places in found.items():
+        print(f"{kind} ({sum(map(len, places.values()))})")
+        for place, lines in places.items():
+            rest = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+            print(f"  {place}", *lines[:SHOWN], *rest, sep="\n    ")
+    failed = bool({"different", "missing"} & set(found))
+    print(f"{len(old)} files, {sum(map(len, old.values()))} fields: {'NOT ' if failed else ''}the same")
+    return int(failed)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+    if isinstance(one, float) and isinstance(other, float):
+        return repr(one) == repr(other)  # -0.0 is another number than 0.0
+    return type(one) is type(other) and one == other
+
+
+def _difference(one: Any, other: Any) -> str:
+    if not (isinstance(one, np.ndarray) and isinstance(other, np.ndarray)):
+        return " -> ".join(f"{'none' if value is None else value!s:.60}" for value in (one, other))
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return f"{one.dtype} {one.shape} -> {other.dtype} {other.shape}"
+    return f"{(one != other).sum()} of {one.size} differ, by up to {np.abs(one.astype(float) - other).max():.1e}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="same_numbers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    recording, comparison = commands.add_parser("record"), commands.add_parser("compare")
+    recording.add_argument("folder", type=Path, help="new, for all that the programs leave")
+    recording.add_argument("--checkout", type=Path, default=Path(__file__).parents[1], help="default: this one")
+    comparison.add_argument("first", type=Path, help="recorded before")
+    comparison.add_argument("second", type=Path, help="recorded after")
+    options = parser.parse_args(argv)
+    if options.command == "record":
+        return record(options.folder.resolve(), options.checkout.resolve())
+    return compare(options.first, options.second)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
