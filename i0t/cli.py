@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from i0t.errors import I0TError, first_line
 from i0t.paths import TENSORS, Roots, configs_folder, configured_roots, say
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from i0t.standardize.registry import RemoverChoice
 
 
-def program(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
+class Program(Protocol):
+    """Takes a command line, that of the process if there is none, and returns the exit status."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run the program."""
+
+
+def program(main: Callable[[Sequence[str] | None], int]) -> Program:
     """Turn bad input into one line and exit status 2, and Ctrl-C into status 130."""
 
     @wraps(main)

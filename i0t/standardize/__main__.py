@@ -53,11 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif options.command == "merge":
         merge(options.files, options.remover, Path(options.output))
     else:
-        choice = RemoverChoice(options.remover) if options.remover else None
+        another = RemoverChoice(options.remover) if options.remover else None
         copied = Path(options.folder) / "metadata" if options.folder else None
         apply(
             ApplyOptions(
-                options.output, (options.statistics,), choice, (), shards_of(options), options.jobs or CORES, copied
+                options.output, (options.statistics,), another, (), shards_of(options), options.jobs or CORES, copied
             )
         )
     return 0
