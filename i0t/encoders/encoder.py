@@ -264,7 +264,7 @@ def resolve_precision(device: torch.device, precision: str = AUTO) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
-def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextManager:
+def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextManager[Any]:
     """Forward passes in a precision: weights stay as they are, products are computed in it."""
     dtype = DTYPES.get(resolve_precision(device, precision))
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +45,8 @@ class Record:
 
     file: str  # base name
     captions: list[str] = field(default_factory=list)
-    expert: list[dict] = field(default_factory=list)
-    crowd: list[dict] = field(default_factory=list)
+    expert: list[dict[str, Any]] = field(default_factory=list)
+    crowd: list[dict[str, Any]] = field(default_factory=list)
 
 
 def picture_path(root: Path, part: Part, index: int) -> Path:
