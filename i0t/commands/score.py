@@ -250,8 +250,9 @@ def _score(encoder: Encoder, calibration: Calibration, protocol: dict[str, Any],
             bar.update(len(chunk))
     if options.csv:
         write_csv(options.csv, rows)
-    for path in filter(None, (options.json, Path(options.output) / RECORD)):
-        write_json(path, {"protocol": protocol, "rows": rows})
+    for path in (options.json, Path(options.output) / RECORD):
+        if path:
+            write_json(path, {"protocol": protocol, "rows": rows})
     partial.remove()
     return rows
 

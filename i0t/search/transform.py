@@ -51,8 +51,9 @@ class VectorTransform:
         Raises:
             I0TError: it is not fitted.
         """
-        parts = [part for modality in ("image", "text") for part in remover.map(modality).matrix_and_bias()]
-        return cls(*(part.astype(np.float64) for part in parts), description=remover.description())
+        parts = *remover.map("image").matrix_and_bias(), *remover.map("text").matrix_and_bias()
+        tensors = {name: part.astype(np.float64) for name, part in zip(TENSORS, parts)}
+        return cls(**tensors, description=remover.description())
 
     def __call__(self, vectors: Any, modality: Modality) -> np.ndarray:
         """Move vectors of one modality.

@@ -53,13 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif options.command == "merge":
         merge(options.files, options.remover, Path(options.output))
     else:
-        choice = RemoverChoice(options.remover) if options.remover else None
+        named = RemoverChoice(options.remover) if options.remover else None
         copied = Path(options.folder) / "metadata" if options.folder else None
-        apply(
-            ApplyOptions(
-                options.output, (options.statistics,), choice, (), shards_of(options), options.jobs or CORES, copied
-            )
-        )
+        work, jobs = shards_of(options), options.jobs or CORES
+        apply(ApplyOptions(options.output, (options.statistics,), named, (), work, jobs, copied))
     return 0
 
 

@@ -81,7 +81,8 @@ class RunningStandardizer(Standardizer):
             I0TError: not fitted, other dimensions, or a bad row; nothing is then learned.
         """
         stream = dict(self._stream)
-        for modality, features in (("image", image_features), ("text", text_features)):
+        added: dict[Modality, Any] = {"image": image_features, "text": text_features}
+        for modality, features in added.items():
             if features is not None:
                 check_shape(features, f"{modality}_features", len(self.learned(modality).mean))
                 stream[modality] = stream[modality].plus(features, f"{modality}_features")

@@ -126,7 +126,7 @@ class Shard:
 
     def _tensor(self, file: Any) -> str:
         names = list(file.keys())
-        if self.key in names:
+        if self.key is not None and self.key in names:
             return self.key
         vectors = [
             name
@@ -179,7 +179,7 @@ class Shard:
             if (kinds.is_list(field.type) or kinds.is_large_list(field.type) or kinds.is_fixed_size_list(field.type))
             and kinds.is_floating(field.type.value_type)
         ]
-        if self.key in lists:
+        if self.key is not None and self.key in lists:
             return self.key
         if self.key is not None or len(lists) != 1:
             held = ", ".join(lists) or "none"
