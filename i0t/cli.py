@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Protocol
 
 from i0t.errors import I0TError, first_line
 from i0t.paths import TENSORS, Roots, configs_folder, configured_roots, say
@@ -18,16 +18,21 @@ if TYPE_CHECKING:
     from i0t.encoders import EncodeOptions
     from i0t.standardize.registry import RemoverChoice
 
-P = ParamSpec("P")
+
+class Program(Protocol):
+    """Takes a command line, that of the process if there is none, and returns the exit status."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run the program."""
 
 
-def program(main: Callable[P, int]) -> Callable[P, int]:
+def program(main: Callable[[Sequence[str] | None], int]) -> Program:
     """Turn bad input into one line and exit status 2, and Ctrl-C into status 130."""
 
     @wraps(main)
-    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+    def run(argv: Sequence[str] | None = None) -> int:
         try:
-            return main(*args, **kwargs)
+            return main(argv)
         except I0TError as error:
             # Of several processes any may be the one that fails, e.g. on a machine without the data.
             print(f"error{f' (process {rank()})' if rank() else ''}: {error}", file=sys.stderr)

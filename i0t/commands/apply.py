@@ -19,7 +19,7 @@ from i0t.errors import I0TError
 from i0t.features import l2_normalize, row_slices
 from i0t.files import ensure_folder, write_npy
 from i0t.search.transform import VectorTransform
-from i0t.standardize import GapRemover, Modality
+from i0t.standardize import MODALITIES, GapRemover, Modality
 from i0t.standardize.registry import RemoverChoice, fit_to_files, load_remover
 from i0t.standardize.shard_processes import LEDGER, Work, apply_shards
 from i0t.standardize.shards import Shard, find_shards
@@ -125,12 +125,12 @@ def shards_of(arguments: argparse.Namespace) -> list[Work]:
     patterns: dict[Modality, list[str]] = {"image": list(arguments.images), "text": list(arguments.texts)}
     if arguments.folder:
         root = Path(arguments.folder)
-        for held, name in zip(patterns.values(), ("img_emb", "text_emb")):
+        for modality, name in zip(MODALITIES, ("img_emb", "text_emb"), strict=True):
             if (root / name).is_dir():
-                held.append(str(root / name))
+                patterns[modality].append(str(root / name))
         if not any(patterns.values()):
             raise I0TError(f"{root}: neither img_emb nor text_emb in it. Name the files with --images and --texts.")
-    work: list[Work] = [
+    work = [
         (modality, Shard(path, arguments.key))
         for modality, named in patterns.items()
         for path in (find_shards(named) if named else [])

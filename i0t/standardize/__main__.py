@@ -53,10 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif options.command == "merge":
         merge(options.files, options.remover, Path(options.output))
     else:
-        named = RemoverChoice(options.remover) if options.remover else None
+        another = RemoverChoice(options.remover) if options.remover else None
         copied = Path(options.folder) / "metadata" if options.folder else None
-        work, jobs = shards_of(options), options.jobs or CORES
-        apply(ApplyOptions(options.output, (options.statistics,), named, (), work, jobs, copied))
+        apply(
+            ApplyOptions(
+                options.output, (options.statistics,), another, (), shards_of(options), options.jobs or CORES, copied
+            )
+        )
     return 0
 
 

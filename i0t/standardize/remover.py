@@ -24,6 +24,7 @@ from i0t.standardize.arithmetic import AffineMap, VectorSum
 from i0t.standardize.saved import FittedFile, ItemHashes, Overlap, find_overlap, item_hashes
 
 Modality = Literal["image", "text"]
+MODALITIES: tuple[Modality, ...] = ("image", "text")
 
 
 def fitted_origin(embeddings: Embeddings) -> Origin:
@@ -118,8 +119,7 @@ class GapRemover(ABC):
         """Learn from more features; either side may be left out. Raises as `fit`."""
         sums = dict(self._sums)
         known = next((held.sums["sum"].size for held in sums.values() if held.count), None)
-        added: dict[Modality, Any] = {"image": image_features, "text": text_features}
-        for modality, features in added.items():
+        for modality, features in zip(MODALITIES, (image_features, text_features), strict=True):
             if features is not None:
                 check_shape(features, f"{modality}_features", known)
                 known = features.shape[-1]

@@ -125,8 +125,8 @@ class Shard:
                 yield start, tensor[start:stop]
 
     def _tensor(self, file: Any) -> str:
-        names = list(file.keys())
-        if self.key is not None and self.key in names:
+        names: list[str] = list(file.keys())
+        if self.key in names:
             return self.key
         vectors = [
             name
@@ -173,13 +173,13 @@ class Shard:
     def _column(self, schema: Any) -> str:
         import pyarrow.types as kinds
 
-        lists = [
+        lists: list[str] = [
             field.name
             for field in schema
             if (kinds.is_list(field.type) or kinds.is_large_list(field.type) or kinds.is_fixed_size_list(field.type))
             and kinds.is_floating(field.type.value_type)
         ]
-        if self.key is not None and self.key in lists:
+        if self.key in lists:
             return self.key
         if self.key is not None or len(lists) != 1:
             held = ", ".join(lists) or "none"
