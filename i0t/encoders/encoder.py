@@ -98,7 +98,7 @@ class Encoder(nn.Module):
             I0TError: the weights came without one.
         """
         if self.model.logit_scale is None:
-            raise I0TError(f"{self.name}: its weights hold no temperature.")
+            raise I0TError(f"{self.name}: its weights hold no temperature. Take a model that has one.")
         return self.model.logit_scale
 
     @property
