@@ -1,6 +1,6 @@
-"""The console command `i0t`, also `python -m i0t`: one name for all programs on embeddings.
+"""The console command `i0t` (also `python -m i0t`): one name for all programs on embeddings.
 
-A program is imported only when it is called, so that `i0t --help` answers at once.
+A program is imported only when it is called, so that `i0t --help` is quick.
 """
 
 from __future__ import annotations
@@ -15,28 +15,23 @@ from i0t import __version__
 
 
 class Command(NamedTuple):
-    """One sub-command.
+    """One sub-command."""
 
-    Attributes:
-        module: dotted path of the module whose `main(argv) -> int` runs it.
-        help: what it does, one line.
-    """
-
-    module: str
+    module: str  # has `main(argv) -> int`
     help: str
 
 
 COMMANDS = {
     "gap": Command("i0t.commands.gap", "measure the modality gap of embeddings, with error bars"),
     "standardize": Command("i0t.standardize.__main__", "fit, merge and apply standardisers over any number of files"),
-    "score": Command("i0t.commands.score", "score captions, texts and pictures against one another on one scale"),
+    "score": Command("i0t.commands.score", "score captions, texts and images against one another on one scale"),
     "search-eval": Command("i0t.commands.search_eval", "measure search in an index that mixes images and texts"),
     "apply": Command("i0t.commands.apply", "write corrected vectors, and the query transform, for a vector store"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the sub-command that the first argument names; it reads all the others itself."""
+    """Run the sub-command that the first argument names, with the other arguments."""
     arguments = _parser().parse_args(argv)
     return import_module(COMMANDS[arguments.command].module).main(arguments.rest)
 
@@ -47,13 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="i0t",
         description="Measure the modality gap of CLIP-like models, remove it, and prove what that did.",
-        epilog=f"commands:\n{listing}\n\n`i0t COMMAND --help` teaches each. Pages for the researcher, for search and "
+        epilog=f"commands:\n{listing}\n\n`i0t COMMAND --help` explains each. Pages for the researcher, for search and "
         "for caption\nscoring are in docs/.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"i0t {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="what the command takes")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="arguments of the command")
     return parser
 
 

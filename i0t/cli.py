@@ -1,4 +1,4 @@
-"""What all programs share: common flags, the device, and errors as one line."""
+"""Shared by all programs: common flags, the device, and errors as one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Program(Protocol):
-    """Takes a command line, that of the process if there is none, and returns the exit status."""
+    """A function from a command line (default: that of the process) to an exit status."""
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Run the program."""
@@ -44,8 +44,8 @@ def program(main: Callable[[Sequence[str] | None], int]) -> Program:
     return run
 
 
-def add_common_flags(parser: argparse.ArgumentParser, batch_size: str = "items a forward pass") -> None:
-    """Flags every program has; `batch_size` is what that one means in it."""
+def add_common_flags(parser: argparse.ArgumentParser, batch_size: str = "items per forward pass") -> None:
+    """Add the flags that every program has; `batch_size` is the help of that flag."""
     group = parser.add_argument_group("common")
     group.add_argument("--output", metavar="DIR", help="folder for what the run writes (made if missing)")
     group.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if there is one, else cpu)")
@@ -54,15 +54,17 @@ def add_common_flags(parser: argparse.ArgumentParser, batch_size: str = "items a
         "--workers",
         type=not_negative,
         metavar="N",
-        help="picture decoding processes (default: cores, at most 8)",
+        help="processes that decode images (default: cores, at most 8)",
     )
     group.add_argument("--seed", type=int, help="seed of everything random")
-    group.add_argument("--skip-unreadable", action="store_true", help="leave out and count unreadable pictures")
+    group.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out images that cannot be read, and count them"
+    )
     add_root_flags(group)
 
 
 def add_encoding_flags(parser: argparse.ArgumentParser) -> None:
-    """`--precision` and `--no-cache`, for a program that encodes."""
+    """Add `--precision` and `--no-cache`, for a program that encodes."""
     from i0t.encoders import AUTO, PRECISIONS
 
     group = parser.add_argument_group("encoding")
@@ -70,8 +72,8 @@ def add_encoding_flags(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default=AUTO,
-        help="of the forward passes: auto is bf16 on CUDA and fp32 elsewhere (default); part of the protocol, as half "
-        "precision changes the third digit",
+        help="number format of the forward passes; auto (default) is bf16 on CUDA, fp32 elsewhere. It is part of the "
+        "protocol: half precision changes the third digit",
     )
     group.add_argument(
         "--no-cache",
@@ -81,11 +83,11 @@ def add_encoding_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def encode_options(arguments: argparse.Namespace, share: bool = True) -> EncodeOptions:
-    """What `add_encoding_flags` and `add_common_flags` say of encoding.
+    """Read the flags of `add_encoding_flags` and `add_common_flags`.
 
     Args:
         arguments: parsed flags.
-        share: whether the program lets the processes of `accelerate launch` share the encoding.
+        share: whether the processes of `accelerate launch` share the encoding.
     """
     from i0t.encoders import EncodeOptions
 
@@ -105,13 +107,13 @@ def add_remover_flags(
     default: str | Sequence[str] = "",
     several: bool = False,
 ) -> None:
-    """`flag`, which names removers, one flag for each parameter that any of them has, and `--set` for others.
+    """Add `flag`, which names removers, one flag per parameter of a registered remover, and `--set` for other removers.
 
     Args:
-        parser: or a group of its flags.
-        flag: its name.
-        default: a name, or several; "": nothing is removed.
-        several: whether it takes several names.
+        parser: a parser or a group of its flags.
+        flag: name of the flag.
+        default: one name or several; "" removes nothing.
+        several: whether the flag takes several names.
     """
     from i0t.standardize.registry import NONE, all_parameters, fitting_names, remover_class
 
@@ -136,7 +138,7 @@ def add_remover_flags(
 
 
 def remover_choices(arguments: argparse.Namespace, names: Sequence[str]) -> list[RemoverChoice]:
-    """The removers of these names, with the parameters that the flags of `add_remover_flags` name.
+    """Read the flags of `add_remover_flags`: one choice per name, with its parameters.
 
     Raises:
         I0TError: no such remover, a parameter that none of them has, or a value that it refuses.
@@ -166,18 +168,18 @@ def remover_choices(arguments: argparse.Namespace, names: Sequence[str]) -> list
 
 
 def add_root_flags(parser: argparse._ActionsContainer) -> None:
-    """`--data-dir` and `--data-dir-sub`, for a parser or a group of its flags."""
+    """Add `--data-dir` and `--data-dir-sub`."""
     parser.add_argument("--data-dir", metavar="DIR", help="instead of configs/root.txt")
     parser.add_argument("--data-dir-sub", metavar="DIR", help="instead of configs/subroot.txt")
 
 
 def roots_of(arguments: argparse.Namespace) -> Roots:
-    """Data roots from the flags `--data-dir` and `--data-dir-sub`; see `resolve_roots`."""
+    """Read `--data-dir` and `--data-dir-sub`; see `resolve_roots`."""
     return resolve_roots(arguments.data_dir, arguments.data_dir_sub)
 
 
 def resolve_roots(main: str | None = None, sub: str | None = None) -> Roots:
-    """The data roots from flags, else from the path files, else the built-in sample.
+    """Find the data roots: from flags, else from the path files, else the built-in sample.
 
     Args:
         main: `<data_dir>`, overrides `configs/root.txt`.
@@ -191,7 +193,7 @@ def resolve_roots(main: str | None = None, sub: str | None = None) -> Roots:
 
 
 def _sample_roots() -> Roots:
-    from i0t.data.sample import data_dir, data_dir_sub, make_sample  # draws: not needed where data are named
+    from i0t.data.sample import data_dir, data_dir_sub, make_sample  # slow to import, and not needed for real data
 
     configs = configs_folder()
     say(
@@ -203,29 +205,29 @@ def _sample_roots() -> Roots:
 
 
 def add_partial_flag(parser: argparse._ActionsContainer) -> None:
-    """`--allow-partial`."""
+    """Add `--allow-partial`."""
     parser.add_argument(
         "--allow-partial",
         action="store_true",
-        help="evaluate what is there of a data set whose counts are wrong or whose pictures are missing (refused "
-        "otherwise); the record and the table say so",
+        help="evaluate an incomplete data set (wrong counts or missing images), which is refused otherwise; the record "
+        "and the table say so",
     )
 
 
 def device_of(arguments: argparse.Namespace) -> str:
-    """The device that `--device` asks for; see `usable_device`."""
+    """Read `--device`; see `usable_device`."""
     return usable_device(arguments.device)
 
 
 def usable_device(asked: str | None = None) -> str:
-    """The device asked for, or the best there is; of several processes, the card of this one.
+    """Return the device asked for, or the best one; with several processes, the card of this one.
 
     Raises:
-        I0TError: CUDA asked for where there is none.
+        I0TError: CUDA was asked for, but there is none.
     """
     import torch
 
-    # Tried on this process's own card: a context of every process on the first one would fill it.
+    # Try the card of this process: one context per process on the first card would fill its memory.
     device = own_device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         torch.empty(1, device=device)
@@ -235,7 +237,7 @@ def usable_device(asked: str | None = None) -> str:
 
 
 def workers_of(arguments: argparse.Namespace) -> int:
-    """Decoding processes asked for, or one a core that this process has for itself, at most 8."""
+    """Read `--workers`; by default one per core of this process, at most 8."""
     cores = max(1, (os.cpu_count() or 1) // count_here())
     return min(8, cores) if arguments.workers is None else arguments.workers
 
@@ -248,7 +250,7 @@ def _positive(text: str) -> int:
 
 
 def not_negative(text: str) -> int:
-    """Type of a flag that is 0 or more."""
+    """Parse a flag that must be 0 or more."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")

@@ -1,7 +1,7 @@
-"""`Embeddings`: the one file format between encoding, removing the gap and measuring; its one reader; `Origin`.
+"""`Embeddings`, the data that encoding, removing the gap and measuring exchange; its reader; `Origin`.
 
-A safetensors file with the tensors `image_features`, `text_features`, `image_of_text` and any
-labels, and the ids and metadata as JSON in its header. Any program may write one.
+An Embeddings file is a safetensors file with the tensors `image_features`, `text_features`, `image_of_text` and,
+for classification, `labels`; ids and metadata are JSON in its header. Any program may write one.
 `load_embeddings` also reads the `.npy` arrays of other programs.
 """
 
@@ -29,22 +29,18 @@ PAIRED = "an Embeddings file (.safetensors), images.npy and texts.npy, or one .n
 
 @dataclass(frozen=True)
 class Origin:
-    """Which model and data; None where it is not known.
+    """Where vectors or statistics come from: model and data. Unknown fields are None.
 
     Attributes:
         model, fingerprint: name of the model, and of its weights.
-        dataset, split, source: which data, which part of them, and the file or folder they were read from.
-        n_images, n_texts, dim: counts and dimensions.
-        data_sha256: of the features that were fitted.
-        fit_on: how the set that was fitted was chosen: "test", "train" or "embeddings".
+        dataset, split, source: data set, part of it, and the file or folder it was read from.
+        n_images, n_texts, dim: numbers of items and dimensions.
+        data_sha256: SHA-256 of the fitted features.
+        fit_on: how the calibration set was chosen: "test", "train" or "embeddings".
         file: the file of fitted statistics, or of the vectors they were fitted to.
-        shards: by modality, number and digest of the shards that were fitted.
-        merged: of statistics that were merged, the origin of each part.
-        extra: whatever else a file says.
-
-    Example:
-        >>> Origin.from_dict({"model": "clip", "fingerprint": "ab12", "epochs": 3}).as_dict()
-        {'model': 'clip', 'fingerprint': 'ab12', 'epochs': 3}
+        shards: number and digest of the fitted shards, by modality.
+        merged: the origins of the parts, if statistics were merged.
+        extra: other entries of the file.
     """
 
     model: str | None = None
@@ -64,7 +60,7 @@ class Origin:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Origin:
-        """Of JSON, as files and metadata have it; a model name that is only a file's name is left out."""
+        """Build from the JSON of files and metadata; a model name that is only a file name is left out."""
         known = {key: content.get(key) for key in NAMES}
         if content.get("model_is_file_name"):
             known["model"] = None
@@ -73,23 +69,23 @@ class Origin:
         return cls(**known, merged=merged, extra=extra)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: what is known, and `extra` beside it."""
+        """Return the known fields and those of `extra`, for JSON."""
         known = {key: getattr(self, key) for key in NAMES if getattr(self, key) is not None}
         return {**known, **({"merged": [part.as_dict() for part in self.merged]} if self.merged else {}), **self.extra}
 
     def require_same_model(self, other: Origin, what: str = "these statistics", of: str = "the embeddings") -> None:
-        """Refuse two things of different models, as far as both say which they are.
+        """Raise an error if the two come from different models.
 
-        The fingerprints of the weights decide where both are known, else the names. Of merged
-        statistics every part must agree.
+        Fingerprints of the weights are compared if both are known, else the names. Every part of merged
+        statistics must agree.
 
         Args:
-            other: the origin of the second thing.
-            what: what the first thing is, in the plural, for the error.
-            of: what the second is.
+            other: the second origin.
+            what: what the first belongs to, in the plural, for the error.
+            of: what the second belongs to.
 
         Raises:
-            I0TError: the models, or the numbers of dimensions, differ.
+            I0TError: the models or the numbers of dimensions differ.
         """
         for part in self.merged:
             part.require_same_model(other, what, of)
@@ -106,24 +102,20 @@ NAMES = tuple(item.name for item in fields(Origin) if item.name not in ("merged"
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Features of N images and M texts in D dimensions, with what they belong to.
+    """Features of N images and M texts in D dimensions, with their ids, pairs and metadata.
 
     Attributes:
         image_features: (N, D) float32, or (N, Q, D) for multi-query models such as BLIP-2.
         text_features: (M, D) float32.
-        image_of_text: (M,) int64, the row of each text's own image; -1 where it has none.
-        image_ids: N names, e.g. the pictures' base names.
-        texts: M strings, as they were encoded (prefix included).
+        image_of_text: (M,) int64, the row of each text's image; -1 if it has none.
+        image_ids: N names, e.g. base names of files.
+        texts: M strings, as encoded (with the prefix).
         labels: (N,) int64 class of each image, for classification only.
         metadata: model, fingerprint of its weights, data set, split, precision, ...; saved as JSON.
-        files: what `load_embeddings` read it from, absolute paths; not saved.
+        files: absolute paths of the files that `load_embeddings` read; not saved.
 
     Raises:
-        I0TError: on construction, when the shapes contradict one another.
-
-    Example:
-        >>> Embeddings(np.eye(2), np.eye(2)[:1], np.array([1]), ["a.jpg", "b.jpg"], ["a dog"]).pairs.tolist()
-        [[1, 0]]
+        I0TError: the shapes do not fit together.
     """
 
     image_features: np.ndarray
@@ -136,7 +128,7 @@ class Embeddings:
     files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that the parts fit together."""
+        """Check the shapes."""
         check_shape(self.image_features, "image_features")
         check_shape(self.text_features, "text_features", dim=self.image_features.shape[-1])
         n_images, n_texts = len(self.image_features), len(self.text_features)
@@ -156,7 +148,7 @@ class Embeddings:
 
     @property
     def pairs(self) -> np.ndarray:
-        """(P, 2) int64 rows (image, text) that belong together, in text order."""
+        """(P, 2) int64 rows (image, text) of matching items, in the order of the texts."""
         if self.labels is not None:
             return np.stack([np.arange(len(self.labels)), self.labels], axis=1)
         owned = np.flatnonzero(self.image_of_text >= 0)
@@ -164,7 +156,7 @@ class Embeddings:
 
     @property
     def origin(self) -> Origin:
-        """Model and data set, as far as the metadata know them, with counts."""
+        """Model and data set from the metadata, with counts."""
         return Origin.from_dict(
             {
                 **self.metadata,
@@ -176,7 +168,7 @@ class Embeddings:
 
     @property
     def name(self) -> str:
-        """What to call it: its data set, else the name of the file it was read from."""
+        """Name of its data set, else of the file it was read from."""
         return self.metadata.get("dataset") or (Path(self.files[0]).stem if self.files else "embeddings")
 
     @property
@@ -188,7 +180,7 @@ class Embeddings:
         return digest.hexdigest()
 
     def with_features(self, image_features: np.ndarray, text_features: np.ndarray) -> Embeddings:
-        """The same items with other features (after removing the gap)."""
+        """Return the same items with other features, e.g. after removing the gap."""
         return replace(self, image_features=image_features, text_features=text_features)
 
     def save(self, path: str | Path) -> Path:
@@ -207,7 +199,7 @@ class Embeddings:
 
     @classmethod
     def load(cls, path: str | Path) -> Embeddings:
-        """Read a file written by `save`, to the last bit; `load_embeddings` also normalises.
+        """Read a file written by `save`, bit by bit; `load_embeddings` also normalises.
 
         Raises:
             I0TError: the file is missing, truncated or of another format.
@@ -219,17 +211,17 @@ class Embeddings:
 
 
 def load_embeddings(paths: str | Path | Sequence[str | Path], paired: bool = True) -> Embeddings:
-    """Embeddings of the files that a user names: ours, or arrays of any other program.
+    """Read a user's vectors: an Embeddings file, or arrays of any other program.
 
     Args:
         paths: one Embeddings file (.safetensors); or images.npy and texts.npy; or one .npy (2, N, D).
-        paired: whether row i of both arrays belongs together. Otherwise their lengths may differ, and
-            no text has an image. Embeddings files say for themselves what belongs together.
+        paired: whether row i of both arrays match. If not, their lengths may differ, and no text has an
+            image. Embeddings files hold their own pairs.
 
     Returns:
-        Unit vectors in float32; those that are unit vectors already keep their bits. Of arrays the ids
-        are row numbers and texts are unknown, empty strings. `metadata["model"]` is the file's name
-        where the file names no model; `model_is_file_name` then says so.
+        Float32 unit vectors; vectors that already have length 1 are not changed. For arrays, ids are row
+        numbers and texts are empty strings. If the file names no model, `metadata["model"]` is the name of
+        the file, and `model_is_file_name` is True.
 
     Raises:
         I0TError: other files, shapes that do not pair up, or a row that is NaN, infinite or zero.

@@ -1,4 +1,4 @@
-"""The exception a user is meant to read."""
+"""Exceptions whose messages are for users."""
 
 
 class I0TError(Exception):
@@ -18,14 +18,10 @@ class I0TError(Exception):
 
 
 class NoPictureError(I0TError):
-    """Not one of the pictures to encode could be read.
+    """None of the images to encode could be read.
 
     Attributes:
-        unreadable: why, of each picture.
-
-    Example:
-        >>> NoPictureError("no picture to encode: 1 listed, 1 unreadable.", ["a.jpg: unreadable picture"]).unreadable
-        ['a.jpg: unreadable picture']
+        unreadable: one error message per image.
     """
 
     def __init__(self, message: str, unreadable: list[str]) -> None:
@@ -34,10 +30,5 @@ class NoPictureError(I0TError):
 
 
 def first_line(error: BaseException) -> str:
-    r"""What an error says in one line: its first, or its kind where it says nothing (as EOFError does).
-
-    Example:
-        >>> first_line(OSError("disk full\nat byte 7")), first_line(EOFError())
-        ('disk full', 'EOFError')
-    """
+    r"""Return the first line of an error's message, or its type if the message is empty (as of EOFError)."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()

@@ -1,7 +1,7 @@
-"""Arrays of embeddings: checks, normalisation, and blocks of rows in threads, for every formula.
+"""Arrays of embeddings: checks, normalisation, and blocks of rows in threads.
 
-Shapes: N items, Q vectors an item (BLIP-2 queries), D dimensions. NumPy and torch are both
-welcome and are never mixed; torch is not imported here, so that `import i0t` stays quick.
+Shapes: N items, Q vectors per item (BLIP-2 queries), D dimensions. Features are NumPy arrays or torch
+tensors. This file does not import torch, so that `import i0t` stays quick.
 """
 
 from __future__ import annotations
@@ -22,30 +22,18 @@ Features = TypeVar("Features", np.ndarray, "torch.Tensor")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Unit vectors hold about 7 digits in float32: anything shorter than this is rounding noise.
+# Float32 has about 7 digits: a shorter vector is rounding noise.
 SMALLEST_NORM = 1e-6
 UNIT = 1e-4  # vectors whose length is this close to 1 are taken as they are
 
 
 def is_torch(features: Any) -> TypeIs[torch.Tensor]:
-    """Whether `features` is a torch tensor, without importing torch.
-
-    Example:
-        >>> import torch
-        >>> is_torch(torch.ones(2)), is_torch(np.ones(2))
-        (True, False)
-    """
+    """Check for a torch tensor without importing torch."""
     return type(features).__module__.partition(".")[0] == "torch"
 
 
 def to_numpy(features: Any) -> np.ndarray:
-    """A NumPy view or copy of an array or tensor (bf16 and fp16 become float32; integers stay).
-
-    Example:
-        >>> import torch
-        >>> to_numpy(torch.ones(2, dtype=torch.bfloat16))
-        array([1., 1.], dtype=float32)
-    """
+    """Convert an array or tensor to NumPy (bf16 and fp16 become float32; integers stay)."""
     if is_torch(features):
         features = features.detach().cpu()
         is_half = features.is_floating_point() and features.element_size() < 4
@@ -55,22 +43,15 @@ def to_numpy(features: Any) -> np.ndarray:
 
 
 def check_shape(features: Any, name: str, dim: int | None = None) -> None:
-    """Refuse anything but a non-empty floating (N, D) or (N, Q, D) array.
+    """Raise an error unless this is a non-empty floating (N, D) or (N, Q, D) array.
 
     Args:
         features: array or tensor.
-        name: what to call it in the error, e.g. "image_features".
-        dim: the D it must have.
+        name: name in the error, e.g. "image_features".
+        dim: expected D.
 
     Raises:
-        I0TError: wrong type, shape or dtype, saying what was given.
-
-    Example:
-        >>> check_shape(np.eye(2), "images", dim=2)
-        >>> check_shape(np.eye(2), "images", dim=3)
-        Traceback (most recent call last):
-            ...
-        i0t.errors.I0TError: images: 2 dimensions, expected 3. Do both come from the same model?
+        I0TError: wrong type, shape or dtype.
     """
     shape = tuple(getattr(features, "shape", ()))
     if len(shape) not in (2, 3):
@@ -92,15 +73,11 @@ def l2_normalize(features: Features, name: str = "features", *, hint: str = "") 
 
     Args:
         features: (..., D) floating array or tensor.
-        name: what to call it in errors.
-        hint: appended to the error about a zero vector.
+        name: name in errors.
+        hint: added to the error about a zero vector.
 
     Raises:
         I0TError: a vector is NaN, infinite or zero; the message names its row.
-
-    Example:
-        >>> l2_normalize(np.array([[3.0, 4.0]]))
-        array([[0.6, 0.8]])
     """
     work = _at_least_float32(features)
     if is_torch(work):
@@ -114,7 +91,7 @@ def l2_normalize(features: Features, name: str = "features", *, hint: str = "") 
 
 
 def unit_vectors(features: Any, name: str) -> np.ndarray:
-    """Float32 unit vectors as NumPy; those that are unit vectors already keep their bits.
+    """Normalise to float32 unit vectors as NumPy; vectors that already have length 1 are not changed.
 
     Raises:
         I0TError: a vector is NaN, infinite or zero; the message names its row.
@@ -127,7 +104,7 @@ def unit_vectors(features: Any, name: str) -> np.ndarray:
 
 
 def _at_least_float32(features: Features) -> Features:
-    """Half precision widened: the squares of its larger numbers overflow, those of smaller ones vanish."""
+    """Convert half precision to float32: squares of large fp16 numbers overflow, small ones become 0."""
     if is_torch(features):
         return features.float() if features.element_size() < 4 else features
     return features.astype(np.float32) if features.dtype == np.float16 else features
@@ -142,11 +119,10 @@ def _refuse_rows(bad: Any, name: str, why: str) -> None:
 
 
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`[work(item) for item in items]` in as many threads as BLAS is allowed (OMP_NUM_THREADS).
+    """Compute `[work(item) for item in items]` in as many threads as BLAS may use (OMP_NUM_THREADS).
 
-    NumPy leaves the interpreter's lock alone while it computes.
-    Each thread's own matrix products then run on one core, so that products and everything else that
-    NumPy does share the cores evenly.
+    NumPy releases the interpreter's lock while it computes. Inside the threads BLAS uses one core, so
+    that matrix products and all other work share the cores evenly.
     """
     if len(items) < 2:
         return [work(item) for item in items]
@@ -159,5 +135,5 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
 
 
 def row_slices(n_rows: int, step: int) -> list[slice]:
-    """Slices of at most `step` rows that make up `n_rows`."""
+    """Split `n_rows` into slices of at most `step` rows."""
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]

@@ -1,4 +1,4 @@
-"""Reading and writing files so that nothing is left half done and every failure names its file."""
+"""Reading and writing files: writes are atomic, and every error names the file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from i0t.errors import I0TError
 
 
 def read_json(path: str | Path, what: str) -> Any:
-    """Parse a JSON file (NaN allowed, as the Flickr8k files have it).
+    """Parse a JSON file (NaN is allowed: the Flickr8k files have it).
 
     Args:
         path: the file.
-        what: what it is to the user, e.g. "Flickr30k captions"; used in the error.
+        what: description for the error, e.g. "Flickr30k captions".
 
     Raises:
         I0TError: the file is missing, unreadable or not JSON.
@@ -38,16 +38,16 @@ def read_json(path: str | Path, what: str) -> Any:
 
 
 def check_json(form: Any, content: Any, source: str | Path, expected: str) -> Any:
-    """What a user's file holds, checked and converted by pydantic.
+    """Check and convert the content of a user's file with pydantic.
 
     Args:
         form: a pydantic model, or a type such as `list[Model]`.
-        content: what was parsed.
-        source: the file, and the row where only a part is checked.
+        content: parsed JSON.
+        source: the file, with the row if only a part is checked.
         expected: what it should be, for the error.
 
     Raises:
-        I0TError: it is something else; names the entry and field that is wrong, and what is there.
+        I0TError: it has another form; names the wrong entry and field, and the value there.
 
     Example:
         >>> check_json(dict[str, list[str]], {"a": ["b", 1]}, "a.json", "lists")  # doctest: +ELLIPSIS
@@ -100,17 +100,17 @@ def write_json(path: str | Path, content: Any) -> None:
 def read_safetensors(
     path: str | Path, file_format: str, what: str, tensor_names: Sequence[str], header_names: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and header of a safetensors file of one of our formats.
+    """Read tensors and header of a safetensors file of one of our formats.
 
     Args:
         path: the file.
-        file_format: what its header must say.
-        what: what it is to the user, for errors.
-        tensor_names: tensors that must be there; others may be.
-        header_names: header entries that must be there.
+        file_format: the format that its header must name.
+        what: description for errors.
+        tensor_names: required tensors.
+        header_names: required header entries.
 
     Raises:
-        I0TError: missing, truncated, not safetensors, of another format, or with parts left out.
+        I0TError: missing, truncated, not safetensors, another format, or an incomplete file.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -134,15 +134,10 @@ def read_safetensors(
 
 
 def json_entry(path: str | Path, header: dict[str, str], key: str) -> Any:
-    """What a header entry of a safetensors file holds as JSON.
-
-    Args:
-        path: the file, for the error.
-        header: of `read_safetensors`.
-        key: an entry that is there.
+    """Parse a JSON entry of a header that `read_safetensors` returned.
 
     Raises:
-        I0TError: it is not JSON.
+        I0TError: the entry is not JSON.
     """
     try:
         return json.loads(header[key])
@@ -153,7 +148,7 @@ def json_entry(path: str | Path, header: dict[str, str], key: str) -> Any:
 
 
 def safetensors_format(path: str | Path) -> str | None:
-    """Which of our formats a safetensors file says it is; None for any other file."""
+    """Return the format that a safetensors file names; None for any other file."""
     try:
         with safe_open(path, framework="numpy") as file:
             return (file.metadata() or {}).get("format")
@@ -162,14 +157,10 @@ def safetensors_format(path: str | Path) -> str | None:
 
 
 def read_npy(path: str | Path, what: str) -> np.ndarray:
-    """The array of a `.npy` file; nothing in it is run.
-
-    Args:
-        path: the file.
-        what: what it is to the user, for errors.
+    """Read the array of a `.npy` file, without pickle.
 
     Raises:
-        I0TError: missing, not such a file, or an archive of several.
+        I0TError: missing, not a .npy file, or an archive of several arrays.
     """
     try:
         array = np.load(path, allow_pickle=False)
@@ -190,7 +181,7 @@ def write_npy(path: str | Path, array: np.ndarray) -> None:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it replaces `path`, on failure it is removed.
+    """Yield a temporary path beside `path`; on success it replaces `path`, on failure it is removed.
 
     Raises:
         I0TError: the folder cannot be written.
@@ -209,7 +200,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def ensure_folder(folder: str | Path) -> Path:
-    """Make a folder and prove that it can be written.
+    """Make a folder and check that it can be written.
 
     A folder without any write bit counts as read-only even for root, who could write to it.
 
@@ -229,7 +220,7 @@ def ensure_folder(folder: str | Path) -> Path:
 
 
 def is_writable(folder: str | Path) -> bool:
-    """Whether files may be made in `folder`, or in its nearest existing parent."""
+    """Check whether files can be made in `folder`, or in its nearest existing parent."""
     folder = Path(folder).absolute()
     while not folder.exists():
         folder = folder.parent
@@ -237,7 +228,7 @@ def is_writable(folder: str | Path) -> bool:
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex, a block at a time."""
+    """SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
@@ -246,7 +237,7 @@ def file_sha256(path: str | Path) -> str:
 
 
 def list_sha256(items: Iterable[str]) -> str:
-    """SHA-256 over a list of strings, in order: the fingerprint of a data list."""
+    """SHA-256 of a list of strings, in hex."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(item.encode())

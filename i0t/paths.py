@@ -27,16 +27,13 @@ def configs_folder() -> Path:
 
 
 def say(message: str) -> None:
-    """One line for the user, on standard error: standard output is for results.
-
-    Of several processes (`accelerate launch`) only the main one speaks.
-    """
+    """Print a line on standard error (standard output is for results), from the main process only."""
     if is_main():
         print(message, file=sys.stderr, flush=True)
 
 
 def read_path_file(name: str) -> tuple[str, str]:
-    """First line that is neither empty nor a comment, and its place "file:line" ("" and file if none)."""
+    """Return the first line that is not empty and no comment, and its place "file:line" ("" and the file if none)."""
     path = configs_folder() / name
     lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
     for number, line in enumerate(lines, start=1):
@@ -47,7 +44,7 @@ def read_path_file(name: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Roots:
-    """The two data roots; one may be missing as long as nothing asks for it.
+    """The two data roots; one may be missing as long as nothing needs it.
 
     Attributes:
         main: `<data_dir>` of the README (training data, judgments, checkpoints), if set.
@@ -61,12 +58,12 @@ class Roots:
 
     @property
     def data_dir(self) -> Path:
-        """`<data_dir>`; an error that says where to write it if it is not set."""
+        """`<data_dir>`; raises an error if it is not set."""
         return self._set(self.main, "root.txt", "<data_dir>")
 
     @property
     def data_dir_sub(self) -> Path:
-        """`<data_dir_sub>`; likewise."""
+        """`<data_dir_sub>`; raises an error if it is not set."""
         return self._set(self.sub, "subroot.txt", "<data_dir_sub>")
 
     def folder(self, root: str) -> Path | None:
@@ -74,11 +71,11 @@ class Roots:
         return {"main": self.main, "sub": self.sub, "cache": CACHE_ROOT.expanduser()}[root]
 
     def below(self, root: str, place: str) -> Path:
-        """A place below a root; an error that says where to write the root if it is not set."""
+        """A path below a root; raises an error if the root is not set."""
         return (self.folder(root) or (self.data_dir if root == "main" else self.data_dir_sub)) / place
 
     def checkpoints(self) -> Path:
-        """`<data_dir>/checkpoints`, or `tensors/checkpoints` where the data may not be written to."""
+        """`<data_dir>/checkpoints`, or `tensors/checkpoints` if that cannot be written."""
         folder = self.data_dir / CHECKPOINT_FOLDER
         return folder if is_writable(folder) else TENSORS / CHECKPOINT_FOLDER
 
@@ -93,7 +90,7 @@ class Roots:
 
 
 def configured_roots(data_dir: str | None = None, data_dir_sub: str | None = None) -> Roots:
-    """The data roots that flags, else path files name; either may be None, and the sample is not made.
+    """Return the data roots from flags, else from the path files; a root that is not set is None.
 
     Raises:
         I0TError: a path does not exist.
@@ -104,7 +101,7 @@ def configured_roots(data_dir: str | None = None, data_dir_sub: str | None = Non
 
 
 def configured_data_dir() -> Path | None:
-    """`<data_dir>` that `configs/root.txt` names, None if it names none; the sample is not made.
+    """Return `<data_dir>` from `configs/root.txt`, or None if it is not set.
 
     Raises:
         I0TError: the path does not exist.
@@ -117,14 +114,14 @@ def _existing(value: str | None, place: str) -> Path | None:
         return None
     folder = Path(value).expanduser()
     if not folder.is_absolute():
-        folder = REPO / folder  # the same from whichever folder a script is started
+        folder = REPO / folder  # relative to the checkout, from whatever folder a script is started
     if not folder.is_dir():
         raise I0TError(f"{place}: no such folder: {folder}. Correct the path, or empty the file to use the sample.")
     return folder
 
 
 def write_last_checkpoint(path: Path, roots: Roots) -> None:
-    """Note a checkpoint in `configs/ckpt_file_name.txt`: by name in `<data_dir>/checkpoints`, else by path."""
+    """Write a checkpoint into `configs/ckpt_file_name.txt`: its name in `<data_dir>/checkpoints`, else its path."""
     inside = roots.main is not None and path.parent.resolve() == (roots.main / CHECKPOINT_FOLDER).resolve()
     note = configs_folder() / "ckpt_file_name.txt"
     with atomic_path(note) as temporary:
@@ -132,7 +129,7 @@ def write_last_checkpoint(path: Path, roots: Roots) -> None:
 
 
 def last_checkpoint(roots: Roots) -> Path:
-    """The checkpoint that `configs/ckpt_file_name.txt` names.
+    """Return the checkpoint that `configs/ckpt_file_name.txt` names.
 
     Raises:
         I0TError: none is named, or the file is not there.

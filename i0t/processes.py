@@ -1,6 +1,6 @@
-"""Several processes on one job, as `accelerate launch` starts them: who am I, and exchange in order.
+"""Several processes of one run (`accelerate launch`): rank, device, and exchange of data.
 
-Everything is a no-op in a plain process. accelerate is imported only where there are others.
+In a single process nothing is done, and accelerate is not imported.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from i0t.errors import I0TError
 
 
 def rank() -> int:
-    """This process' number; 0 is the main one, which prints and writes."""
+    """Number of this process; 0 is the main process, which prints and writes."""
     return int(os.environ.get("RANK", 0))
 
 
 def count() -> int:
-    """How many processes work on this job, over all machines."""
+    """Number of processes, on all machines."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def count_here() -> int:
-    """How many of them run on this machine and share its cores."""
+    """Number of processes on this machine, which share its cores."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def own_device(device: str) -> str:
-    """The device of this process: of several on one machine each has its own card, as accelerate deals them."""
+    """Return the device of this process: each process on a machine has its own card, in accelerate's order."""
     if count() == 1 or not device.startswith("cuda"):
         return device
     import torch
@@ -38,29 +38,29 @@ def own_device(device: str) -> str:
 
 
 def is_main() -> bool:
-    """Whether this process prints and writes."""
+    """Whether this is the main process."""
     return rank() == 0
 
 
 def is_main_here() -> bool:
-    """Whether this process is the first one on its machine."""
+    """Whether this is the first process on its machine."""
     return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def join(device: str | None) -> str | None:
-    """Meet the other processes; the device this one is to use.
+    """Connect to the other processes and return the device of this one.
 
     Args:
-        device: what the user asked for; "cpu" keeps every process off the graphics cards.
+        device: of `--device`; with "cpu" no process uses a graphics card.
 
     Returns:
-        `device` itself in a plain process, else "cpu", or the card of this process.
+        `device` itself in a single process, else "cpu" or the card of this process.
     """
     return str(_state(device == "cpu").device) if count() > 1 else device
 
 
 def gather(items: list[Any]) -> list[Any]:
-    """The items of all processes, in the order of their ranks; every process gets them all, and must call."""
+    """Return the items of all processes, ordered by rank. Every process must call this."""
     if count() == 1:
         return items
     from accelerate.utils import gather_object
@@ -70,7 +70,7 @@ def gather(items: list[Any]) -> list[Any]:
 
 
 def from_main(value: Any) -> Any:
-    """What the main process gives; every process gets it, and must call."""
+    """Return the value of the main process. Every process must call this."""
     if count() == 1:
         return value
     from accelerate.utils import broadcast_object_list
@@ -81,7 +81,7 @@ def from_main(value: Any) -> Any:
 
 @contextmanager
 def first_here() -> Iterator[None]:
-    """Let one process of each machine go first, for what is made on its disk once."""
+    """Let one process per machine go first, e.g. to write a file that the others then read."""
     if count() == 1:
         yield
         return
@@ -90,17 +90,17 @@ def first_here() -> Iterator[None]:
 
 
 def leave() -> None:
-    """Part from the other processes at the end of a job."""
+    """Disconnect from the other processes at the end of a run."""
     if count() > 1:
         _state().destroy_process_group()
 
 
 def _state(cpu: bool = False) -> Any:
-    """The singleton of accelerate, which knows the others: the first call decides the device and the backend."""
+    """Accelerate's state, one per process: the first call decides the device and the backend."""
     import torch
     from accelerate import PartialState
 
     state = PartialState(cpu=cpu or not torch.cuda.is_available())
-    if state.num_processes != count():  # each would take its share for the whole
+    if state.num_processes != count():  # each would take its share for all the data
         raise I0TError(f"WORLD_SIZE is {count()}, but accelerate found {state.num_processes} processes to work with.")
     return state

@@ -1,8 +1,7 @@
-"""A JSON file of a million long captions, read once into an Arrow file that is then mapped, not read.
+"""An index of a JSON file with a million long captions: parsed once into an Arrow file, which is memory-mapped.
 
-The JSON is parsed record by record (ijson), so that memory stays small however long the file is. The
-index holds picture names and captions as Arrow columns; opening it takes milliseconds, its pages are
-read when a caption is asked for, and worker processes share them.
+The JSON is parsed record by record (ijson), so that memory stays small. The index holds image names and
+captions as Arrow columns. Opening it takes milliseconds, and worker processes share its pages.
 """
 
 from __future__ import annotations
@@ -31,13 +30,10 @@ SCHEMA = pa.schema({"image": pa.string(), "caption": pa.large_string()})
 
 
 class CaptionIndex:
-    """N picture names and their captions, memory-mapped.
-
-    Args:
-        path: the Arrow file.
+    """N image names and their captions, memory-mapped from an Arrow file.
 
     Attributes:
-        images: (N,) Arrow column of picture names, as the JSON has them.
+        images: (N,) Arrow column of image names, as in the JSON.
         captions: (N,) Arrow column of captions, line breaks turned into spaces.
         digest: SHA-256 of the JSON file.
     """
@@ -54,25 +50,18 @@ class CaptionIndex:
         return len(self.images)
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
-        """Opened again by a worker that cannot inherit it, rather than copied to it."""
+        """Pickle the path only: a worker opens the file again instead of copying it."""
         return type(self), (self.path,)
 
 
 class Rows(Sequence[Any]):
-    """Some rows of one column of an index, each read when asked for.
+    """Some rows of one column of an index; each value is read on access.
 
     Args:
-        index: of the JSON.
+        index: the index.
         column: "images" or "captions".
         rows: (N,) numbers of records.
-        folder: where it is set, the values are names of files below it, and become paths.
-
-    Example:
-        >>> import numpy as np, pyarrow as pa
-        >>> from types import SimpleNamespace
-        >>> index = SimpleNamespace(captions=pa.chunked_array([["a", "b", "c"]]))
-        >>> list(Rows(index, "captions", np.array([2, 0])))
-        ['c', 'a']
+        folder: if set, values are file names below it and become paths.
     """
 
     def __init__(self, index: CaptionIndex, column: str, rows: np.ndarray, folder: Path | None = None) -> None:
@@ -87,7 +76,7 @@ class Rows(Sequence[Any]):
     @overload
     def __getitem__(self, place: slice) -> Sequence[Any]: ...
     def __getitem__(self, place: int | slice) -> Any:
-        """The value at a place, or a view of several."""
+        """Return one value, or a view of several."""
         if isinstance(place, slice):
             return Rows(self.source, self.column, self.rows[place], self.folder)
         value = getattr(self.source, self.column)[int(self.rows[place])].as_py()
@@ -95,15 +84,12 @@ class Rows(Sequence[Any]):
 
 
 def open_index(source: Path) -> CaptionIndex:
-    """The index of a ShareGPT4V JSON file, made if there is none or the file has changed since.
+    """Open the index of a ShareGPT4V JSON file; make it if it is missing or the file has changed.
 
-    It lies beside the JSON, or under `tensors/index` where that folder cannot be written.
-
-    Args:
-        source: the JSON file, a list of records.
+    It lies beside the JSON, or under `tensors/index` if that folder cannot be written.
 
     Raises:
-        I0TError: the file is missing, truncated or of another form; the message names the record.
+        I0TError: the file is missing, truncated or has another form; the message names the record.
     """
     if not source.is_file():
         raise I0TError(f"{source}: no such file (the ShareGPT4V captions). See the README for the layout.")
@@ -113,7 +99,7 @@ def open_index(source: Path) -> CaptionIndex:
     if path.is_file():
         try:
             index = CaptionIndex(path)
-        # Damaged, or not ours: it can be made again. Arrow tells damage by OSError or by a ValueError of its own.
+        # Damaged, or another file: make it again. Arrow raises OSError or its own ValueError.
         except (OSError, ValueError, KeyError, TypeError):
             index = None
         if index is not None and {key: index.header.get(key) for key in now} == now:
@@ -123,7 +109,7 @@ def open_index(source: Path) -> CaptionIndex:
 
 
 def index_path(source: Path) -> Path:
-    """Where the index of a JSON file lies or will lie."""
+    """Return the path of the index of a JSON file."""
     if is_writable(source.parent):
         return source.with_name(f"{source.name}.index.arrow")
     digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
@@ -150,7 +136,7 @@ def _write_index(source: Path, path: Path, state: dict[str, Any]) -> None:
 
 
 def stream_pairs(source: Path) -> Iterator[tuple[str, str]]:
-    """(picture name, caption) of one record after another, in bounded memory.
+    """Yield (image name, caption) of each record, in bounded memory.
 
     Raises:
         I0TError: the file is not in ShareGPT4V's form; the message names the record.
@@ -160,7 +146,6 @@ def stream_pairs(source: Path) -> Iterator[tuple[str, str]]:
 
 
 def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
-    """(picture name, caption) of every record."""
     if stream.read(64).lstrip()[:1] != b"[":
         raise I0TError(f"{source}: not in ShareGPT4V's form (a list of records).")
     stream.seek(0)
@@ -171,7 +156,7 @@ def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
             yield record["image"] + "", caption  # the sum refuses anything but a string
             number += 1
     except ijson.JSONError as error:
-        reason = first_line(error)  # the other lines draw an arrow
+        reason = first_line(error)  # the other lines show the place with an arrow
         raise I0TError(
             f"{source}: not valid JSON (the ShareGPT4V captions) at record {number}: {reason}. Download it again."
         ) from None

@@ -1,7 +1,7 @@
 """Retrieval sets: COCO, Flickr30k and NoCaps captions in the paper's GOLD layouts.
 
 COCO_GOLD and Flickr_GOLD list `{"image_id", "captions": [5]}`, where only the base name of
-`image_id` counts. NoCaps_GOLD is the official validation file, joined by image id.
+`image_id` is used. NoCaps_GOLD is the official validation file, joined by image id.
 """
 
 from __future__ import annotations
@@ -25,21 +25,17 @@ from i0t.paths import Roots
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionSet(Dataset):
-    """N images and their captions.
-
-    Attributes:
-        captions: N lists of captions.
-    """
+    """N images and their captions."""
 
     images: Sequence[Path]
-    captions: Sequence[Sequence[str]]
+    captions: Sequence[Sequence[str]]  # one list per image
 
     def count_texts(self, per_image: int | None = None) -> int:
-        """Captions, of each image at most `per_image`."""
+        """Number of captions, at most `per_image` per image."""
         return sum(len(captions[:per_image]) for captions in self.captions)
 
     def items(self, captions_per_image: int = 1) -> Items:
-        """The images, and the first captions of each.
+        """Return the images with their first captions.
 
         Args:
             captions_per_image: 1 (the paper's protocol, App. D) or 5.
@@ -79,27 +75,27 @@ Identity = Annotated[Any, AfterValidator(_identity)]
 
 
 class CocoImage(BaseModel):
-    """One image of a file in COCO's form."""
+    """One image of a file in COCO's format."""
 
     id: Identity
     file_name: str
 
 
 class CocoCaption(BaseModel):
-    """One caption of a file in COCO's form."""
+    """One caption of a file in COCO's format."""
 
     image_id: Identity
     caption: str
 
 
 class CocoCaptions(BaseModel):
-    """A file of captions in COCO's form, which NoCaps shares."""
+    """A caption file in COCO's format, which NoCaps uses too."""
 
     images: list[CocoImage]
     annotations: list[CocoCaption]
 
     def by_image(self, source: Path) -> dict[Any, list[str]]:
-        """Captions of each image, in the order of the file.
+        """Return the captions by image id, in the file's order.
 
         Raises:
             I0TError: a caption belongs to no image.
@@ -114,10 +110,10 @@ class CocoCaptions(BaseModel):
 
 
 def read_gold(entry: DatasetEntry, roots: Roots) -> CaptionSet:
-    """A set in the GOLD layout; runs of white space collapse to one blank.
+    """Read a set in the GOLD layout; runs of white space become one blank.
 
     Raises:
-        I0TError: the file is missing or of another form, an image has no captions, or none of the pictures is there.
+        I0TError: the file is missing or has another form, an image has no captions, or no image file is there.
     """
     source = roots.below(entry.root, entry.file)
     content = read_json(source, f"the captions of {entry.name}")
@@ -126,7 +122,7 @@ def read_gold(entry: DatasetEntry, roots: Roots) -> CaptionSet:
 
 
 def read_nocaps(entry: DatasetEntry, roots: Roots) -> CaptionSet:
-    """A set in COCO's own form, images and captions joined by id.
+    """Read a set in COCO's own format; images and captions are joined by id.
 
     Raises:
         I0TError: as `read_gold`, or a caption belongs to no image.
@@ -159,10 +155,10 @@ def _caption_set(entry: DatasetEntry, roots: Roots, rows: list[tuple[str, list[s
 
 
 def look_for(paths: Sequence[Path], source: Path) -> tuple[list[bool], list[Path]]:
-    """Which of the listed pictures are there, and those that are not.
+    """Check which of the listed images exist; return one flag per image, and the missing ones.
 
     Raises:
-        I0TError: none is there; says how many are listed, and names the first.
+        I0TError: none exists; the message has their number and the first path.
     """
     there = [path.is_file() for path in paths]
     if paths and not any(there):

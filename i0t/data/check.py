@@ -1,4 +1,4 @@
-"""Program: what of the data sets is there, complete and readable. `scripts/check_data.sh`."""
+"""Program: check whether the data sets are present, complete and readable. `scripts/check_data.sh`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from i0t.data.datasets import DATASETS, USABLE, Census, census, shown, unit_of
 from i0t.paths import Roots
 
 DESCRIPTION = """\
-One row per data set of the path files: is it there, how many pictures and captions of how many, can its pictures
-be read; below, what is missing and where to get it. Built-in samples are held against their own counts.
+One row per data set: is it there, how many of the expected images and captions it has, and whether its images can
+be read. Below the table: what is missing and where to get it. A built-in sample is compared with its own counts.
 """
 EPILOG = """\
-Exit status: 0 if all that is there is complete and readable, 1 if not, 2 for bad input. Data sets that are
-not there at all count only if --dataset asks for them.
+Exit status: 0 if the data sets that are there are complete and readable, 1 if not, 2 for bad input. An absent data
+set counts only if --dataset names it.
 """
 SAMPLED = 100
 BATCH = 32
@@ -34,7 +34,7 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What the command line asks for: which data sets (all if none is named), and how thoroughly."""
+    """Options of the command line; no data set named means all."""
 
     roots: Roots
     datasets: tuple[str, ...]
@@ -45,7 +45,7 @@ class CheckOptions:
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check the data sets; returns the exit status."""
+    """Run the program; returns the exit status."""
     options = parse(argv)
     rows = [_check(name, options) for name in options.datasets or DATASETS]
     rows = [row for row in rows if options.datasets or row[0].state != "absent" or not row[0].expected.optional]
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> CheckOptions:
-    """What the command line asks for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="check_data.sh",
         description=DESCRIPTION,
@@ -66,10 +66,13 @@ def parse(argv: Sequence[str] | None) -> CheckOptions:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dataset", action="append", choices=tuple(DATASETS), help="may be repeated (default: all)")
-    parser.add_argument("--full", action="store_true", help=f"decode every picture, not {SAMPLED} of each data set")
+    parser.add_argument("--full", action="store_true", help=f"decode every image, not {SAMPLED} per data set")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument(
-        "--workers", type=not_negative, metavar="N", help="decoding processes (default: cores, at most 8)"
+        "--workers",
+        type=not_negative,
+        metavar="N",
+        help="processes that decode images (default: number of cores, at most 8)",
     )
     add_root_flags(parser)
     arguments = parser.parse_args(argv)
@@ -79,24 +82,24 @@ def parse(argv: Sequence[str] | None) -> CheckOptions:
 
 
 def _check(name: str, options: CheckOptions) -> tuple[Census, int, list[str]]:
-    """The census of a data set, how many of its pictures were decoded, and what was wrong with some."""
+    """Return the census of a data set, the number of images that were decoded, and their errors."""
     found = census(name, options.roots)
-    # A checksum has covered CIFAR-100, whose pictures are no files.
+    # CIFAR-100 is one file, which a checksum has covered.
     pictures: Sequence[Any] = found.dataset.images if found.dataset and found.expected.root != "cache" else ()
     if not options.full and len(pictures) > SAMPLED:
-        rows = random.Random(0).sample(range(len(pictures)), SAMPLED)  # the same ones every time
+        rows = random.Random(0).sample(range(len(pictures)), SAMPLED)  # the same sample every time
         pictures = [pictures[row] for row in sorted(rows)]
-    workers = options.workers if len(pictures) > 10 * SAMPLED else 0  # starting processes costs more than a few
+    workers = options.workers if len(pictures) > 10 * SAMPLED else 0  # for few images, starting processes costs more
     return found, len(pictures), unreadable(pictures, workers, name)
 
 
 def unreadable(pictures: Sequence[Path], workers: int, name: str = "") -> list[str]:
-    """Decode pictures whole; what is wrong with those that cannot be read.
+    """Decode images fully; return one error per image that cannot be read.
 
     Args:
         pictures: N paths.
-        workers: decoding processes; 0 for none beside this.
-        name: stands before the progress bar.
+        workers: decoding processes; 0 decodes in this process.
+        name: label of the progress bar.
     """
     if not len(pictures):
         return []
@@ -113,7 +116,7 @@ def unreadable(pictures: Sequence[Path], workers: int, name: str = "") -> list[s
 
 
 def _nothing(image: Any) -> Any:
-    """In place of a preprocessed picture: the decoding was the point."""
+    """Stand in for the preprocessed pixels, which are not needed here."""
     import torch
 
     return torch.empty(0)
@@ -154,7 +157,6 @@ def _notes(found: Census, checked: int, errors: list[str]) -> list[str]:
 
 
 def _plain(found: Census, checked: int, errors: list[str]) -> dict[str, Any]:
-    """One data set as JSON."""
     preparation = found.expected.preparation
     get = {"get": preparation.pages} if preparation and found.state not in USABLE else {}
     return {

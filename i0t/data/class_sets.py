@@ -23,7 +23,7 @@ class ClassSet(Dataset):
 
     Attributes:
         labels: N class indices.
-        class_names: C names as they stand in a prompt.
+        class_names: C names, as used in prompts.
         templates: K strings with {} for the class name.
     """
 
@@ -32,14 +32,14 @@ class ClassSet(Dataset):
     templates: Sequence[str]
 
     def count_texts(self, per_image: int | None = None) -> int:
-        """Classes."""
+        """Number of classes."""
         return len(self.class_names)
 
     def items(self, prompt_mean: str = "normalised") -> Items:
-        """The images, and one text per class, encoded as the mean of its prompts.
+        """Return the images and one text per class, which is encoded as the mean of its prompts.
 
         Args:
-            prompt_mean: "normalised": each prompt is normalised before the mean; "raw": none is.
+            prompt_mean: "normalised": prompts are normalised before the mean; "raw": they are not.
         """
         return Items(
             images=self.images,
@@ -54,7 +54,7 @@ class ClassSet(Dataset):
 
 
 def read_cifar100(entry: DatasetEntry, roots: Roots) -> ClassSet:
-    """CIFAR-100's test pictures, as torchvision keeps them.
+    """Read CIFAR-100's test images from torchvision's files.
 
     Raises:
         I0TError: the files are missing or damaged.
@@ -81,7 +81,7 @@ def read_cifar100(entry: DatasetEntry, roots: Roots) -> ClassSet:
 
 
 def read_class_folders(entry: DatasetEntry, roots: Roots) -> ClassSet:
-    """Pictures in one folder per class, with the templates of `templates.txt` beside them, else Birdsnap's.
+    """Read images from one folder per class, with the templates of `templates.txt` beside them, else Birdsnap's.
 
     Raises:
         I0TError: the folder is missing or has no pictures.
@@ -89,7 +89,7 @@ def read_class_folders(entry: DatasetEntry, roots: Roots) -> ClassSet:
     folder = roots.below(entry.root, entry.file)
     if not folder.is_dir():
         raise I0TError(f"{folder}: no such folder (Birdsnap's test pictures, one folder per class).")
-    # An empty class folder still is a class: the public copies of Birdsnap have some.
+    # An empty folder is a class, too: the public copies of Birdsnap have some.
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
     images = [
         (path, label)
@@ -114,23 +114,18 @@ def read_class_folders(entry: DatasetEntry, roots: Roots) -> ClassSet:
 
 
 def bird_names(folders: Sequence[str]) -> list[str]:
-    """The names of Birdsnap's class folders as OpenAI's prompts have them; others keep theirs, with blanks."""
+    """Map Birdsnap's class folders to the names in OpenAI's prompts; unknown folders keep their name, with blanks."""
     known = {letters(name): name for name in read_class_names("birdsnap")}
     return [known.get(letters(folder), folder.replace("_", " ")) for folder in folders]
 
 
 def letters(name: str) -> str:
-    """A class name without case, blanks and signs, which differ from copy to copy.
-
-    Example:
-        >>> letters("Allen's_Hummingbird")
-        'allenshummingbird'
-    """
+    """Return a class name without case, blanks and signs, which differ between copies."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def read_class_names(name: str) -> list[str]:
-    """Class names of `configs/classes/NAME.txt`, one per line; # starts a comment.
+    """Read `configs/classes/NAME.txt`: one class name per line; # starts a comment.
 
     Raises:
         I0TError: the file is missing.
@@ -139,7 +134,7 @@ def read_class_names(name: str) -> list[str]:
 
 
 def read_templates(path: Path) -> list[str]:
-    """Prompt templates, one per line, each with {} for the class name; # starts a comment.
+    """Read prompt templates: one per line, with {} for the class name; # starts a comment.
 
     Raises:
         I0TError: the file is missing, has no template, or one without {}.
@@ -151,7 +146,7 @@ def read_templates(path: Path) -> list[str]:
 
 
 def _lines(path: Path, remedy: str) -> list[str]:
-    """The lines of a text file that hold more than a comment."""
+    """Return the lines of a text file, without comments and empty lines."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
@@ -162,7 +157,7 @@ def _lines(path: Path, remedy: str) -> list[str]:
 
 
 class _ArrayImages(Sequence[Any]):
-    """CIFAR's (N, 32, 32, 3) uint8 array as PIL images, made when asked for."""
+    """PIL images of CIFAR's (N, 32, 32, 3) uint8 array, made on access."""
 
     def __init__(self, array: Any) -> None:
         self.array = array

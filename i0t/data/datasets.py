@@ -1,8 +1,7 @@
-"""The data sets: which there are, what of them is present, and the one way to read them.
+"""The data sets: their names, whether they are present and complete, and how to read them.
 
 A new data set is one entry of `i0t/data/entries.py` and one reader, a function of (entry, roots) that returns a
-`Dataset`. Everything else follows: `--dataset`, `scripts/check_data.sh`, `scripts/prepare_data.sh`, and that incomplete
-copies are refused.
+`Dataset`. `--dataset`, `scripts/check_data.sh`, `scripts/prepare_data.sh` and the check for completeness then know it.
 """
 
 from __future__ import annotations
@@ -30,16 +29,15 @@ SAMPLE_MARKER = "sample.json"  # lies beside the data roots of a built-in sample
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(ABC):
-    """A data set as read: N images, and the texts of its kind.
+    """A data set that was read: N images, and the texts of its kind.
 
     Attributes:
-        name: its name.
-        split: which part of the owners' data it is, as records say it.
-        source: the file or folder that it was read from.
+        split: part of the owners' data, as in records.
+        source: the file or folder that was read.
         images: N paths or PIL images.
         image_ids: N names.
-        missing: pictures that its list names beyond these, and that are not there.
-        completeness: what a record says of how complete it is: state, counts, and why, if there is a reason to tell.
+        missing: listed images that do not exist.
+        completeness: for records: state, counts, and the reason if it is not complete.
     """
 
     name: str
@@ -52,17 +50,17 @@ class Dataset(ABC):
 
     @abstractmethod
     def count_texts(self, per_image: int | None = None) -> int:
-        """How many captions, ratings or classes it has; of each image at most `per_image` captions."""
+        """Number of captions, ratings or classes; of captions at most `per_image` per image."""
 
     def lacks(self) -> str:
-        """How many of the listed pictures are missing, in a sentence without its end; empty if none is."""
+        """How many of the listed images are missing, in words without a full stop; empty if none is."""
         if not self.missing:
             return ""
         listed, first = len(self.images) + len(self.missing), self.missing[0]
         return f"{self.source}: {len(self.missing)} of the {listed} pictures it lists are missing, first {first}"
 
     def metadata(self) -> dict[str, Any]:
-        """What `Embeddings.metadata` says of the data."""
+        """Return the entries for `Embeddings.metadata`."""
         return {
             "dataset": self.name,
             "split": "test",
@@ -74,18 +72,18 @@ class Dataset(ABC):
 
 @dataclass(frozen=True)
 class Census:
-    """What of a data set is there.
+    """How complete a data set is.
 
     Attributes:
-        state: "complete"; "known shortfall", which is as complete as copies of it are; "partial": the counts differ
-            from those expected or pictures are missing; "broken": it cannot be read; "absent".
-        expected: its entry, with the counts that hold in these roots.
-        built_in_sample: whether those are the built-in sample's own.
+        state: "complete"; "known shortfall": as complete as public copies are; "partial": other counts than expected,
+            or missing images; "broken": it cannot be read; "absent".
+        expected: its entry, with the counts that apply to these roots.
+        built_in_sample: whether these counts are those of the built-in sample.
         source: the file or folder that was counted.
-        images: pictures found.
+        images: images found.
         texts: captions, ratings or classes found.
         problem: what is wrong, in one line; empty if nothing is.
-        dataset: as read, unless it is broken or absent.
+        dataset: the data set, unless it is broken or absent.
     """
 
     state: State
@@ -98,7 +96,7 @@ class Census:
     dataset: Dataset | None = field(default=None, repr=False, compare=False)
 
     def counts(self) -> dict[str, Any]:
-        """The plain numbers, for records and JSON."""
+        """Return state and counts, for records and JSON."""
         unit = unit_of(self.expected)
         return {
             "state": self.state,
@@ -114,9 +112,9 @@ class Census:
 
 
 def datasets_of(kind: Kind, roots: Roots | None = None) -> tuple[str, ...]:
-    """Names of the data sets of a kind; with roots, of those that are present there.
+    """Names of the data sets of a kind; with `roots`, only those that are present.
 
-    CIFAR-100 lies outside the data roots, so it does not count as present where the built-in sample stands in for them.
+    CIFAR-100 lies outside the data roots, so it does not count as present with the built-in sample.
     """
     names = [entry.name for entry in DATASETS.values() if entry.kind == kind]
     if roots is not None:
@@ -126,22 +124,22 @@ def datasets_of(kind: Kind, roots: Roots | None = None) -> tuple[str, ...]:
 
 
 def is_present(name: str, roots: Roots) -> bool:
-    """Whether the list or folder that a data set is read from is there."""
+    """Whether the list or folder of a data set exists."""
     entry = DATASETS[name]
     folder = roots.folder(entry.root)
     return folder is not None and (folder / (entry.presence or entry.file)).exists()
 
 
 def load_dataset(name: str, roots: Roots, allow_partial: bool = False) -> Dataset:
-    """Read a data set, once: what is returned knows how complete it is.
+    """Read a data set, with its completeness.
 
     Args:
         name: a key of `DATASETS`.
         roots: the data roots.
-        allow_partial: take what is there of a data set whose counts are wrong or whose pictures are missing.
+        allow_partial: accept an incomplete data set.
 
     Raises:
-        I0TError: it is not there, cannot be read, or is incomplete and `allow_partial` is not set.
+        I0TError: it is absent, cannot be read, or is incomplete and `allow_partial` is not set.
     """
     dataset, census = _read(DATASETS[name], roots)
     if census.state not in USABLE and not allow_partial:
@@ -153,7 +151,7 @@ def load_dataset(name: str, roots: Roots, allow_partial: bool = False) -> Datase
 
 
 def census(name: str, roots: Roots) -> Census:
-    """Count a data set, without an error for one that is absent or broken."""
+    """Count a data set; no error if it is absent or broken."""
     entry, sample = _expected_in(DATASETS[name], roots)
     folder = roots.folder(entry.root)
     source = Path() if folder is None else folder / entry.file
@@ -167,12 +165,12 @@ def census(name: str, roots: Roots) -> Census:
 
 
 def unit_of(entry: DatasetEntry) -> str:
-    """What its texts are: captions, ratings or classes."""
+    """Name of its texts: captions, ratings or classes."""
     return entry.kind.rpartition(" ")[2]
 
 
 def within(number: int, count: Count) -> bool:
-    """Whether a number is the one that is stated, or in its range."""
+    """Whether a number is the expected one, or in its range."""
     return count.least <= number <= (count.most or count.least)
 
 
@@ -182,7 +180,7 @@ def shown(count: Count) -> str:
 
 
 def sample_size(root: Path) -> dict[str, int] | None:
-    """Sizes of the built-in sample that a data root belongs to; None if it belongs to none.
+    """Return the sizes of the built-in sample that a data root belongs to; None if it is no sample.
 
     Raises:
         I0TError: its marker is damaged.
@@ -221,7 +219,7 @@ def _found_of(expected: DatasetEntry, images: int, texts: int) -> str:
 
 
 def _expected_in(entry: DatasetEntry, roots: Roots) -> tuple[DatasetEntry, bool]:
-    """The entry with the counts that hold in these roots, and whether those are a built-in sample's."""
+    """Return the entry with the counts that apply to these roots, and whether the roots are a built-in sample."""
     folder = roots.folder(entry.root)
     size = sample_size(folder) if folder is not None and entry.sample else None
     if size is None or entry.sample is None:

@@ -1,4 +1,4 @@
-"""What is known of each data set before it is read: the table that every program asks."""
+"""The table of data sets: what is known of each before it is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Kind = Literal["captions", "classes", "ratings", "long captions"]
 
 
 class Count(NamedTuple):
-    """A number, or a range of numbers where the owners give it only roughly."""
+    """A number, or a range if the owners state it only roughly."""
 
     least: int
     most: int | None = None
@@ -22,11 +22,11 @@ class Preparation:
     """How `scripts/prepare_data.sh` makes a data set from its owners' files.
 
     Attributes:
-        name: the program's name for it; two data sets may share one.
-        split: the `--split` that gives this data set; the first entry of a name is its default.
+        name: name in that program; two data sets may share one.
+        split: value of `--split`; the first entry of a name is the default.
         function: "module:function" below `i0t.data.prepare`.
-        needs: what `--from` must hold.
-        pages: the owners' pages.
+        needs: files and folders that `--from` must contain.
+        pages: the owners' web pages.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Preparation:
     pages: str
 
     def load(self) -> Callable[[Any], list[str]]:
-        """The function, which takes a `prepare.job.Job` and returns lines on what was done."""
+        """Import the function, which takes a `prepare.job.Job` and returns lines that say what was done."""
         module, _, name = self.function.partition(":")
         return getattr(import_module(f"i0t.data.prepare.{module}"), name)
 
@@ -53,24 +53,24 @@ class DatasetEntry:
     """One data set.
 
     Attributes:
-        name: its name for `--dataset`.
-        kind: what it offers.
+        name: value of `--dataset`.
+        kind: kind of its texts.
         reader: "module:function" of (entry, roots) that returns a `Dataset`; imported when needed.
-        split: which part of the owners' data it is, as records say it.
-        root: where it lies: "main" (`<data_dir>`), "sub" (`<data_dir_sub>`) or "cache" (`~/.cache`).
-        file: the list or folder that it is read from, below that root.
-        images: how many images a complete copy has.
-        texts: how many captions, ratings or classes.
-        preparation: how it is made from its owners' files; None if that is not for `scripts/prepare_data.sh`.
-        pictures: the folder of its pictures, below the root; where it is empty, `file` is that folder.
-        presence: what must be there below the root, if it is not `file`.
-        sample: which number of `SampleSize` says how much of it a built-in sample has, if any, and the images and
-            texts for each of that number (of classes: how many there are).
-        texts_per_image: captions counted of each image at most: some of COCO's have six or seven, five are used.
-        known_images: fewer images that are known and accepted, if any ...
-        why: ... and why.
-        note: what is not known of the counts.
-        optional: not one of the paper's eight, so only told where it is.
+        split: part of the owners' data, as in records.
+        root: "main" (`<data_dir>`), "sub" (`<data_dir_sub>`) or "cache" (`~/.cache`).
+        file: list or folder to read, below the root.
+        images: number of images of a complete copy.
+        texts: number of captions, ratings or classes.
+        preparation: how to make it from its owners' files, if `scripts/prepare_data.sh` can.
+        pictures: folder of its images, below the root; if empty, `file` is that folder.
+        presence: file below the root that shows whether it is there, if not `file`.
+        sample: field of `SampleSize` that sets its size in a built-in sample, if any, with the images and texts per
+            unit of that field (for classes: the number of classes).
+        texts_per_image: captions to count per image at most: some COCO images have six or seven, five are used.
+        known_images: a smaller number of images that is accepted, because public copies have no more ...
+        why: ... and the reason.
+        note: what is not known about the counts.
+        optional: whether it is not one of the paper's eight; then it is shown only if present.
     """
 
     name: str
@@ -261,7 +261,7 @@ ENTRIES = (
             "rating_lists:prepare_flickr8k",
             "crowdflower_flickr8k.json, or CrowdFlowerAnnotations.txt and Flickr8k.token.txt; images/ or "
             "Flicker8k_Dataset/",
-            "as of flickr8k_expert",
+            "as for flickr8k_expert",
         ),
         pictures="pacscore_datasets/flickr8k/images",
         sample=("judged", 1, 8),

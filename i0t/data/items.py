@@ -1,4 +1,4 @@
-"""What is to be encoded: images and texts of any data set (`Items`), and images from disk to batches of pixels."""
+"""Images and texts to encode (`Items`), and loading images as batches of pixels."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class Items:
 
     Attributes:
         images: N paths or PIL images.
-        image_ids: N names, as `Embeddings.image_ids` has them.
-        texts: M texts, as `Embeddings.texts` has them; names of classes for classification.
-        owners: per text the images it belongs to, by index into `images`, in order. A text whose images
-            are all unreadable is left out, unless its owners include -1: "also stands without an image".
-        labels: per image its class, or None.
-        prompts: per text K sentences that are encoded for it, as many as for the others; its feature is their
-            mean, normalised. None: the text itself is encoded.
+        image_ids: N names, as in `Embeddings.image_ids`.
+        texts: M texts, as in `Embeddings.texts`; class names for classification.
+        owners: indices of the images that each text belongs to, in order. A text whose images are all
+            unreadable is left out, unless its owners include -1, which means "also stands without an image".
+        labels: class of each image, or None.
+        prompts: K sentences per text, encoded in its place: the feature of the text is their normalised mean.
+            None: the text itself is encoded.
         normalize_prompts: whether each sentence is normalised before the mean.
         prefix: put before every text, in `Embeddings.texts` too.
-        metadata: goes into `Embeddings.metadata` (dataset, split, source, ...).
+        metadata: for `Embeddings.metadata` (dataset, split, source, ...).
 
     Raises:
-        I0TError: counts that do not agree, or an owner that is no image.
+        I0TError: counts differ, or an owner is not an image.
     """
 
     images: Sequence[ImageSource]
@@ -67,10 +67,10 @@ class Items:
 
 
 def open_image(source: ImageSource | IO[bytes]) -> Image.Image:
-    """Decode a picture fully, as RGB (before any resizing, which would spoil palette images).
+    """Decode an image fully, as RGB (before resizing, which would spoil palette images).
 
     Args:
-        source: a path, an open file, or a PIL image, which is converted only.
+        source: a path, an open file, or a PIL image, which is only converted.
 
     Raises:
         I0TError: the file is missing, truncated or not a picture.
@@ -89,15 +89,15 @@ def open_image(source: ImageSource | IO[bytes]) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow would cut 16-bit greys off at 255, not scale them
+    if image.mode.startswith("I;16"):  # Pillow would clip 16-bit greys at 255, not scale them
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("RGB")
 
 
 class ImageDataset(Dataset[torch.Tensor | str]):
-    """Preprocessed pictures by index; a picture that cannot be read comes back as its error message.
+    """Preprocessed images by index; for an unreadable image its error message.
 
-    Errors travel as values because an exception raised in a worker reaches the user as a traceback.
+    Errors are returned, because an exception in a worker would reach the user as a traceback.
     """
 
     def __init__(self, sources: Sequence[ImageSource], preprocess: Preprocess) -> None:
@@ -116,13 +116,7 @@ class ImageDataset(Dataset[torch.Tensor | str]):
 
 
 def collate_images(items: list[torch.Tensor | str]) -> tuple[torch.Tensor | None, list[str | None]]:
-    """Stack what could be read: pixels (B', 3, H, W) or None, and one error or None per item.
-
-    Example:
-        >>> collate_images([torch.ones(1), "a.jpg: unreadable", torch.zeros(1)])
-        (tensor([[1.],
-                [0.]]), [None, 'a.jpg: unreadable', None])
-    """
+    """Stack the readable images: pixels (B', 3, H, W) or None, and one error or None per image."""
     pixels = [item for item in items if not isinstance(item, str)]
     errors = [item if isinstance(item, str) else None for item in items]
     return (torch.stack(pixels) if pixels else None), errors
@@ -135,17 +129,16 @@ def image_loader(
     workers: int,
     pin_memory: bool = False,
 ) -> DataLoader[torch.Tensor | str]:
-    """Batches of `ImageDataset`, in the order asked for.
+    """Load batches of images, in this order.
 
-    Workers run ahead of the forward pass, two batches each. A worker computes in one thread
-    (torch's own rule), so that W of them cost W cores and not W times all cores.
+    Each worker prepares two batches ahead and computes in one thread (torch's own rule).
 
     Args:
         sources: paths or PIL images.
-        preprocess: the encoder's own transform.
-        batches: rows of `sources` that come together.
-        workers: decoding processes; 0 decodes in this process, which is quicker for few pictures.
-        pin_memory: page-locked pixels, from which a graphics card copies while it computes.
+        preprocess: the encoder's transform.
+        batches: rows of `sources` per batch.
+        workers: decoding processes; 0 decodes in this process, which is quicker for few images.
+        pin_memory: page-locked pixels, which a graphics card can copy while it computes.
     """
     return DataLoader(
         ImageDataset(sources, preprocess),

@@ -29,7 +29,7 @@ class RatedCaptions(Dataset):
         image_of_rating: R rows of `images`.
         candidates: R candidate captions.
         ratings: R numbers, 1..4 (Expert, one per annotator, not averaged) or 0..1 (CF).
-        n_dropped: how many ratings were NaN and left out.
+        n_dropped: number of NaN ratings that were left out.
     """
 
     images: Sequence[Path]
@@ -40,13 +40,13 @@ class RatedCaptions(Dataset):
     n_dropped: int = 0
 
     def count_texts(self, per_image: int | None = None) -> int:
-        """Ratings, NaN included."""
+        """Number of ratings, with the NaN ones."""
         return len(self.ratings) + self.n_dropped
 
     def items(self, prefix: str = "") -> Items:
-        """The images, and every distinct reference and candidate once.
+        """Return the images, and every distinct reference and candidate once.
 
-        A text belongs to the images that it is a reference of; one that is a candidate also stands without an image.
+        A text belongs to the images that it is a reference of; a candidate also stands without an image.
 
         Args:
             prefix: put before every text.
@@ -69,7 +69,7 @@ class RatedCaptions(Dataset):
 
 
 class Rating(BaseModel):
-    """One rating of a candidate caption; it may be NaN."""
+    """One rating of a candidate caption, possibly NaN."""
 
     caption: str
     rating: float
@@ -89,10 +89,10 @@ class RatedImage(BaseModel):
 
 
 def check_ratings(content: Any, source: Path) -> dict[str, RatedImage]:
-    """The images of a file in the pacscore form, by the file's keys.
+    """Check a file in the pacscore form and return its images by key.
 
     Raises:
-        I0TError: it is of another form, or an image has no references; names the entry.
+        I0TError: it has another form, or an image has no references; names the entry.
     """
     rated = check_json(dict[str, RatedImage], content, source, "the pacscore form")
     for key, image in rated.items():
@@ -102,11 +102,10 @@ def check_ratings(content: Any, source: Path) -> dict[str, RatedImage]:
 
 
 def read_ratings(entry: DatasetEntry, roots: Roots) -> RatedCaptions:
-    """Ratings of people; runs of white space collapse to one blank.
+    """Read human ratings; runs of white space become one blank.
 
     Raises:
-        I0TError: missing or malformed file, no rating left, an image without references, or none of the pictures is
-            there.
+        I0TError: missing or malformed file, no rating left, an image without references, or no image file is there.
     """
     source, folder = roots.below(entry.root, entry.file), roots.below(entry.root, entry.pictures)
     listed = list(check_ratings(read_json(source, f"the ratings of {entry.name}"), source).values())

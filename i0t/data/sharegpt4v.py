@@ -1,4 +1,4 @@
-"""ShareGPT4V: pictures with long captions, the training data of the paper (section 4.1)."""
+"""ShareGPT4V: images with long captions, the training data of the paper (section 4.1)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Split = Literal["train", "validation"]
 
 @dataclass(frozen=True, kw_only=True)
 class LongCaptions(Dataset):
-    """N pictures, each with one long caption, read from the index when asked for.
+    """N images, each with one long caption, read from the index on access.
 
     Attributes:
         captions: N long captions, without line breaks.
-        digest: which pairs these are: of the JSON's content, the split, the subset and what was left out.
+        digest: identifies the pairs: SHA-256 of the JSON's content, split, subset and missing images.
     """
 
     images: Sequence[Path]
@@ -46,20 +46,20 @@ class LongCaptions(Dataset):
         return len(self.images)
 
     def count_texts(self, per_image: int | None = None) -> int:
-        """Captions that the list has, with or without their picture."""
+        """Number of listed captions, with or without their image."""
         return len(self.captions) + len(self.missing)
 
     def lacks(self) -> str:
-        """How many pictures are missing, and of which folders."""
+        """How many images are missing, by folder."""
         folders = Counter(str(name).split("/")[0] for name in self.missing)
         return super().lacks() + f" ({', '.join(f'{n} of {folder}' for folder, n in folders.items())})" * bool(folders)
 
     def metadata(self) -> dict[str, Any]:
-        """What `Embeddings.metadata` says of the data."""
+        """Return the entries for `Embeddings.metadata`."""
         return {**super().metadata(), "split": self.split}
 
     def items(self, rows: Sequence[int] | None = None, prefix: str = "") -> Items:
-        """Pictures with their captions.
+        """Return images with their captions.
 
         Args:
             rows: which pairs; None for all.
@@ -77,29 +77,23 @@ class LongCaptions(Dataset):
 
 
 def short_caption(caption: str) -> str:
-    """First sentence of a long caption.
-
-    Example:
-        >>> short_caption("A red bus. It is parked.")
-        'A red bus'
-    """
+    """Return the first sentence of a long caption."""
     return caption.split(". ")[0]
 
 
 def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco", skip_missing: bool = False) -> LongCaptions:
-    """One split of the JSON file, without a count of the other.
+    """Read one split of the JSON file.
 
     Args:
         data_dir: `<data_dir>` of the README.
         split: the first 1 000 records are "validation" (a tenth of a file under 10 000 records).
         subset: first folder of the training image paths, e.g. "coco", "llava", "sam"; or "all".
-            Validation takes its records from all folders, as the first public code does; pictures of
-            other folders than the subset's may be missing and are then left out.
-        skip_missing: leave out pictures that are not there instead of refusing them.
+            Validation takes records of all folders, as the first public code does; images outside the
+            subset may be missing and are then left out.
+        skip_missing: leave out missing images instead of raising an error.
 
     Raises:
-        I0TError: missing or malformed file, an empty split, or pictures that are not there: how many,
-            and the first ten.
+        I0TError: missing or malformed file, an empty split, or missing images: their number, and the first ten.
     """
     entry, roots = DATASETS[NAME], Roots(data_dir, None)
     source = roots.below(entry.root, entry.file)
@@ -121,7 +115,7 @@ def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco", skip_mis
 
 
 def read_all_records(entry: DatasetEntry, roots: Roots) -> LongCaptions:
-    """Every record of the JSON file whose picture is there.
+    """Read every record of the JSON file whose image exists.
 
     Raises:
         I0TError: missing or malformed file.
@@ -150,9 +144,9 @@ def _pairs(
 
 
 def _pictures_there(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.ndarray:
-    """(N,) bool: whether the pictures of some records are there.
+    """(N,) bool: whether the images of some records exist.
 
-    Every folder is listed once, which is quicker than to ask for each file.
+    Each folder is listed once, which is quicker than a check per file.
     """
     listed: dict[str, set[str]] = {}
     there = np.empty(len(rows), dtype=bool)

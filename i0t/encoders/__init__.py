@@ -1,4 +1,4 @@
-"""Models as `Encoder`s, and the one way from images and texts to features (`i0t.encoders.encode`)."""
+"""Models as `Encoder`s; `i0t.encoders.encode` turns images and texts into features."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ PRECISIONS = (AUTO, "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """How to encode; importing it does not import torch.
+    """Options of encoding (no import of torch).
 
     Attributes:
         batch_size: items per forward pass.
         workers: processes that decode images (0: this one).
-        precision: of the forward passes: "fp32", "bf16", "fp16", or "auto" (half precision on CUDA, else fp32).
+        precision: number format of the forward passes: "fp32", "bf16", "fp16", or "auto" (half on CUDA, else fp32).
         skip_unreadable: leave out images that cannot be read.
-        cache: look for the features of these very items in `tensors/cache` first, and keep them there.
-        progress: show a bar.
-        share: split the batches among the processes of `accelerate launch`, which must all encode the same
-            items; each gets all features. Batches stay whole, so the result is bit-equal to that of one
-            process with as many threads.
+        cache: read features from `tensors/cache` if they are there, else save them there.
+        progress: show a progress bar.
+        share: share the batches among the processes of `accelerate launch`, which must all encode the same
+            items; each gets all features, with the same bits as from one process with as many threads.
     """
 
     batch_size: int = 64

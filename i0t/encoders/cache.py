@@ -1,16 +1,16 @@
-"""What was encoded once is read again: a cache of features under `tensors/cache`, found by content.
+"""A cache of features under `tensors/cache`, found by content.
 
-    python -m i0t.encoders.cache            # what it holds
+    python -m i0t.encoders.cache            # list the entries
     python -m i0t.encoders.cache --clear
 
 A key is the SHA-256 of everything that the numbers depend on: architecture and weights
-(`Encoder.fingerprint`), precision, kind of device, versions; for pictures what the preprocessing makes
-of a fixed picture, and of every picture its path, size and time of change (to the nanosecond: its bytes
-are not read); for texts the list itself and its token ids, in which prefix, tokenizer and context length
-show. Images and texts are apart, so that one caption an image and five share the images. The batch
-size is not part of it: it moves the last bits only.
+(`Encoder.fingerprint`), precision, kind of device, versions. For images: the preprocessing (its result on
+a fixed image), and path, size and time of change of every image file (the bytes are not read). For texts:
+the texts and their token ids, which depend on prefix, tokenizer and context length. Images and texts have
+separate entries, so that one and five captions per image share the images. The batch size is not part of
+the key: it only changes the last bits.
 
-Files are written whole or not at all, and two processes that write one write the same.
+Files are written atomically, and two processes that write the same file write the same content.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from i0t.data.items import ImageSource, Preprocess
     from i0t.encoders import EncodeOptions
 
-FORMAT = "i0t-encoded-1"  # raise it when the way of encoding changes the numbers
+FORMAT = "i0t-encoded-1"  # increase it when a change of the code changes the numbers
 VARIABLE = "I0T_CACHE"
 
 
@@ -51,17 +51,13 @@ def cache_folder() -> Path:
 
 
 class EncodingCache:
-    """Features by key, one safetensors file each.
-
-    Args:
-        folder: made when something is kept; `cache_folder()` by default.
-    """
+    """Features by key, one safetensors file each, in `cache_folder()` by default."""
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = cache_folder() if folder is None else Path(folder)
 
     def load(self, key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
-        """Features and what was kept with them; None where there are none, or the file is damaged (which is said)."""
+        """Read features and their metadata; None if there are none, or (with a message) the file is damaged."""
         path = self._path(key)
         if not path.is_file():
             return None
@@ -76,14 +72,14 @@ class EncodingCache:
         return tensors["features"], about
 
     def save(self, key: str, features: np.ndarray, about: dict[str, Any]) -> None:
-        """Keep features; a folder that cannot be written is said and otherwise no loss."""
+        """Save features; if the folder cannot be written, print a message and go on."""
         from safetensors.numpy import save_file
 
         try:
             with atomic_path(self._path(key)) as temporary:
                 header = {"format": FORMAT, "key": key, "about": json.dumps(about)}
                 save_file({"features": np.ascontiguousarray(features)}, temporary, metadata=header)
-        except (I0TError, OSError) as error:  # read-only, or full: the features are there all the same
+        except (I0TError, OSError) as error:  # read-only or full: the run can go on
             say(f"Cache: not kept ({error})")
 
     def files(self) -> list[Path]:
@@ -92,7 +88,7 @@ class EncodingCache:
         return [path for _, path in sorted(entries)]
 
     def clear(self) -> int:
-        """Remove all entries; returns how many bytes that freed."""
+        """Remove all entries; return the number of bytes freed."""
         freed = 0
         for path in self.files():
             freed += path.stat().st_size
@@ -109,10 +105,9 @@ def cached(
     encode: Callable[[], tuple[torch.Tensor, dict[str, Any]]],
     what: str,
 ) -> tuple[np.ndarray, dict[str, Any], bool]:
-    """Features from the cache, or from `encode` and then kept; what is remembered of them; whether they were found.
+    """Read features from the cache, or encode and save them; return features, metadata, whether they were found.
 
-    Of several processes the main one alone reads and writes, so that all agree even where their machines have
-    caches of their own.
+    Only the main process reads and writes, so that all processes agree even if each machine has its own cache.
     """
     cache = EncodingCache() if options.cache and (processes.is_main() or not options.share) else None
     name = key() if cache else ""
@@ -129,7 +124,7 @@ def cached(
 
 
 def image_key(settings: Sequence[str], preprocess: Preprocess, images: Sequence[ImageSource]) -> str:
-    """The key of a list of pictures; `settings` are those of the encoder and of its device."""
+    """Compute the key of images; `settings` are those of the encoder and its device."""
     import PIL
 
     probe = preprocess(_probe_picture()).contiguous().numpy().tobytes()
@@ -137,13 +132,13 @@ def image_key(settings: Sequence[str], preprocess: Preprocess, images: Sequence[
 
 
 def text_key(settings: Sequence[str], texts: Sequence[str], tokens: torch.Tensor) -> str:
-    """The key of a list of texts and their token ids (M, L)."""
+    """Compute the key of texts with token ids (M, L)."""
     ids = hashlib.sha256(tokens.contiguous().numpy().tobytes()).hexdigest()
     return _digest("texts", [*settings, ids, str(tuple(tokens.shape))], texts)
 
 
 def _of_picture(image: ImageSource) -> str:
-    """Path, size and time of change of a file; the pixels of a picture in memory."""
+    """Identify an image: path, size and time of change of a file, or the pixels of an image in memory."""
     if isinstance(image, (str, Path)):
         path = os.path.abspath(image)
         try:
@@ -159,7 +154,7 @@ def _of_picture(image: ImageSource) -> str:
 
 @lru_cache(maxsize=1)
 def _probe_picture() -> Image.Image:
-    """Noise of an odd size: what a preprocessing makes of it tells the preprocessing."""
+    """Make a noise image of an odd size; the result of preprocessing it identifies the preprocessing."""
     from PIL import Image
 
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (331, 467, 3), dtype=np.uint8))
@@ -169,7 +164,7 @@ def _digest(kind: str, settings: Iterable[str], items: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for part in (FORMAT, kind, *settings):
         digest.update(part.encode() + b"\1")
-    for item in items:  # the length first: no two lists run together alike
+    for item in items:  # with its length, so that different lists never give the same bytes
         encoded = item.encode("utf-8", "surrogateescape")
         digest.update(str(len(encoded)).encode() + b"\0" + encoded)
     return digest.hexdigest()
@@ -187,7 +182,7 @@ def _table(cache: EncodingCache) -> str:
             with safe_open(path, framework="numpy") as file:
                 shape = file.get_slice("features").get_shape()
                 about = json.loads((file.metadata() or {})["about"])
-        except Exception as error:  # whatever a damaged file raises, it is shown as one
+        except Exception as error:  # a damaged file may raise anything
             shape, about = [], {"what": f"damaged ({type(error).__name__})"}
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stat.st_mtime))
         rows.append([when, about.get("what", ""), "x".join(map(str, shape)), stat.st_size / 2**20, path.stem[:12]])
@@ -198,7 +193,7 @@ def _table(cache: EncodingCache) -> str:
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show or clear the cache; returns the exit status."""
+    """Run the program; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

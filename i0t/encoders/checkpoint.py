@@ -1,6 +1,6 @@
-"""Our checkpoints: one safetensors file that describes its own architecture and training.
+"""Checkpoints: one safetensors file with weights, architecture and training summary.
 
-Loading needs no flags and never guesses from a file name. Nothing is unpickled.
+Loading needs no flags. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -22,13 +22,7 @@ FORMAT = "i0t-checkpoint-1"
 
 
 def save_checkpoint(path: str | Path, encoder: Encoder, training: dict[str, Any]) -> Path:
-    """Write weights, architecture and training summary atomically.
-
-    Args:
-        path: ends in .safetensors.
-        encoder: weights and heads.
-        training: recipe, step, validation figures; anything JSON can hold.
-    """
+    """Write weights, architecture and training summary (recipe, step, validation; as JSON) atomically."""
     header = {
         "architecture": encoder.architecture,
         "heads": encoder.heads.kind if encoder.heads else None,
@@ -42,10 +36,10 @@ def save_checkpoint(path: str | Path, encoder: Encoder, training: dict[str, Any]
 
 
 def load_checkpoint(path: str | Path) -> Encoder:
-    """Rebuild the encoder that `save_checkpoint` wrote; `encoder.training_summary` says how it was trained.
+    """Load an encoder; `encoder.training_summary` says how it was trained.
 
     Raises:
-        I0TError: missing, truncated, of another format, or with keys missing or left over.
+        I0TError: missing, truncated, of another format, or with missing or unexpected keys.
     """
     path = Path(path)
     if not path.is_file():
@@ -54,7 +48,10 @@ def load_checkpoint(path: str | Path) -> Encoder:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
-                raise I0TError(_foreign(path, header.get("format")))
+                found = header.get("format")
+                raise I0TError(
+                    f"{path}: a safetensors file, but not an i0t checkpoint (format {found!r}, not {FORMAT!r})."
+                )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise I0TError(_unreadable(path, error)) from None
@@ -71,17 +68,13 @@ def load_checkpoint(path: str | Path) -> Encoder:
 
 
 def training_of(path: str | Path) -> dict[str, Any]:
-    """The training summary of a checkpoint, without reading its weights; {} if there is no whole one of ours."""
+    """Read the training summary of a checkpoint, without its weights; {} if there is no valid checkpoint."""
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-    except (OSError, SafetensorError):  # not there, or damaged: as good as not there to who asks
+    except (OSError, SafetensorError):
         return {}
     return json.loads(header.get("training", "{}")) if header.get("format") == FORMAT else {}
-
-
-def _foreign(path: Path, found: str | None) -> str:
-    return f"{path}: a safetensors file, but not an i0t checkpoint (format {found!r}, expected {FORMAT!r})."
 
 
 def _unreadable(path: Path, error: Exception) -> str:

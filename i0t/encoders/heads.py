@@ -12,7 +12,7 @@ KINDS = ("batch_norm", "layer_norm")
 
 
 class NormHeads(nn.Module):
-    """One normalisation layer per modality on the *normalised* embedding, then normalise again.
+    """One normalisation layer per modality on the *normalised* embedding; the result is normalised again.
 
     BatchNorm: x^ = N(W (x - mu) / sqrt(var + 1e-5) + b), momentum 0.1, running statistics at
     inference (App. E). Table 1's +BN* and +LN* train only these 2 x 2 x D parameters.
@@ -47,7 +47,7 @@ class NormHeads(nn.Module):
         return F.normalize(self.unnormalized(features, modality), dim=-1)
 
     def unnormalized(self, features: torch.Tensor, modality: str) -> torch.Tensor:
-        """The same before the last normalisation."""
-        # float32 whatever the autocast: the batch variance of unit vectors is about 1/D.
+        """As `forward`, before the last normalisation."""
+        # float32 even under autocast: the batch variance of unit vectors is only about 1/D.
         with torch.autocast(features.device.type, enabled=False):
             return getattr(self, modality)(features.float())

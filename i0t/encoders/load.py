@@ -1,17 +1,17 @@
-"""`load_encoder`: a checkpoint, a spec, or an open_clip model, all to one `Encoder`.
+"""`load_encoder`: load a checkpoint, a spec or an open_clip model as an `Encoder`.
 
-A spec, `configs/models/NAME.yaml`, names a loader by dotted path, its arguments and its files:
+A spec, `configs/models/NAME.yaml`, has the dotted path of a loader, its arguments and its files:
 
     loader: baselines.clip_family:load
     layout: longclip
-    file:                     # a mapping with `path` is a file of <data_dir>, looked for before loading
+    file:                     # a mapping with `path` is a file of <data_dir>
       path: longclip-B-32.pt
       published: https://huggingface.co/BeichenZhang/LongCLIP-B-32
       size: 0.6 GB
 
-The loader is called with these arguments (files as paths) and `name`, and returns an `Encoder`. That is
-how `i0t` loads models of `baselines` without importing it. On the command line an argument can be
-changed: `--model longclip:round_fp16=true`, `--model longclip:file=/elsewhere/longclip-B-32.pt`.
+The loader is called with these arguments (files as paths) and `name`, and returns an `Encoder`. In this
+way `i0t` loads models of `baselines` without importing it. The command line can change arguments:
+`--model longclip:round_fp16=true`, `--model longclip:file=/elsewhere/longclip-B-32.pt`.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ def load_encoder(name: str | Path, device: str = "cpu", roots: Roots | None = No
     """Load a model.
 
     Args:
-        name: a checkpoint file; or the name of a spec, with changed arguments if any, NAME:KEY=VALUE,KEY=VALUE;
-            or ARCH/TAG of open_clip, e.g. "ViT-B-32-quickgelu/openai" ("ViT-B-32/random" for untrained weights).
+        name: a checkpoint file; the name of a spec, possibly with arguments, NAME:KEY=VALUE,KEY=VALUE; or ARCH/TAG
+            of open_clip, e.g. "ViT-B-32-quickgelu/openai" ("ViT-B-32/random" for untrained weights).
         device: "cpu", "cuda", "cuda:1", ...
-        roots: where the files of specs lie; `configs/root.txt` by default.
+        roots: where the files of specs are; `configs/root.txt` by default.
 
     Returns:
-        An `Encoder` in eval mode. If a spec made it, `source` says which, with its files and arguments.
+        An `Encoder` in eval mode. If it comes from a spec, `source` has its name, files and arguments.
 
     Raises:
-        I0TError: nothing of that name, a malformed spec, or weights that cannot be had: the message says which
-            file, how large, and where its authors publish it.
+        I0TError: no such model, a malformed spec, or missing weights: the message has the file, its size, and where
+            its authors publish it.
 
     Example:
         >>> encoder = load_encoder("tiny:heads=batch_norm")
@@ -79,14 +79,14 @@ def load_encoder(name: str | Path, device: str = "cpu", roots: Roots | None = No
 
 
 def known_models(argument: str | None = None) -> list[str]:
-    """Names of the model specs under `configs/models`; with `argument`, of those that take it."""
+    """Names of the model specs under `configs/models`; with `argument`, only of those that have this argument."""
     folder = configs_folder() / "models"
     names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
     return [name for name in names if argument is None or argument in _read(_spec_file(name))]
 
 
 def _spec_file(name: str) -> Path:
-    """Where the spec of a name would lie, whatever arguments stand behind the name."""
+    """Path of the spec of a name, without the arguments behind the name."""
     return configs_folder() / "models" / f"{name.partition(':')[0]}.yaml"
 
 
@@ -103,10 +103,10 @@ def _load_spec(name: str, roots: Roots | None) -> Encoder:
     arguments = {key: _resolved(base, key, value, roots) for key, value in spec.items()}
     try:
         encoder = loader(**arguments, name=name)
-    except (KeyError, TypeError, AssertionError) as error:  # values that its loader did not expect
+    except (KeyError, TypeError, AssertionError) as error:  # values that the loader does not expect
         raise I0TError(f"{path} (--model {name}): its values do not suit its loader: {error!r}.") from error
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()}
-    plain.pop("architecture", None)  # a record has it anyway
+    plain.pop("architecture", None)  # the record has it elsewhere
     encoder.source = {"spec": base, **plain}
     return encoder
 
@@ -122,7 +122,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _changes(name: str) -> dict[str, Any]:
-    """KEY=VALUE pairs behind the colon of a name; values are read as YAML."""
+    """Parse the KEY=VALUE pairs behind the colon of a name; values are YAML."""
     base, _, text = name.partition(":")
     changes = {}
     for item in re.split(r",(?=\w+=)", text) if text else []:
@@ -137,11 +137,11 @@ def _changes(name: str) -> dict[str, Any]:
 
 
 def _changed(old: Any, new: Any) -> Any:
-    """A file named by hand keeps what the spec says of where to get it, and may lie anywhere."""
+    """Change one argument; a file keeps the spec's notes on where to get it."""
     if isinstance(new, str) and (_is_file(old) or old is None):
         path = Path(new).expanduser()
         new = str(path.absolute()) if path.is_file() else new
-        return {**old, "path": new, "hub": None} if old else new  # a file meant is a file needed
+        return {**old, "path": new, "hub": None} if old else new  # no download in its place
     return new
 
 
@@ -158,17 +158,17 @@ def _is_file(value: Any) -> bool:
 
 
 def _resolved(name: str, key: str, value: Any, roots: Roots | None) -> Any:
-    """A file of <data_dir> as a path, or the hub's name for it if it is not there; other values as they are."""
+    """Turn a file of <data_dir> into a path, or its name on the hub if it is missing; keep other values."""
     if not _is_file(value):
         return value
-    given = Path(value["path"]).expanduser()
+    file = Path(value["path"]).expanduser()
     data_dir = configured_data_dir() if roots is None else None if roots.is_sample else roots.main
-    path = given if data_dir is None else data_dir / given  # an absolute path stays itself
+    path = file if data_dir is None else data_dir / file  # an absolute path stays as it is
     if path.is_file() and path.is_absolute():
         return path
     if value.get("hub"):
         return value["hub"]
-    place = path if path.is_absolute() else f"<data_dir>/{given}"
+    place = path if path.is_absolute() else f"<data_dir>/{file}"
     root = "" if path.is_absolute() else f" and write <data_dir> into {configs_folder() / 'root.txt'}"
     raise I0TError(
         f"{name}: no file {place} (about {value.get('size', 'unknown size')}). Its authors publish it at "

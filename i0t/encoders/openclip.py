@@ -1,7 +1,7 @@
 """open_clip models as `Encoder`s: by architecture and tag, or by a plain configuration.
 
-An architecture is a dict {"model": open_clip's configuration, "preprocess": its image settings},
-enough to rebuild the module without a network; "stretched_from" says how many text positions it had
+An architecture is a dict {"model": open_clip's configuration, "preprocess": its image settings}, from
+which the module can be rebuilt without a network. "stretched_from" is the number of text positions
 before they were stretched, if they were.
 """
 
@@ -22,7 +22,7 @@ from i0t.encoders.heads import NormHeads
 from i0t.errors import I0TError, first_line
 from i0t.paths import say
 
-# What open_clip and torch raise where a configuration has wrong keys, kinds or sizes.
+# Raised by open_clip and torch if a configuration has wrong keys, types or sizes.
 CONFIGURATION_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -32,19 +32,19 @@ CONFIGURATION_ERRORS = (
     TypeError,
     ValueError,
 )
-RANDOM = "random"  # the tag that asks for untrained weights by name
+RANDOM = "random"  # tag for untrained weights
 
 
 def load_pretrained(architecture: str, pretrained: str, name: str = "") -> Encoder:
-    """An open_clip architecture with the weights of one of its tags.
+    """Load an open_clip architecture with the weights of a tag.
 
     Args:
         architecture: e.g. "ViT-B-32-quickgelu".
         pretrained: a tag of `open_clip.list_pretrained()`, or "random" for untrained weights.
-        name: what the user called it.
+        name: name for records and errors.
 
     Raises:
-        I0TError: no such architecture or tag, or the weights cannot be had.
+        I0TError: no such architecture or tag, or the weights cannot be downloaded.
     """
     config = open_clip.get_model_config(architecture)
     if config is None:
@@ -77,22 +77,15 @@ def load_pretrained(architecture: str, pretrained: str, name: str = "") -> Encod
 
 
 def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: str = "") -> Encoder:
-    """A module of this architecture with random weights, for training or for a checkpoint's weights.
+    """Build an architecture with random weights, for training or for the weights of a checkpoint.
 
     Args:
-        architecture: {"model": configuration, "preprocess": settings, optional}.
+        architecture: {"model": configuration, "preprocess": settings (optional)}.
         heads: kind of normalisation heads, if any.
-        name: what the user called it.
+        name: name for records and errors.
 
     Raises:
-        I0TError: the configuration is not open_clip's.
-
-    Example:
-        >>> vision, text = {"width": 64, "layers": 1, "image_size": 16}, {"width": 64, "layers": 1}
-        >>> model = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}
-        >>> encoder = build_encoder({"model": model}, heads="batch_norm")
-        >>> encoder.encode_texts(["a dog", "a cat"]).shape, encoder.heads.kind
-        (torch.Size([2, 8]), 'batch_norm')
+        I0TError: not a configuration of open_clip.
     """
     try:
         config = dict(architecture["model"])
@@ -113,7 +106,7 @@ def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: 
 def set_context_length(encoder: Encoder, length: int) -> None:
     """Stretch the text positions of an encoder to `length`, in place (Long-CLIP; section 4.1).
 
-    Its architecture records that, because training keeps the first rows of stretched positions.
+    Its architecture says so, because training does not change the first rows of stretched positions.
     """
     from i0t.encoders.positions import stretch_text_positions
 
@@ -126,13 +119,10 @@ def set_context_length(encoder: Encoder, length: int) -> None:
 
 
 def set_attention_dropout(encoder: Encoder, rate: float) -> int:
-    """Set the dropout of every attention layer (active in train mode; MCSIE, section 4.2).
-
-    Returns:
-        How many layers it was set in.
+    """Set the dropout of every attention layer (active in train mode; MCSIE, section 4.2); return their number.
 
     Raises:
-        I0TError: an encoder has no attention layer to drop from, so two views would be one.
+        I0TError: one of the two encoders has no attention layer, so its two views would be equal.
     """
     layers = [module for module in encoder.model.modules() if isinstance(module, torch.nn.MultiheadAttention)]
     in_vision = [module for module in encoder.model.visual.modules() if module in layers]
@@ -163,7 +153,7 @@ def _plain(settings: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Silence a library's log for a while: our error says it all in one line."""
+    """Silence the log of libraries: the error of this project says the same in one line."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -16,15 +16,15 @@ def stretch_positions(positions: torch.Tensor, length: int, kept: int = KEPT_ROW
 
     Args:
         positions: (L, W) text position embeddings, L = 77 for CLIP.
-        length: the length wanted; `kept` + a whole multiple of the rest, e.g. 20 + 4 * 57 = 248.
-        kept: how many rows stay as they are.
+        length: new length; `kept` + a multiple of the rest, e.g. 20 + 4 * 57 = 248.
+        kept: number of rows that do not change.
 
     Returns:
-        (length, W): old row `kept` + i stands at new row `kept` + factor * i, the rows between are
-        interpolated linearly, and the rows after the last go on with its slope.
+        (length, W): old row `kept` + i becomes new row `kept` + factor * i, rows between are interpolated
+        linearly, and rows after the last continue its slope.
 
     Raises:
-        I0TError: `length` is no whole stretch.
+        I0TError: `length` is not `kept` + a multiple of the rest.
 
     Example:
         >>> stretch_positions(torch.arange(4.0)[:, None], 7, kept=1).flatten().tolist()
@@ -38,7 +38,7 @@ def stretch_positions(positions: torch.Tensor, length: int, kept: int = KEPT_ROW
             f"the length must be {kept} + a multiple of {rest}."
         )
     tail = positions[kept:]
-    # One row more, so that the rows after the last have a slope to follow.
+    # One more row, so that the rows after the last have a slope.
     tail = torch.cat([tail, tail[-1:] + (tail[-1:] - tail[-2:-1])])
     steps = torch.arange(length - kept, device=positions.device) / factor
     low = steps.floor().long()
@@ -50,7 +50,7 @@ def stretch_text_positions(model: ClipModel, length: int) -> None:
     """Give an `open_clip.CLIP` a longer text context, in place.
 
     Raises:
-        I0TError: the model has no plain causal text encoder, or `length` is no whole stretch.
+        I0TError: the model has no plain causal text encoder, or a wrong `length`.
     """
     if not isinstance(getattr(model, "positional_embedding", None), nn.Parameter):
         raise I0TError(f"{type(model).__name__}: only CLIP's own text encoder can be stretched.")
@@ -62,9 +62,9 @@ def stretch_text_positions(model: ClipModel, length: int) -> None:
 
 
 def freeze_first_positions(model: ClipModel, kept: int = KEPT_ROWS) -> None:
-    """Let no gradient reach the first rows (Long-CLIP trains only the stretched ones).
+    """Set the gradient of the first rows to 0 (Long-CLIP trains only the stretched rows).
 
-    Weight decay must be off for this parameter, or it would shrink the rows all the same.
+    Weight decay must be off for this parameter, or it would still shrink these rows.
     """
 
     def mask(gradient: torch.Tensor) -> torch.Tensor:

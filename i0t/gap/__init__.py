@@ -1,10 +1,10 @@
 """Measures of the modality gap: how far apart, how separable, how mixed images and texts are.
 
-Each measure is one function; `modality_gap` runs them all. None stands alone: centroid distance
-misses a gap of shape, separability its size, and only the cross-modal ranks say what a mixed
-index would return. Features are NumPy arrays or torch tensors, L2-normalised once, in float64
-(cosines of all with all: float32). Items of several vectors (N, Q, D) count as one vector, the
-normalised mean of their normalised vectors. Intervals are in `i0t.gap.intervals`, doubts in `i0t.gap.trust`.
+Each measure is one function; `modality_gap` computes all. No single measure is enough: centroid distance
+does not see differences of shape, separability does not see the size of the gap, and only the cross-modal
+ranks say what a mixed index returns. Features are NumPy arrays or torch tensors; they are L2-normalised
+once, in float64 (float32 for the cosines of all pairs). An item with several vectors (N, Q, D) counts as one: the
+normalised mean of its normalised vectors. Intervals are in `i0t.gap.intervals`, warnings in `i0t.gap.trust`.
 """
 
 from i0t.gap.measures import (

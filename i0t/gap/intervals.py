@@ -1,8 +1,8 @@
-"""95 % intervals of the measures of the gap, each by the method that covers the truth.
+"""95 % intervals of the measures of the gap, each by a method whose coverage was tested.
 
-The truth is what more pairs from the same source would show. Where a measure depends on the number
-of items itself (ranks, the plain centroid distance, separability), it is the value expected of sets
-of this size. What is resampled are groups of linked items: an image with its captions.
+The true value is what more pairs of the same source would show. If a measure depends on the number of
+items (ranks, the plain centroid distance, separability), it is the expected value for sets of this size.
+Groups of linked items are resampled: an image with its captions.
 
 Shapes: N images x, M texts y, G groups, D dimensions.
 """
@@ -22,7 +22,7 @@ from i0t.metrics.resampling import jackknife_variance, percentile_interval, rand
 
 LEVEL = 0.95
 BLOCKS = 20  # of the jackknife
-FEWEST_GROUPS = 2 * BLOCKS  # below, no method here holds its level
+FEWEST_GROUPS = 2 * BLOCKS  # with fewer groups, no method here has 95 % coverage
 METHODS = {
     "delta": "from the variance of the estimate",
     "bootstrap": "percentiles over resampled pairs; copies of a pair never meet",
@@ -43,8 +43,8 @@ class Interval:
     """An interval for one measure.
 
     Attributes:
-        low, high: its ends; NaN where there is none.
-        method: a key of `METHODS`, or why there is none.
+        low, high: its ends; NaN if there is none.
+        method: a key of `METHODS`, or the reason why there is none.
     """
 
     low: float
@@ -58,20 +58,9 @@ class Interval:
 def gap_intervals(
     image_features: Any, text_features: Any, pairs: Any = None, seed: int = 0, n_bootstrap: int = 1000
 ) -> dict[str, Interval]:
-    """95 % intervals of the measures of `modality_gap`, under the same names.
+    """95 % intervals of the measures of `modality_gap`, under the same names, except `severity`.
 
-    Args:
-        image_features: as for `modality_gap`.
-        text_features: as for `modality_gap`.
-        pairs: as for `modality_gap`.
-        seed: as for `modality_gap`, and of the resamples.
-        n_bootstrap: resamples.
-
-    Returns:
-        One for each measure that is a number; `severity` follows from `centroid_distance_debiased`.
-
-    Raises:
-        I0TError: as `modality_gap`.
+    Arguments and errors are those of `modality_gap`; `seed` is also that of the `n_bootstrap` resamples.
 
     Example:
         >>> images, texts = np.random.default_rng(0).normal(size=(2, 200, 8)) + [[[2] * 8], [[-2] * 8]]
@@ -83,7 +72,7 @@ def gap_intervals(
 
 
 def intervals_of(items: UnitPairs, seed: int = 0, n_bootstrap: int = 1000) -> dict[str, Interval]:
-    """What `gap_intervals` returns, of items that are checked and normalised."""
+    """As `gap_intervals`, for checked and normalised items."""
     intervals = {"min_cosine_distance": Interval(NAN, NAN, NO_MINIMUM)}
     if items.n_groups < FEWEST_GROUPS:
         return dict.fromkeys(_NAMES, Interval(NAN, NAN, TOO_FEW)) | intervals
@@ -93,7 +82,7 @@ def intervals_of(items: UnitPairs, seed: int = 0, n_bootstrap: int = 1000) -> di
 
 
 def population_intervals(items: UnitPairs, seed: int, n_bootstrap: int) -> dict[str, Interval]:
-    """Those of `gap_intervals` that need no classifiers and no ranks."""
+    """Compute the intervals of `gap_intervals` that need no classifiers and no ranks."""
     intervals = _of_distance(items.differences)
     for name, values in bootstrap(items, n_bootstrap, seed).items():
         low, high = percentile_interval(values, LEVEL)
@@ -102,7 +91,7 @@ def population_intervals(items: UnitPairs, seed: int, n_bootstrap: int) -> dict[
 
 
 def severity_range(interval: Interval) -> str:
-    """The words that an interval of the centroid distance leaves open.
+    """Return the words of `severity` for both ends of an interval.
 
     Example:
         >>> severity_range(Interval(0.1, 0.3, "delta"))
@@ -113,14 +102,14 @@ def severity_range(interval: Interval) -> str:
 
 
 def squared_distance_bounds(differences: np.ndarray, quantile: float) -> tuple[float, float]:
-    """Values of CD^2 that lie within `quantile` standard errors of its estimate; never below 0.
+    """Bounds of CD^2: values within `quantile` standard errors of its estimate; never below 0.
 
     The rows of `differences` are G independent draws d_1, ..., d_G (one per group of linked items) with
-    mean m, the difference of the two modalities' means, and covariance S. What is wanted is t = |m|^2.
+    mean m, the difference of the two modalities' means, and covariance S. The bounds are for t = |m|^2.
 
     Estimate: U, the mean of d_g . d_h over all g != h (`squared_distance`), whose expectation is t. It is a
-    U-statistic with the kernel d_g . d_h. Hoeffding's decomposition (1948) splits the variance of a kernel
-    into what one draw adds, z1 = Var(d_g . m) = m' S m, and what two add only together,
+    U-statistic with the kernel d_g . d_h. Hoeffding's decomposition (1948) splits the variance of the kernel
+    into the part of single draws, z1 = Var(d_g . m) = m' S m, and the part of two draws together,
     tr S^2 = z2 - 2 z1, where z2 = Var(d_g . d_h). For every G and every t, exactly,
 
         Var U = 4 z1 / G + e,   e = 2 tr S^2 / (G (G - 1)).
@@ -130,13 +119,13 @@ def squared_distance_bounds(differences: np.ndarray, quantile: float) -> tuple[f
     expectation (z2 + (G - 4) z1) / (G - 2).
 
     Inversion: z1 = v t, with v the variance of the draws along the gap m / |m|, grows with t itself. With z1
-    held at its estimate a U that is low by chance would get too small an error. So, as Wilson does for
-    shares, the error is that of the t which is tried: the bounds are the two solutions t of
+    fixed at its estimate, a U that is low by chance would get too small an error. So, as in Wilson's interval
+    for shares, the error is computed at the bound itself: the bounds are the two solutions t of
 
         (U - t)^2 = q^2 (4 v t / G + e),   that is   t = U + s -+ sqrt((U + s)^2 - U^2 + q^2 e),   s = 2 q^2 v / G.
 
-    v is z1 / t. Where t is lost in its noise sqrt(e), this ratio is unknown, and the variance along an average
-    direction, a = tr S^2 / tr S, steps in: v = (z1 + a sqrt(e)) / (max(U, 0) + sqrt(e)).
+    v is z1 / t. If t is small against its noise sqrt(e), this ratio is unknown. Then v tends to the variance
+    along an average direction, a = tr S^2 / tr S: v = (z1 + a sqrt(e)) / (max(U, 0) + sqrt(e)).
 
     Args:
         differences: (G, D) of `group_differences`, G > 4.
@@ -164,7 +153,7 @@ def squared_distance_bounds(differences: np.ndarray, quantile: float) -> tuple[f
 
 
 def _of_distance(differences: np.ndarray) -> dict[str, Interval]:
-    bias = float(np.sum(differences.mean(axis=0) ** 2)) - squared_distance(differences)  # what finite samples add
+    bias = float(np.sum(differences.mean(axis=0) ** 2)) - squared_distance(differences)  # of finite samples
     low, high = squared_distance_bounds(differences, _t(len(differences) - 1))
     return {
         "centroid_distance": Interval(math.sqrt(low + bias), math.sqrt(high + bias), "delta"),
@@ -173,10 +162,10 @@ def _of_distance(differences: np.ndarray) -> dict[str, Interval]:
 
 
 def _of_separability(items: UnitPairs, block: np.ndarray, seed: int) -> dict[str, Interval]:
-    """Held-out blocks are left out one by one, the classifiers stay as fitted.
+    """Jackknife over held-out blocks, without refitting the classifiers.
 
-    What another fit would change is added as Nadeau & Bengio (2003) do: variance times 1 + held out / fitted.
-    Fitting anew without each block overstates it where dimensions are many: up to twice the true error.
+    The error of the fit is added as in Nadeau & Bengio (2003): variance times 1 + held out / fitted. Refitting
+    without each block overstates the error in many dimensions, up to twice.
     """
     rows, errors = held_out_errors(items, seed)
     left_out = 1 - np.array([errors[block[rows] != k].mean() for k in range(BLOCKS)])
@@ -224,15 +213,15 @@ def _of_ranks(items: UnitPairs, block: np.ndarray) -> dict[str, Interval]:
 
 
 def _stretched(unit: Interval, end: float) -> Interval:
-    """From a place in 0..1 to a rank in 1..end."""
+    """Map an interval of places in 0..1 to ranks in 1..end."""
     return Interval(1 + (end - 1) * unit.low, 1 + (end - 1) * unit.high, unit.method)
 
 
 def _wilson(value: float, variance: float, n_groups: int) -> Interval:
-    """Wilson's interval of a share at the number of groups that its variance is worth (Korn & Graubard 1998).
+    """Wilson's interval of a share, with the effective number of groups from its variance (Korn & Graubard 1998).
 
-    Unlike value +- 2 standard errors it stays within 0..1, and is honest at the ends: nothing seen among
-    G groups leaves up to about 4 / G.
+    Unlike value +- 2 standard errors it stays within 0..1, and is right at the ends: a share of 0 among G
+    groups gives an upper end of about 4 / G.
     """
     if math.isnan(value + variance):
         return Interval(NAN, NAN, "none: the measure itself is not defined here")

@@ -1,7 +1,7 @@
-"""The measures of the gap: how far apart images and texts are, how each spreads, who is next to whom.
+"""The measures of the gap: distances between images and texts, spread of each modality, nearest neighbours.
 
-Each public measure takes features and checks them; `modality_gap` checks and normalises once and takes
-all measures of the same `UnitPairs`. Arguments, shapes and errors of each are those of `modality_gap`.
+Each public measure checks its features; `modality_gap` checks and normalises once and computes all
+measures. Arguments, shapes and errors of each are those of `modality_gap`.
 
 Shapes: N images x, M texts y, P pairs of row numbers (image, text), G groups of linked items, D dimensions.
 """
@@ -16,8 +16,8 @@ import numpy as np
 from i0t.gap.unit_pairs import NO_PAIRS, UnitPairs, item_vectors, squared_distance
 from i0t.metrics.ranking import TiedRanks, score_blocks
 
-NAN = float("nan")  # of a measure that the data do not define
-ROUNDING = 1e-12  # a mean distance below this is rounding of vectors that are all equal
+NAN = float("nan")  # for a measure that is not defined for the data
+ROUNDING = 1e-12  # a smaller mean distance is rounding: all vectors are equal
 FITTED_SHARE = 0.7  # of the vectors, in linear_separability
 FOLDS, RIDGE_PENALTY = 5, 1.0  # of separability_auc
 
@@ -28,15 +28,15 @@ def modality_gap(image_features: Any, text_features: Any, pairs: Any = None, see
     Args:
         image_features: (N, D) or (N, Q, D) array or tensor.
         text_features: (M, D) array or tensor.
-        pairs: (P, 2) int rows (image, text) that belong together, e.g. `Embeddings.pairs`. Default:
-            row i with row i, where N == M. An empty (0, 2) array says that none are known: the
-            measures of pairs are then NaN.
+        pairs: (P, 2) int rows (image, text) of matching items, e.g. `Embeddings.pairs`. Default: row i
+            with row i, if N == M. An empty (0, 2) array means that no pairs are known: the measures of
+            pairs are then NaN.
         seed: of the random splits of `linear_separability` and `separability_auc`.
 
     Returns:
-        The value of each function under its name; with `_image` and `_text` for one modality
-        (for ranks, the one of the queries); ranks and `cross_modal_neighbor_share` as means of the
-        two; `severity` in words; counts `n_images`, `n_texts`, `n_pairs`. Nothing is in percent.
+        The value of each function under its name, with `_image` or `_text` for one modality (for ranks:
+        of the queries); ranks and `cross_modal_neighbor_share` are means of both; `severity` is a word;
+        counts `n_images`, `n_texts`, `n_pairs`. Nothing is in percent.
 
     Raises:
         I0TError: features or pairs that do not fit, or a NaN, infinite or zero vector.
@@ -51,7 +51,7 @@ def modality_gap(image_features: Any, text_features: Any, pairs: Any = None, see
 
 
 def measures_of(items: UnitPairs, seed: int = 0) -> dict[str, float | str]:
-    """What `modality_gap` returns, of items that are checked and normalised."""
+    """As `modality_gap`, for checked and normalised items."""
     x, y, distance = items.x, items.y, _centroid_distance(items)
     rank_image, share_image = first_rank_of(x, y)
     rank_text, share_text = first_rank_of(y, x)
@@ -77,12 +77,7 @@ def measures_of(items: UnitPairs, seed: int = 0) -> dict[str, float | str]:
 
 
 def centroid_distance(image_features: Any, text_features: Any) -> float:
-    """CD = ||mean x - mean y|| of the normalised vectors, 0..2 (Liang et al. 2022; paper section 3).
-
-    Example:
-        >>> centroid_distance(np.array([[2.0, 0.0]]), np.array([[-1.0, 0.0]]))
-        2.0
-    """
+    """CD = ||mean x - mean y|| of the normalised vectors, 0..2 (Liang et al. 2022; paper section 3)."""
     return _centroid_distance(UnitPairs.of(image_features, text_features, NO_PAIRS))
 
 
@@ -91,18 +86,13 @@ def _centroid_distance(items: UnitPairs) -> float:
 
 
 def centroid_distance_debiased(image_features: Any, text_features: Any, pairs: Any = None) -> float:
-    """CD without what finite samples add to it: sqrt(max(0, CD^2 - bias)).
+    """CD without the bias of finite samples: sqrt(max(0, CD^2 - bias)).
 
-    Means of few items differ even without a gap. What that adds to CD^2 is estimated from groups of
-    items that pairs link, such as a picture with its captions, since linked items vary together. For
-    pairs that use every item once it is tr Cov(x - y) / n; where no pairs are known about
-    tr Cov(x) / N + tr Cov(y) / M. NaN where one group holds all images or all texts. Meaningless,
-    and 0, for features centred on their own means.
-
-    Example:
-        >>> same = np.random.default_rng(0).normal(size=(2, 50, 8))
-        >>> round(centroid_distance(*same), 2), round(centroid_distance_debiased(*same), 2)
-        (0.11, 0.0)
+    Means of few items differ even without a gap. This bias is estimated from groups of items that are
+    linked by pairs, such as an image with its captions, since linked items vary together. If the pairs
+    use every item once, it is tr Cov(x - y) / n; without pairs it is about tr Cov(x) / N +
+    tr Cov(y) / M. NaN if one group holds all images or all texts. Meaningless, and 0, for features
+    centred on their own means.
     """
     return _centroid_distance_debiased(UnitPairs.of(image_features, text_features, pairs))
 
@@ -115,16 +105,17 @@ def _centroid_distance_debiased(items: UnitPairs) -> float:
 
 
 def severity(distance: float) -> str:
-    """Word for a centroid distance (paper section 3.1): severe from 0.63, moderate from 0.19, low."""
+    """Word for a centroid distance (paper section 3.1): severe from 0.63, moderate from 0.19, else low."""
     return "severe" if distance >= 0.63 else "moderate" if distance >= 0.19 else "low"
 
 
 def linear_separability(image_features: Any, text_features: Any, seed: int = 0) -> float:
     """LS = 1 - MSE of a linear regression on image = 1, text = 0 (paper section 3; Fahim et al. 2024).
 
-    Fitted on a random 70 % of all vectors, measured on the other 30 %: 1 is separable; no gap is
-    about 0.75 if N = M, and near 1 if one modality is rare. Lower, without bound, where D is near
-    the number of vectors or the means are those of the set itself; `separability_auc` is steadier.
+    Fitted on a random 70 % of all vectors, measured on the other 30 %. 1 means separable; without a gap
+    it is about 0.75 if N = M, and near 1 if one modality is rare. It has no lower bound: it drops if D
+    is near the number of vectors, or if the set was centred on its own means. `separability_auc` is
+    more stable.
     """
     return _linear_separability(UnitPairs.of(image_features, text_features, NO_PAIRS), seed)
 
@@ -135,7 +126,7 @@ def _linear_separability(items: UnitPairs, seed: int) -> float:
 
 
 def held_out_errors(items: UnitPairs, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which vectors `linear_separability` holds out, (T,) rows of images and then texts, and their squared errors."""
+    """Held-out vectors of `linear_separability`: (T,) rows (images, then texts), and their squared errors."""
     from sklearn.linear_model import LinearRegression
     from threadpoolctl import threadpool_limits
 
@@ -152,21 +143,21 @@ def held_out_errors(items: UnitPairs, seed: int) -> tuple[np.ndarray, np.ndarray
 def separability_auc(image_features: Any, text_features: Any, pairs: Any = None, seed: int = 0) -> float:
     """Cross-fitted AUC of a ridge classifier of image against text: 0.5 is no gap, 1 is separable.
 
-    Below 0.5 the means leaked: centring on the evaluated set itself gives each held-out part the
-    opposite offset of the part that was fitted. Mean over five folds; items linked by pairs share
-    one, so that no caption is fitted while its image is tested. NaN with fewer than five linked
-    groups, or no fold with both modalities.
+    Below 0.5 the means leaked: centring on the evaluated set gives each held-out fold the opposite
+    offset of the other folds. Mean over five folds; items linked by pairs are in the same fold, so that
+    no caption is fitted while its image is tested. NaN with fewer than five linked groups, or if no
+    fold has both modalities.
     """
     return auc_of(UnitPairs.of(image_features, text_features, pairs), seed)
 
 
 def auc_of(items: UnitPairs, seed: int = 0) -> float:
-    """`separability_auc` of items that are checked and normalised."""
+    """As `separability_auc`, for checked and normalised items."""
     return mean_area(held_out_scores(items, seed), items.is_image)
 
 
 def held_out_scores(items: UnitPairs, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows of images and then texts, and their scores, in each fold of `separability_auc`; none with too few groups."""
+    """Rows (images, then texts) and their scores, per fold of `separability_auc`; empty with too few groups."""
     from sklearn.linear_model import Ridge
     from threadpoolctl import threadpool_limits
 
@@ -185,7 +176,7 @@ def held_out_scores(items: UnitPairs, seed: int) -> list[tuple[np.ndarray, np.nd
 
 
 def mean_area(scored: list[tuple[np.ndarray, np.ndarray]], is_image: np.ndarray) -> float:
-    """Mean AUC of image against text over the folds that hold both; NaN if none does."""
+    """Mean AUC of image against text over the folds with both; NaN if there is none."""
     from sklearn.metrics import roc_auc_score
 
     areas = [roc_auc_score(is_image[rows], scores) for rows, scores in scored if len(np.unique(is_image[rows])) == 2]
@@ -193,7 +184,7 @@ def mean_area(scored: list[tuple[np.ndarray, np.ndarray]], is_image: np.ndarray)
 
 
 def min_cosine_distance(image_features: Any, text_features: Any) -> float:
-    """MCD = min over all i, j of 1 - cos(x_i, y_j), 0..2: the closest any image comes to any text."""
+    """MCD = min over all i, j of 1 - cos(x_i, y_j), 0..2: the smallest distance of any image to any text."""
     return _min_cosine_distance(UnitPairs.of(image_features, text_features, NO_PAIRS))
 
 
@@ -207,9 +198,10 @@ def _min_cosine_distance(items: UnitPairs) -> float:
 def relative_modality_gap(image_features: Any, text_features: Any, pairs: Any = None) -> float:
     """RMG = P / (P + (I + T) / 2), 0..1 (Schrodi et al. 2024), with distances (1 - cos) / 2.
 
-    P is the mean over pairs, I and T over all different images and all different texts: 0.5 means
-    that a pair lies as far apart as two random items of one modality. It depends less than
-    the others on the number of items. NaN without pairs, with one item on a side, or all equal.
+    P is the mean over pairs, I and T the means over all different images and all different texts. 0.5
+    means that a pair is as far apart as two random items of one modality. It depends less on the number
+    of items than the other measures. NaN without pairs, with a single image or text, or if all items
+    are equal.
     """
     return _relative_modality_gap(UnitPairs.of(image_features, text_features, pairs))
 
@@ -221,7 +213,7 @@ def _relative_modality_gap(items: UnitPairs) -> float:
 
 
 def _mean_distance(z: np.ndarray) -> float:
-    """Mean (1 - cos) / 2 of all different items, from their sum: no matrix of cosines."""
+    """Mean (1 - cos) / 2 of all different items, computed from their sum."""
     if (n := len(z)) < 2:
         return NAN
     mean_cosine = (np.sum(z.sum(axis=0) ** 2) - n) / (n * (n - 1))
@@ -241,7 +233,7 @@ def _alignment(items: UnitPairs) -> float:
 def uniformity(features: Any) -> float:
     """Log of the mean over i < j of exp(-2 ||z_i - z_j||^2), -8..0 (Wang & Isola 2020), one modality.
 
-    0 is all in one point; -4 is what vectors spread evenly in many dimensions have. NaN for one item.
+    0 means all in one point; vectors spread evenly in many dimensions have -4. NaN for one item.
     """
     return _uniformity(item_vectors(features, "features"))
 
@@ -259,9 +251,9 @@ def _uniformity(z: np.ndarray) -> float:
 
 
 def first_cross_modal_rank(features: Any, other_features: Any) -> tuple[float, float]:
-    """Where the other modality first shows up when a mixed index is searched.
+    """Rank of the first item of the other modality when a mixed index is searched.
 
-    Each item is a query to all the others, of both modalities; ties count as broken at random.
+    Each item is a query to all other items of both modalities; ties count as broken at random.
     Without a gap the mean rank is about (A + B) / (B + 1), so compare only equal counts.
 
     Args:
@@ -269,8 +261,8 @@ def first_cross_modal_rank(features: Any, other_features: Any) -> tuple[float, f
         other_features: (B, D) the other modality.
 
     Returns:
-        Mean rank of the first item of the other modality, 1 (right at the top) to A (after all of
-        the query's own), and the share, 0..1, of queries whose nearest neighbour is such an item.
+        Mean rank of the first item of the other modality, 1 (at the top) to A (after all items of the
+        query's modality); and the share, 0..1, of queries whose nearest neighbour is of the other modality.
 
     Example:
         >>> first_cross_modal_rank(np.eye(2)[[0, 0, 1]], np.eye(2)[[0, 1]])
@@ -281,7 +273,7 @@ def first_cross_modal_rank(features: Any, other_features: Any) -> tuple[float, f
 
 
 def first_rank_of(own: np.ndarray, others: np.ndarray) -> tuple[float, float]:
-    """`first_cross_modal_rank` of unit vectors."""
+    """As `first_cross_modal_rank`, for unit vectors."""
     n, own = len(own), own.astype(np.float32)
     counts = np.zeros((3, n), dtype=np.int64)
     for rows, cosines in score_blocks(own, np.concatenate([own, others.astype(np.float32)])):

@@ -1,7 +1,7 @@
 """Measures of the gap on resampled groups of linked items: bootstrap and jackknife.
 
-A naive bootstrap pairs each item with its own copies, at distance 0, which no new sample would
-hold. Here copies never meet: a measure over different items is a weighted sum over different groups.
+A naive bootstrap pairs each item with its own copies, at distance 0; a new sample would have no such pairs.
+Here copies are never paired: a measure over different items is a weighted sum over different groups.
 
 Shapes: N images x, M texts y, G groups, B resamples, K blocks, A queries, D dimensions.
 """
@@ -20,7 +20,7 @@ Kernel = Callable[[np.ndarray], np.ndarray]
 
 
 def bootstrap(items: UnitPairs, n_resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """(B,) values of alignment, relative modality gap and uniformities; without pairs, of the uniformities."""
+    """(B,) values of both uniformities and, with pairs, of alignment and relative modality gap."""
     counts = resampled_counts(items.n_groups, n_resamples, seed).astype(np.float32)
     n, pairs = len(items.x), items.pairs
     sides = {"image": (items.x, items.group[:n]), "text": (items.y, items.group[n:])}
@@ -59,7 +59,7 @@ def _mean_over_different(z: np.ndarray, group: np.ndarray, counts: np.ndarray, k
 def _without_copies(
     whole: np.ndarray, z: np.ndarray, group: np.ndarray, counts: np.ndarray, of_items: np.ndarray, kernel: Kernel
 ) -> np.ndarray:
-    """A mean from a weighted sum over i != j, less what copies of one group have with one another.
+    """Turn a weighted sum over i != j into a mean, without the pairs between copies of one group.
 
     A group drawn w times holds w times its inner pairs of items, not w^2 times.
     """
@@ -79,10 +79,11 @@ def _without_copies(
 def ranks_without(
     own: np.ndarray, others: np.ndarray, block: np.ndarray, other_block: np.ndarray, n_blocks: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First cross-modal rank and share of `first_cross_modal_rank`, leaving out one block of groups at a time.
+    """`first_cross_modal_rank`, leaving out one block of groups at a time.
 
-    One pass: without a block, a query's rank loses that block's items above the best of the other
-    modality; if that best goes, the best of another block takes its place. Ties count as lost.
+    One pass: without a block, a query's rank loses that block's items above the best item of the other
+    modality; if the block holds this best item, the best of the other blocks replaces it. Ties count as
+    lost.
 
     Args:
         own: (A, D) the queries, unit vectors.
@@ -92,7 +93,7 @@ def ranks_without(
         n_blocks: K.
 
     Returns:
-        (K,) place of the rank between the top, 0, and the end, 1, of the query's own modality; (K,) shares.
+        (K,) places of the rank, from 0 (top) to 1 (after the query's own modality); (K,) shares.
     """
     n, own, others = len(own), own.astype(np.float32), others.astype(np.float32)
     member = (block[:, None] == np.arange(n_blocks)).astype(np.float32)

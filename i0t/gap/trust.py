@@ -1,4 +1,4 @@
-"""Where the gap sits, and what its numbers can be trusted for, in words.
+"""The dimensions that carry the gap, and reasons to doubt its numbers, in words.
 
 Shapes: G groups of linked items, D dimensions.
 """
@@ -14,20 +14,20 @@ from i0t.gap.intervals import squared_distance_bounds
 from i0t.gap.measures import auc_of
 from i0t.gap.unit_pairs import UnitPairs, squared_distance
 
-NULL_DRAWS = 4999  # of the length that a mean difference has by chance
-SUSPICIOUS = 0.001  # chance of means as close as these without their having been made so
-FEW = 100  # groups below which the error of an error bar is large itself
+NULL_DRAWS = 4999  # draws of the length of a mean difference by chance
+SUSPICIOUS = 0.001  # if means are this close by chance only so rarely, they were probably made equal
+FEW = 100  # with fewer groups, error bars are uncertain themselves
 
 
 @dataclass(frozen=True)
 class GapDimension:
-    """One dimension's part in the gap.
+    """One dimension's part of the gap.
 
     Attributes:
         dimension: its number, from 0.
-        share: (mean x - mean y)^2 there over CD^2, 0..1; all dimensions sum to 1.
+        share: its (mean x - mean y)^2 over CD^2, 0..1; the shares sum to 1.
         image_mean, text_mean: mean activation of each modality, with its sign.
-        z: the difference in standard errors; below 2 it could be chance.
+        z: the difference in standard errors; below 2 it can be chance.
     """
 
     dimension: int
@@ -38,22 +38,15 @@ class GapDimension:
 
 
 def gap_dimensions(image_features: Any, text_features: Any, pairs: Any = None, top: int = 10) -> list[GapDimension]:
-    """Which dimensions carry the gap: the largest parts of CD^2 first (cf. the peaks of the paper's Fig. 3).
+    """Return the `top` dimensions that carry the gap, largest part of CD^2 first (cf. Fig. 3 of the paper).
 
-    Args:
-        image_features: as for `modality_gap`.
-        text_features: as for `modality_gap`.
-        pairs: as for `modality_gap`.
-        top: how many to return, at most D.
-
-    Raises:
-        I0TError: as `modality_gap`.
+    The other arguments and the errors are those of `modality_gap`.
     """
     return dimensions_of(UnitPairs.of(image_features, text_features, pairs))[:top]
 
 
 def dimensions_of(items: UnitPairs) -> list[GapDimension]:
-    """All of `gap_dimensions`, of items that are checked and normalised."""
+    """As `gap_dimensions`, all of them, for checked and normalised items."""
     means = items.x.mean(axis=0), items.y.mean(axis=0)
     difference = means[0] - means[1]
     whole = float(difference @ difference)
@@ -68,18 +61,13 @@ def dimensions_of(items: UnitPairs) -> list[GapDimension]:
 
 
 def means_leak(image_features: Any, text_features: Any, pairs: Any = None, seed: int = 0) -> bool:
-    """Whether the means were taken from the evaluated set itself.
+    """Check whether the vectors were probably centred on the evaluated set's own means.
 
-    Two signs must meet: a separability below 0.5, for which centring on the set itself is the known
-    cause, though half of all sets without a gap show it by chance; and means closer than finite samples
-    come by chance, once in 1 000 times. What re-normalising leaves of the gap does not shrink with
-    more pairs, while chance does: above some ten thousand pairs a leak goes unseen.
-
-    Args:
-        image_features: as for `modality_gap`.
-        text_features: as for `modality_gap`.
-        pairs: as for `modality_gap`.
-        seed: as for `modality_gap`.
+    There must be two signs: a separability below 0.5 (known from such centring, but half of all sets
+    without a gap show it by chance), and means so close that chance explains it only once in 1 000 times.
+    Normalising after centring leaves a small gap, which does not shrink with more pairs, while chance
+    differences do: above some ten thousand pairs a leak is not detected. Arguments are those of
+    `modality_gap`.
 
     Example:
         >>> from i0t import Standardizer
@@ -92,18 +80,18 @@ def means_leak(image_features: Any, text_features: Any, pairs: Any = None, seed:
 
 
 def _means_leak(items: UnitPairs, seed: int) -> bool:
-    if squared_distance(items.differences) >= 0:  # at least as far as chance has it
+    if squared_distance(items.differences) >= 0:  # not closer than by chance
         return False
     return chance_of_less(items.differences, seed) <= SUSPICIOUS and auc_of(items, seed) < 0.5
 
 
 def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
-    """Chance that the means of two samples without any gap come as close as these, 0..1.
+    """Probability, 0..1, that the means of two samples without a gap are as close as these.
 
-    Near 0 is suspicious: only means that were made equal, on these very items, are so close. Of the G rows d_g of
-    `group_differences` the sum is compared: with its signs flipped at random it is, in large samples, normal with
-    the covariance C = sum of d_g d_g', so that its squared length is a sum of the eigenvalues of C, each times a
-    chi-square variable of one degree of freedom. These are drawn.
+    Near 0 is suspicious: means are so close only if they were made equal on these items. The statistic is the
+    squared length of the sum of the G rows d_g of `group_differences`. With random signs the sum is, in large
+    samples, normal with covariance C = sum of d_g d_g', so its squared length is a sum of the eigenvalues of C,
+    each times a chi-square variable with one degree of freedom. These are drawn.
     """
     n, dim = differences.shape
     gram = differences.T @ differences if dim < n else differences @ differences.T  # of the same eigenvalues
@@ -117,13 +105,7 @@ def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
 
 
 def trust_lines(image_features: Any, text_features: Any, pairs: Any = None, seed: int = 0) -> list[str]:
-    """One line for each reason to doubt a gap; none where there is none.
-
-    Args:
-        image_features: as for `modality_gap`.
-        text_features: as for `modality_gap`.
-        pairs: as for `modality_gap`.
-        seed: as for `modality_gap`.
+    """Return one line per reason to doubt a gap. Arguments are those of `modality_gap`.
 
     Example:
         >>> trust_lines(*np.random.default_rng(0).normal(size=(2, 50, 8)))[0]
@@ -133,7 +115,7 @@ def trust_lines(image_features: Any, text_features: Any, pairs: Any = None, seed
 
 
 def doubts_of(items: UnitPairs, seed: int = 0) -> list[str]:
-    """What `trust_lines` returns, of items that are checked and normalised."""
+    """As `trust_lines`, for checked and normalised items."""
     n_groups, what = items.n_groups, "pairs" if len(items.pairs) else "items"
     if n_groups < 5:
         return [f"too few {what} to tell this from zero: {n_groups}, and no error can be estimated"]

@@ -1,4 +1,4 @@
-"""`UnitPairs`: images and texts that are checked and normalised once, and what their linked groups say of the gap.
+"""`UnitPairs`: checked and normalised images and texts, their linked groups, and differences per group.
 
 Shapes: N images x, M texts y, P pairs of row numbers (image, text), G groups of linked items, D dimensions.
 """
@@ -19,12 +19,12 @@ NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 
 @dataclass(frozen=True)
 class UnitPairs:
-    """Images and texts, checked and normalised once: what all measures work on.
+    """Checked and normalised images and texts, the input of all measures.
 
     Attributes:
         x: (N, D) float64 unit vectors, one per image.
         y: (M, D) float64 unit vectors, one per text.
-        pairs: (P, 2) int64 rows (image, text) that belong together.
+        pairs: (P, 2) int64 rows (image, text) of matching items.
     """
 
     x: np.ndarray
@@ -33,7 +33,7 @@ class UnitPairs:
 
     @classmethod
     def of(cls, image_features: Any, text_features: Any, pairs: Any = None) -> UnitPairs:
-        """Check and normalise what `modality_gap` takes."""
+        """Check and normalise the arguments of `modality_gap`."""
         x = item_vectors(image_features, "image_features")
         check_shape(text_features, "text_features", dim=x.shape[1])
         y = item_vectors(text_features, "text_features")
@@ -41,7 +41,7 @@ class UnitPairs:
 
     @cached_property
     def group(self) -> np.ndarray:
-        """(N + M,) number of each item's group, images first: items that pairs link, directly or not."""
+        """(N + M,) group number of each item, images first; see `linked_groups`."""
         return linked_groups(self.pairs, len(self.x), len(self.y))
 
     @property
@@ -61,12 +61,12 @@ class UnitPairs:
 
     @cached_property
     def differences(self) -> np.ndarray:
-        """(G, D) what each group says of mean x - mean y: d_g of `group_differences`."""
+        """(G, D) `group_differences`."""
         return group_differences(self.x, self.y, self.group)
 
 
 def item_vectors(features: Any, name: str) -> np.ndarray:
-    """(N, D) float64 unit vectors; an item of several vectors becomes their normalised mean."""
+    """(N, D) float64 unit vectors; an item with several vectors becomes their normalised mean."""
     check_shape(features, name)
     vectors = l2_normalize(to_numpy(features).astype(np.float64, copy=False), name)
     if vectors.ndim == 3:
@@ -75,7 +75,7 @@ def item_vectors(features: Any, name: str) -> np.ndarray:
 
 
 def _checked_pairs(pairs: Any, n_images: int, n_texts: int) -> np.ndarray:
-    """(P, 2) int64 pairs; by default row i with row i, where the counts agree."""
+    """(P, 2) int64 pairs; by default row i with row i, if the counts agree."""
     if pairs is None:
         if n_images != n_texts:
             raise I0TError(
@@ -92,7 +92,7 @@ def _checked_pairs(pairs: Any, n_images: int, n_texts: int) -> np.ndarray:
 
 
 def linked_groups(pairs: np.ndarray, n_images: int, n_texts: int) -> np.ndarray:
-    """(N + M,) number of the group of each image and then each text: those that pairs link, directly or not.
+    """(N + M,) group number of each image, then each text; items linked by pairs, directly or not, share a group.
 
     Example:
         >>> linked_groups(np.array([[0, 0], [0, 1], [1, 2]]), n_images=2, n_texts=4).tolist()

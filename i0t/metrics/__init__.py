@@ -1,8 +1,7 @@
-"""Scores of a model's features: pure functions of arrays that return `dict[str, float]`.
+"""Metrics of features: pure functions of arrays that return `dict[str, float]`.
 
-No model, no file, no device: retrieval (Tables 1-3 and 7), classification (Tables 1, 2 and 7) and correlation with
-human judgment (Tables 1 and 2), all but ranks in percent; mixed search and areas on one scale, in 0..1. `I0TScore` is
-the same as a torchmetrics metric.
+Retrieval (Tables 1-3 and 7), classification (Tables 1, 2 and 7) and correlation with human ratings (Tables 1 and 2)
+are in percent, except ranks; mixed search and areas on one scale are in 0..1. `I0TScore` is a torchmetrics metric.
 """
 
 from typing import Any

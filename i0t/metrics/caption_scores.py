@@ -14,25 +14,18 @@ PREFIX = "A photo depicts "
 
 @dataclass(frozen=True)
 class CaptionScore:
-    """What distinguishes the scores of the family.
-
-    Attributes:
-        name: as on the command line.
-        w: factor on the cosine.
-        clip: whether negative cosines count as 0 (which makes ties).
-        prefix: put before every candidate and reference.
-    """
+    """One score of the family."""
 
     name: str
-    w: float
-    clip: bool
-    prefix: str = PREFIX
+    w: float  # factor on the cosine
+    clip: bool  # whether negative cosines count as 0 (which makes ties)
+    prefix: str = PREFIX  # put before every candidate and reference
 
     def reference_free(self, image_features: np.ndarray, candidate_features: np.ndarray) -> np.ndarray:
         """W * cos, or w * max(cos, 0).
 
         Args:
-            image_features: (R, D), L2-normalised; or (R, Q, D), whose best cosine counts.
+            image_features: (R, D), L2-normalised; or (R, Q, D), of which the best cosine counts.
             candidate_features: (R, D), L2-normalised.
 
         Returns:
@@ -44,15 +37,15 @@ class CaptionScore:
         return self.of_cosines(cosines)
 
     def of_cosines(self, cosines: np.ndarray) -> np.ndarray:
-        """The score of cosines of any shape, whatever they were taken of."""
+        """Compute the score from cosines of any shape."""
         return self.w * (np.maximum(cosines, 0) if self.clip else cosines)
 
     def with_references(self, scores: np.ndarray, best_reference_cosines: np.ndarray) -> np.ndarray:
         """Harmonic mean of the score and the best candidate-reference cosine, both as max(., 0); 0 and 0 give 0.
 
-        So the formula of RefCLIP-S reads (Hessel et al. 2021). The code that CLIP-S' and PAC-S' authors publish
-        leaves the reference cosine as it is, which is the same wherever it is positive, as raw CLIP's are. Of
-        standardised features it may be negative, and a harmonic mean has a pole where its terms cancel.
+        This is the formula of RefCLIP-S (Hessel et al. 2021). The published code of CLIP-S and PAC-S does not
+        clip the reference cosine, which is the same for positive cosines, as of raw CLIP. For standardised
+        features it may be negative, and a harmonic mean has a pole where its terms cancel.
 
         Args:
             scores: (R,) from `reference_free`.

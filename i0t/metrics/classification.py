@@ -17,10 +17,10 @@ from i0t.metrics.ranking import score_blocks, unit_rows
 def classification_metrics(image_features: Any, class_features: Any, labels: Any) -> dict[str, float]:
     """Accuracy in percent of taking the class with the highest cosine (paper App. D).
 
-    The features are L2-normalised first; (N, Q, D) images score the maximum over Q. An image whose
-    top score is shared by t classes earns 1/t when its own is among them, so that constant
-    features score exactly chance. Balanced accuracy is the mean recall of the classes that occur
-    among the labels: the figure of Tables 1 and 2.
+    The features are L2-normalised first; (N, Q, D) images score the maximum over Q. If t classes share
+    the top score of an image and its own class is among them, it counts 1/t, so that constant features
+    score exactly chance. Balanced accuracy, the number in Tables 1 and 2, is the mean recall over the
+    classes that occur among the labels.
 
     Args:
         image_features: (N, D) or (N, Q, D) array or tensor.

@@ -1,6 +1,6 @@
 """Kendall's tau between a metric's scores and human ratings of captions (paper App. D).
 
-Shapes: N judgments, one score and one rating each.
+Shapes: N rated captions, with one score and one rating each.
 """
 
 from __future__ import annotations
@@ -20,24 +20,20 @@ def correlation_metrics(scores: Any, ratings: Any, prefix: str = "") -> dict[str
     different number of distinct values, the convention on Flickr8k-Expert:
     tau_b = (C - D) / sqrt((C + D + T) (C + D + U)), tau_c = 2 (C - D) / (N^2 (m - 1) / m), with C, D
     concordant and discordant pairs, T, U pairs tied in one variable only, m the smaller number of
-    distinct values. Scores must be bit-equal where the picture and caption are: encode each
-    distinct item once. Clipping scores at 0 makes ties and so changes both.
+    distinct values. Equal images and captions must have bit-equal scores: encode each distinct item
+    once. Clipping scores at 0 makes ties, which changes both.
 
     Args:
-        scores: (N,) the metric's score of each judged caption.
-        ratings: (N,) the human ratings; drop the NaN ones, and their scores, first.
+        scores: (N,) the metric's score of each rated caption.
+        ratings: (N,) the human ratings; leave out NaN ratings and their scores first.
         prefix: put before the names, e.g. "ref_" for reference-based scores.
 
     Returns:
-        `{prefix}tau_b` and `{prefix}tau_c`, -100..100; NaN in both where the scores or the ratings
-        are all equal (nothing is ranked; the paper prints NaN for Mind-the-Gap with -0.5).
+        `{prefix}tau_b` and `{prefix}tau_c`, -100..100; both NaN if all scores or all ratings are equal
+        (the paper prints NaN for Mind-the-Gap with -0.5).
 
     Raises:
         I0TError: different lengths, not one-dimensional, empty, or a NaN.
-
-    Example:
-        >>> correlation_metrics([0.1, 0.2, 0.3], [1, 2, 3], prefix="ref_")
-        {'ref_tau_b': 100.0, 'ref_tau_c': 100.0}
     """
     from scipy.stats import kendalltau
 

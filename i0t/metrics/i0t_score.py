@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class I0TScore(Metric):
-    """Mean I0T-S of pictures with their captions: the cosine of standardised features (paper App. D).
+    """Mean I0T-S of images with their captions: the cosine of standardised features (paper App. D).
 
-    No factor and no clipping, so it ranges from -1 to 1. The mean over all processes is exact: sums in float64 and
-    counts are added up, whatever each has seen.
+    It has no factor and no clipping, so it ranges from -1 to 1. The mean over several processes is exact: float64
+    sums and counts are added.
 
     Args:
-        standardizer: fitted on other pairs, encoded by the same model (with the same prefix).
-        encoder: for pictures and texts; not needed for features.
+        standardizer: fitted to other pairs, encoded by the same model (with the same prefix).
+        encoder: for images and texts; not needed for features.
         prefix: put before texts.
-        **kwargs: of `torchmetrics.Metric`.
+        **kwargs: arguments of `torchmetrics.Metric`.
 
     Raises:
         I0TError: the standardiser is not fitted.
@@ -61,7 +61,7 @@ class I0TScore(Metric):
         super().__init__(**kwargs)
         standardizer.image_mean_, standardizer.text_mean_  # noqa: B018 (raises unless fitted)
         self.standardizer, self.prefix = standardizer, prefix
-        # Not as a submodule: the metric's device, state and `reset` are no business of the model.
+        # Not as a submodule: the metric's device, state and `reset` must not affect the model.
         object.__setattr__(self, "encoder", encoder)
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
@@ -74,7 +74,7 @@ class I0TScore(Metric):
             texts: (B, D) features as encoded; or, with an encoder, B captions without the prefix.
 
         Raises:
-            I0TError: another number of images than of texts, items without an encoder, or a bad row or picture.
+            I0TError: different numbers of images and texts, items without an encoder, or a bad row or image.
         """
         image_features, text_features = self._image_features(images), self._text_features(texts)
         check_shape(text_features, "text features", dim=image_features.shape[-1])

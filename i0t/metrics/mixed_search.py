@@ -1,9 +1,8 @@
 """NDCG, recall and modality shares of a search in an index that holds images and texts.
 
-What an index returns is judged, not all cosines: a list of places per query, best first, with its scores.
-Equal scores stand in no order. So every returned item counts with what it is worth on average over all
-orders of its ties (McSherry and Najork 2008), and a model that maps everything to one point scores what
-guessing scores.
+The input is what an index returns: per query a list of places, best first, with scores. Equal scores have
+no order, so each returned item counts with its mean over all orders of its ties (McSherry and Najork
+2008). A model that maps everything to one point then scores as random guessing.
 
 Shapes: A queries, L items returned per query, C items of the corpus, R judgments.
 """
@@ -20,24 +19,23 @@ from i0t.errors import I0TError
 def ranked_search_metrics(
     places: Any, scores: Any, judged: Any, grades: Any, is_text: Any, k: int = 10
 ) -> dict[str, np.ndarray]:
-    """NDCG@k, recall@k and the share of texts in the top k, of every query by itself.
+    """NDCG@k, recall@k and the share of texts in the top k, per query.
 
-    NDCG's gain is the grade, its discount 1 / log2(rank + 1); its ideal is the best ranking of *all* relevant
-    items of the query, whether or not they were returned (Jarvelin and Kekalainen 2002). Recall is the share of
-    the query's relevant items that are among the first k. The share of texts is of the items returned in the
-    first k.
+    NDCG has the grade as gain and 1 / log2(rank + 1) as discount; its ideal is the best ranking of *all* relevant
+    items of the query, returned or not (Jarvelin and Kekalainen 2002). Recall is the share of the query's
+    relevant items in the top k. The share of texts is among the items returned in the top k.
 
     Args:
-        places: (A, L) int, what the index returned, as places in the corpus, best first; -1 for nothing. L must
-            reach to the end of the ties of the k-th item, which `VectorIndex.search` sees to.
+        places: (A, L) int, returned items as places in the corpus, best first; -1 for none. L must include
+            all ties of the k-th item, as in the result of `VectorIndex.search`.
         scores: (A, L) in descending order.
         judged: (R, 2) int rows (query, place in the corpus) with a grade.
         grades: (R,) relevance above 0.
         is_text: (C,) bool, which items of the corpus are texts.
-        k: how far down one looks.
+        k: number of ranks that count.
 
     Returns:
-        `ndcg`, `recall` and `text_share`, each (A,) in 0..1. `text_share` is NaN where nothing was returned.
+        `ndcg`, `recall` and `text_share`, each (A,) in 0..1. `text_share` is NaN if nothing was returned.
 
     Raises:
         I0TError: a grade that is not above 0, a query without any relevant item, or k < 1.
@@ -65,11 +63,11 @@ def ranked_search_metrics(
 
 
 def tie_weights(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """What each place of a ranking is worth when equal scores are put in random order.
+    """Weights of the places of a ranking, averaged over random orders of equal scores.
 
     Args:
         scores: (A, L) in descending order.
-        k: how many places count.
+        k: number of ranks that count.
 
     Returns:
         (A, L) mean discount 1 / log2(rank + 1), 0 beyond k; and (A, L) probability of being in the first k.
@@ -98,7 +96,7 @@ def tie_weights(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _grades_of(places: np.ndarray, judged: np.ndarray, grades: np.ndarray, n_corpus: int) -> np.ndarray:
-    """(A, L) grade of each returned item for its query, 0 where it has none."""
+    """(A, L) grade of each returned item for its query, 0 if it has none."""
     keys = judged[:, 0].astype(np.int64) * n_corpus + judged[:, 1]
     order = np.argsort(keys)
     wanted = np.arange(len(places))[:, None] * n_corpus + places

@@ -1,7 +1,7 @@
-"""Do image-text cosines stand on one scale with image-image and text-text ones?
+"""Whether image-text cosines are on one scale with image-image and text-text cosines.
 
-Where there is a modality gap a caption is further from its own picture than any other picture is, so that one
-threshold or one ranking for all kinds of pairs makes no sense (paper section 1, Fig. 5).
+With a modality gap, an image is further from its own caption than from any other image, so that one threshold
+or one ranking for all kinds of pairs makes no sense (paper section 1, Fig. 5).
 
 Shapes: N images x, M texts y, P pairs, D dimensions.
 """
@@ -23,16 +23,16 @@ def one_scale_auc(image_features: Any, text_features: Any) -> dict[str, float]:
     For pair i and another pair j drawn at random, the probability (an area under the curve; ties count half) that
     cos(x_i, y_i) is larger than
 
-    - `above_picture`: cos(x_i, x_j), the same picture with another picture;
-    - `above_text`: cos(y_i, y_j), the same caption with another caption;
-    - `above_unmatched`: cos(x_i, y_j), the same picture with another's caption. This one needs no common scale.
+    - `above_picture`: cos(x_i, x_j), the image with another image;
+    - `above_text`: cos(y_i, y_j), the caption with another caption;
+    - `above_unmatched`: cos(x_i, y_j), the image with another caption. This one needs no common scale.
 
     Args:
-        image_features: (P, D) array or tensor; row i belongs to row i of
-        text_features: (P, D). One row per picture: equal pictures would count as random ones.
+        image_features: (P, D) array or tensor; one row per image, as equal images would count as random pairs.
+        text_features: (P, D); row i is the caption of image i.
 
     Returns:
-        The three probabilities, 0..1: 0.5 is chance, 0 means every random pair is nearer.
+        The three probabilities, 0..1. 0.5 is chance; 0 means that every random pair is closer.
 
     Raises:
         I0TError: shapes that do not pair up, fewer than two pairs, or a bad row.
@@ -56,10 +56,10 @@ def one_scale_auc(image_features: Any, text_features: Any) -> dict[str, float]:
 
 
 def _above(anchors: np.ndarray, partners: np.ndarray) -> tuple[float, float]:
-    """Mean over i of the share of others that are farther from anchor i than its partner: anchors, then partners.
+    """Mean share of other anchors, and of other partners, that are further from anchor i than its partner.
 
-    All cosines of an anchor come from one product. Computed elsewhere, the same cosine may differ in its last bit,
-    and of vectors that are all equal every pair or none would win.
+    All cosines of an anchor come from one matrix product: another product may differ in the last bit, and with
+    equal vectors every pair or none would win.
     """
     n = len(anchors)
     wins = np.zeros(2)

@@ -1,8 +1,8 @@
-"""Scores of queries with candidates by blocks, and ranks that leave ties open.
+"""Scores of queries with candidates in blocks, and ranks that do not break ties.
 
-A model that maps everything to one point must score what guessing scores. So a query whose best
-match ties with others gets its *expected* hit and rank under random tie-breaking, never the
-lucky ones that `argsort` or `topk` hand out. Scores are made a block of queries at a time.
+A model that maps everything to one point must score as random guessing. So if the best match of a query
+ties with others, the *expected* hit and rank under random tie-breaking count, not those of `argsort` or
+`topk`, which may be lucky. Scores are computed for one block of queries at a time.
 
 Shapes: A queries, B candidates, Q vectors per item (BLIP-2 queries), D dimensions, P pairs.
 """
@@ -23,12 +23,12 @@ BLOCK_BYTES = 32 * 2**20  # of float32 scores at once; a single row of scores ma
 
 @dataclass(frozen=True)
 class TiedRanks:
-    """Where each query's best positive stands, with its ties left open.
+    """Rank of each query's best positive (right candidate), without breaking ties.
 
     Attributes:
-        greater: (A,) candidates that score higher than the best positive.
-        tied: (A,) candidates that score exactly as much, the positives among them included.
-        positives: (A,) how many of the tied are positives, at least 1.
+        greater: (A,) number of candidates that score higher than the best positive.
+        tied: (A,) number of candidates with the same score, positives included.
+        positives: (A,) number of positives among the tied, at least 1.
 
     Example:
         >>> ranks = TiedRanks(np.array([1]), np.array([4]), np.array([1]))
@@ -41,9 +41,9 @@ class TiedRanks:
     positives: np.ndarray
 
     def expected(self) -> np.ndarray:
-        """(A,) mean rank, from 1, of the first positive when ties are broken at random.
+        """(A,) mean rank, from 1, of the first positive if ties are broken at random.
 
-        The first of p marked among t shuffled places stands at (t + 1) / (p + 1) on average.
+        Among t shuffled places, the first of p marked ones is at (t + 1) / (p + 1) on average.
         """
         return self.greater + (self.tied + 1) / (self.positives + 1)
 
@@ -54,7 +54,7 @@ class TiedRanks:
         """
         places = k - self.greater
         miss = np.ones(len(self.greater))
-        # The quotient of binomials as a product, one place after another: nothing overflows.
+        # The quotient of binomials as a product: no overflow.
         for place in range(min(k, int(self.tied.max()))):
             others = np.maximum(self.tied - self.positives - place, 0)
             miss *= np.where(place < places, others / np.maximum(self.tied - place, 1), 1.0)
@@ -62,7 +62,7 @@ class TiedRanks:
 
 
 def unit_rows(features: Any, name: str, dim: int | None = None) -> np.ndarray:
-    """Checked, L2-normalised float32 features, (N, D) or (N, Q, D), from NumPy or torch.
+    """Check and L2-normalise features from NumPy or torch: (N, D) or (N, Q, D) float32.
 
     Raises:
         I0TError: wrong shape or type, or a NaN, infinite or zero vector.
@@ -72,19 +72,19 @@ def unit_rows(features: Any, name: str, dim: int | None = None) -> np.ndarray:
 
 
 def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Inner products of all queries with all candidates, one block of queries at a time.
+    """Yield inner products of all queries with all candidates, one block of queries at a time.
 
-    An item of several vectors scores the maximum over them (BLIP-2's convention). Identical
-    candidates get bit-identical scores: BLAS alone does not promise that, as it may sum the columns
-    at a matrix's edge in another order, and would break their ties.
+    An item with several vectors scores their maximum (as BLIP-2). Identical candidates get bit-identical
+    scores. BLAS alone does not guarantee that: it may sum columns at the edge of a matrix in another
+    order, which would break ties.
 
     Args:
         queries: (A, D) or (A, Q, D) float32.
         candidates: (B, D) or (B, Q, D) float32.
 
     Yields:
-        The slice of queries and their (rows, B) float32 scores, at most `BLOCK_BYTES` of them
-        unless one row alone is larger. The caller may overwrite them; the next block will.
+        The slice of queries and their (rows, B) float32 scores, at most `BLOCK_BYTES` unless a single
+        row is larger. The caller may overwrite them; the next block does.
     """
     n_candidates, dim = len(candidates), candidates.shape[-1]
     first, copy_of = distinct_rows(candidates)
@@ -105,18 +105,14 @@ def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[
 
 
 def distinct_rows(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the first of each set of bit-identical items, and for each item which set is its own.
+    """Find bit-identical items: the index of the first of each set, and the set of each item.
 
-    Items of several vectors, (N, Q, D), are identical if they hold the same vectors in any order.
-
-    Example:
-        >>> distinct_rows(np.array([[1.0], [2.0], [1.0]], dtype=np.float32))
-        (array([0, 1]), array([0, 1, 0]))
+    Items with several vectors, (N, Q, D), are identical if they have the same vectors in any order.
     """
     items = np.ascontiguousarray(items)
     suspects = np.arange(len(items))
     if items.ndim == 2:
-        # Rows of different beginnings differ: only those few that share theirs need to be read whole.
+        # Rows with different first values differ, so only few rows have to be compared as a whole.
         beginnings = np.zeros((len(items), 2), dtype=np.float32)
         beginnings[:, : min(2, items.shape[1])] = items[:, :2]
         _, group, sizes = np.unique(beginnings.view(np.uint64).ravel(), return_inverse=True, return_counts=True)
@@ -124,7 +120,7 @@ def distinct_rows(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first = np.arange(len(items))
     seen: dict[bytes, int] = {}
     for item in suspects:
-        # Digests, since the vectors themselves can be hundreds of megabytes as dictionary keys.
+        # Digests: the vectors as dictionary keys could take hundreds of megabytes.
         vectors = items[item].reshape(-1, items.shape[-1])
         digests = sorted(hashlib.blake2b(vector, digest_size=16).digest() for vector in vectors)
         first[item] = seen.setdefault(b"".join(digests), int(item))
@@ -133,16 +129,16 @@ def distinct_rows(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class ScoringOrder:
-    """The texts or the images in the order in which they are scored: distinct items, then copies of them.
+    """Texts or images in scoring order: distinct items first, then copies.
 
-    Identical items are one candidate with a weight: BLAS does not promise them identical scores, which
-    would break their ties. A copy is still a query of its own, so copies follow behind with weight 0.
+    Identical items are one candidate with a weight, because BLAS does not guarantee identical scores, and
+    other scores would break ties. A copy is still a query, so copies come last with weight 0.
 
     Attributes:
-        first: (items,) the first item of those identical to each.
+        first: (items,) the first of the items identical to each.
         order: the items in scoring order.
-        place: (items,) where each item stands in that order, -1 where it is left out.
-        weights: how many items each place stands for as a candidate.
+        place: (items,) place of each item in that order, -1 if it is left out.
+        weights: number of items that each place stands for as a candidate.
     """
 
     first: np.ndarray
@@ -152,7 +148,7 @@ class ScoringOrder:
 
     @classmethod
     def of(cls, features: np.ndarray, owner: np.ndarray | None = None) -> ScoringOrder:
-        """Sorted by owner, if there is one; copies without an owner are neither candidates nor queries."""
+        """Sort by owner, if there is one; copies without an owner are neither candidates nor queries."""
         leaders, copy_of = distinct_rows(features)
         first = leaders[copy_of]
         ranked = np.arange(len(features)) if owner is None else np.argsort(owner, kind="stable")
@@ -164,35 +160,32 @@ class ScoringOrder:
         return cls(first, order, place, np.bincount(first, minlength=len(features))[order])
 
     def blocks(self, step: int) -> list[slice]:
-        """At most `step` neighbouring places each, never candidates and copies together."""
+        """Split the places into blocks of at most `step`, never with both candidates and copies."""
         n_candidates, n = np.count_nonzero(self.weights), len(self.order)
         starts = [*range(0, n_candidates, step), *range(n_candidates, n, step)]
         return [slice(*ends) for ends in zip(starts, [*starts[1:], n])]
 
     def repeated(self, block: slice) -> tuple[np.ndarray, np.ndarray] | None:
-        """Places in the block that stand for several items, and for how many more; None for a block of copies."""
+        """Places of a block that stand for several items, and the number of further items; None for copies."""
         extra = self.weights[block] - 1
         places = np.flatnonzero(extra)
         return None if extra[0] < 0 else (places, extra[places].astype(np.float64))
 
     def take(self, features: np.ndarray, block: slice) -> np.ndarray:
-        """The features of a block."""
+        """Return the features of a block."""
         items = self.order[block]
         if (np.diff(items) == 1).all():
-            return features[items[0] : items[-1] + 1]  # a view, where the order is that of the input
+            return features[items[0] : items[-1] + 1]  # a view, if the order is that of the input
         return features[items]
 
 
 def tied_ranks(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray) -> TiedRanks:
-    """Rank the candidates for each query and find its best positive.
+    """Rank the best positive of each query among all candidates.
 
     Args:
         queries: (A, D) or (A, Q, D) float32 unit vectors.
         candidates: (B, D) or (B, Q, D) float32 unit vectors.
-        pairs: (P, 2) int rows (query, candidate that is right for it); every query has one or more.
-
-    Returns:
-        Counts of A queries; nothing is ordered, so no tie is broken.
+        pairs: (P, 2) int rows (query, positive); every query has at least one.
     """
     query, candidate = pairs[np.argsort(pairs[:, 0], kind="stable")].T
     bounds = np.searchsorted(query, np.arange(len(queries) + 1))
@@ -200,7 +193,7 @@ def tied_ranks(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray) -
     for rows, scores in score_blocks(queries, candidates):
         own = slice(bounds[rows.start], bounds[rows.stop])
         groups = bounds[rows] - bounds[rows.start]
-        # Taken from this very block: the same product computed elsewhere may differ in its last bit.
+        # From this block: the same product computed elsewhere may differ in its last bit.
         found = scores[query[own] - rows.start, candidate[own]]
         best = np.maximum.reduceat(found, groups)
         counts[0, rows] = np.count_nonzero(scores > best[:, None], axis=1)

@@ -1,8 +1,8 @@
 """Recall@K and ranks of image-text retrieval (paper App. D), with ties counted as chance.
 
-Both directions read the same N x M scores, so each score is made once, in tiles that fit in a core's cache, and
-compared four times: is it greater than, or equal to, the best right score of its row and of its column. The right
-scores are therefore made first, from those tiles that hold any; once texts are sorted by image these are few.
+Both directions need the same N x M scores. Each score is computed once, in tiles that fit in a core's cache, and
+compared with the best right score of its row and of its column (greater, and equal). The right scores are therefore
+computed first, from the tiles that have any; after sorting texts by image these are few.
 
 Shapes: N images (columns), M texts (rows), Q vectors per image (BLIP-2 queries), D dimensions, P right pairs.
 """
@@ -21,7 +21,7 @@ from i0t.metrics.ranking import ScoringOrder, TiedRanks, unit_rows
 from i0t.metrics.resampling import bootstrap_means, bootstrap_medians, percentile_interval
 
 TILE_SCORES = 2**18  # 1 MiB of float32
-LANE = 255  # marks that a byte can count
+LANE = 255  # largest count that a byte can hold
 
 
 def retrieval_metrics(
@@ -36,22 +36,22 @@ def retrieval_metrics(
     """Recall@K in percent and ranks, image to text and text to image (paper App. D).
 
     Scores are cosines (the features are L2-normalised first), with the maximum over Q for (N, Q, D)
-    images. An image counts as found when ANY of its texts is in the top K (CLIP's recall, which is
-    torchmetrics' hit rate); a text has one right image. Ties count with their expected hit.
+    images. An image query is a hit if ANY of its texts is in the top K (CLIP's recall, torchmetrics'
+    hit rate); a text has one right image. Ties count with their expected hit.
 
     Args:
         image_features: (N, D) or (N, Q, D) array or tensor.
         text_features: (M, D) array or tensor.
-        image_of_text: (M,) int, the row of each text's image; -1 for a text of no image, which
-            stands among the candidates and is not itself a query.
-        ks: the K's.
+        image_of_text: (M,) int, the row of each text's image; -1 for a text without an image, which is a
+            candidate but not a query.
+        ks: the values of K.
         bootstrap: resamples for 95 % intervals; images are drawn, each with all its texts.
         seed: of the resamples.
 
     Returns:
         `i2t_r{K}` and `t2i_r{K}` in percent for each K; `i2t_median_rank`, `i2t_mean_rank`,
-        `t2i_median_rank`, `t2i_mean_rank` as ranks, where 1 is best. With `bootstrap`, each also as `..._low` and
-        `..._high`: the percentile interval over the queries. The candidates stay as they are.
+        `t2i_median_rank`, `t2i_mean_rank` as ranks, where 1 is best. With `bootstrap`, each also has `..._low`
+        and `..._high`, the percentile interval over resampled queries with all candidates.
 
     Raises:
         I0TError: shapes that do not fit, an image without any text, an index out of range, K < 1.
@@ -84,7 +84,7 @@ def retrieval_metrics(
 def _intervals(
     values: dict[str, np.ndarray], median_name: str, ranks: np.ndarray, group: np.ndarray, resamples: int, seed: int
 ) -> dict[str, float]:
-    """`..._low` and `..._high` of the means of values and of the median of the ranks."""
+    """Compute `..._low` and `..._high` for the means of values and the median of the ranks."""
     means = bootstrap_means(np.stack(list(values.values()), axis=1), group, resamples, seed)
     medians = bootstrap_medians(ranks, group, resamples, seed)
     ends = percentile_interval(np.concatenate([means, medians[:, None]], axis=1))
@@ -111,7 +111,7 @@ def _checked_owner(image_of_text: Any, n_images: int, n_texts: int) -> np.ndarra
 
 
 def tied_ranks_both_directions(images: np.ndarray, texts: np.ndarray, owner: np.ndarray) -> tuple[TiedRanks, TiedRanks]:
-    """Rank all texts for each image, and all images for each text that has one.
+    """Rank all texts for each image, and all images for each text with an image.
 
     Args:
         images: (N, D) or (N, Q, D) float32 unit vectors.
@@ -119,8 +119,8 @@ def tied_ranks_both_directions(images: np.ndarray, texts: np.ndarray, owner: np.
         owner: (M,) int, the image of each text, -1 for none; every image has a text.
 
     Returns:
-        Ranks of N images, whose right candidates are all their texts, and of the P texts with an image, in
-        the order of the texts. Memory is a tile per thread, and a few numbers per item.
+        Ranks for N image queries, and for the P texts with an image, in their order. Memory: one tile per
+        thread and a few numbers per item.
     """
     tiles = _Tiles(texts, images, owner)
     rows, columns = tiles.rows, tiles.columns
@@ -130,7 +130,7 @@ def tied_ranks_both_directions(images: np.ndarray, texts: np.ndarray, owner: np.
     tiles.find(np.concatenate([by_row, by_column], axis=1))
     found_by_row, found_by_column = np.split(tiles.right_scores, 2)
 
-    row_best = np.full(len(rows.order), np.inf, dtype=np.float32)  # a text without image is no query
+    row_best = np.full(len(rows.order), np.inf, dtype=np.float32)  # texts without an image are no queries
     row_best[by_row[0]] = found_by_row
     column_best = np.full(len(columns.order), -np.inf, dtype=np.float32)
     np.maximum.at(column_best, by_column[1], found_by_column)
@@ -142,7 +142,7 @@ def tied_ranks_both_directions(images: np.ndarray, texts: np.ndarray, owner: np.
 
 
 class _Tiles:
-    """Makes the scores tile by tile, in as many threads as BLAS would have used."""
+    """Compute scores tile by tile, in as many threads as BLAS may use."""
 
     def __init__(self, texts: np.ndarray, images: np.ndarray, owner: np.ndarray) -> None:
         self.texts, self.images = texts, images
@@ -152,7 +152,7 @@ class _Tiles:
         self.column_blocks = self.columns.blocks(max(1, round((TILE_SCORES / ratio) ** 0.5)))
 
     def find(self, places: np.ndarray) -> None:
-        """Make the right scores, at (row, column) places (2, P'), and keep them by tile."""
+        """Compute the right scores, at (row, column) places (2, P'), and keep them by tile."""
         blocks = (self.row_blocks, self.column_blocks)
         starts = [np.array([block.start for block in side]) for side in blocks]
         block_of = [np.searchsorted(start, place, side="right") - 1 for start, place in zip(starts, places)]
@@ -172,7 +172,7 @@ class _Tiles:
         in_threads(work, numbers.tolist())
 
     def count(self, row_best: np.ndarray, column_best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(2, rows) and (2, columns): candidates that are (greater than, equal to) each row's, each column's best."""
+        """(2, rows) and (2, columns): counts of candidates (greater than, equal to) the best of each row and column."""
         of_rows = np.zeros((2, len(row_best)), dtype=np.int64)
         total, lock = np.zeros((2, len(column_best)), dtype=np.int64), threading.Lock()
         extra_columns = [self.columns.repeated(block) for block in self.column_blocks]
@@ -183,10 +183,10 @@ class _Tiles:
             of_columns = np.zeros((2, len(column_best)), dtype=np.int64)
             for column, (column_block, extra) in enumerate(zip(self.column_blocks, extra_columns)):
                 if extra is None and extra_rows is None:
-                    continue  # copies with copies: no candidate
+                    continue  # copies with copies: no candidates
                 scores = self._scores(texts, column_block)
                 here = self.right_in.get(row * len(self.column_blocks) + column)
-                if here is not None:  # the same bits, whatever BLAS may promise
+                if here is not None:  # the same bits, whatever BLAS computes
                     scores[tuple(self.inside[:, here])] = self.right_scores[here]
                 marks = np.zeros((scores.shape[0], -(-scores.shape[1] // 8) * 8), dtype=bool)
                 for way, compare in enumerate((np.greater, np.equal)):
@@ -205,7 +205,7 @@ class _Tiles:
         return of_rows, total
 
     def _scores(self, texts: np.ndarray, column_block: slice) -> np.ndarray:
-        """(rows, columns) inner products, the maximum over an item's vectors."""
+        """(rows, columns) inner products, maximised over an item's vectors."""
         images = self.columns.take(self.images, column_block)
         dim = texts.shape[-1]
         products = texts.reshape(-1, dim) @ images.reshape(-1, dim).T
@@ -215,7 +215,7 @@ class _Tiles:
 
 
 def _sum_rows(marks: np.ndarray, extra: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """True marks of each row, candidates of several items counted so often; eight bytes at a time."""
+    """Count the true marks per row, with weights of repeated candidates; eight bytes at a time."""
     words = marks.view(np.uint64)
     total = np.zeros(len(marks), dtype=np.int64)
     for start in range(0, words.shape[1], LANE):
@@ -226,7 +226,7 @@ def _sum_rows(marks: np.ndarray, extra: tuple[np.ndarray, np.ndarray]) -> np.nda
 
 
 def _sum_columns(marks: np.ndarray, extra: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """The same of each column."""
+    """Count per column, as `_sum_rows`."""
     total = np.zeros(marks.shape[1], dtype=np.int64)
     for start in range(0, len(marks), LANE):
         total += np.add.reduce(marks[start : start + LANE].view(np.uint8), axis=0, dtype=np.uint8)

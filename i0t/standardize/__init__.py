@@ -1,4 +1,4 @@
-"""Remove the modality gap with what was learned from another set of features (paper section 4.2, and beyond)."""
+"""Gap removers: learn from one set of features, move the vectors of another (paper section 4.2, and beyond)."""
 
 from i0t.standardize.arithmetic import AffineMap
 from i0t.standardize.remover import MODALITIES, GapRemover, Modality, Standardizer, fitted_origin

@@ -1,4 +1,4 @@
-"""Program: standardise any number of vectors. `i0t standardize fit|merge|apply`; docs/scale.md."""
+"""Program: fit, merge and apply gap removers, to any number of vectors. `i0t standardize`; docs/scale.md."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="i0t standardize", description=__doc__, epilog=EPILOG, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True)
-    fit = commands.add_parser("fit", help="learn the statistics of shards", epilog=EPILOG, formatter_class=raw)
-    merge = commands.add_parser("merge", help="join statistics of several machines, exactly")
-    apply = commands.add_parser("apply", help="as `i0t apply`, with statistics that were fitted before")
+    fit = commands.add_parser("fit", help="fit a remover to shards", epilog=EPILOG, formatter_class=raw)
+    merge = commands.add_parser("merge", help="join fitted files of several machines, exactly")
+    apply = commands.add_parser("apply", help="as `i0t apply`, with a fitted file")
     merge.add_argument("files", nargs="+", metavar="FILE", help="written by fit or merge")
     apply.add_argument("statistics", metavar="FILE", help="written by fit or merge")
     for command in (fit, apply):
         add_shard_flags(command)
     add_remover_flags(fit, "--remover", default="i0t_post")
     for command in (merge, apply):
-        command.add_argument("--remover", metavar="NAME", help="another remover than the file's own; or MODULE:CLASS")
+        command.add_argument("--remover", metavar="NAME", help="another remover than that of the file; or MODULE:CLASS")
     for command, what in ((fit, "FILE"), (merge, "FILE"), (apply, "DIR")):
         command.add_argument("--output", required=True, metavar=what, help="what to write")
     return parser
@@ -64,21 +64,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fit(choice: RemoverChoice, work: list[Work], output: Path, jobs: int) -> None:
-    """Fit a remover to shards and write it."""
+    """Fit a remover to shards and save it."""
     for modality, flag, folder in (("image", "--images", "img_emb"), ("text", "--texts", "text_emb")):
-        if all(held != modality for held, _ in work):  # the file of a fitted remover holds the means of both
+        if all(held != modality for held, _ in work):  # a fitted file has the means of both
             raise I0TError(
                 f"fit: no shards of {modality}s, and both are needed. Give {flag}, or a folder with {folder}."
             )
     if output.is_dir():
         raise I0TError(f"{output}: is a folder. Give --output the name of a file, e.g. {output / 'stats.safetensors'}.")
-    ensure_folder(output.parent)  # all this before reading, which may take hours
+    ensure_folder(output.parent)  # before reading, which may take hours
     remover = fit_shards(choice.make, work, jobs)
     _say_fitted(remover, remover.save(output))
 
 
 def merge(files: Sequence[str], remover: str | None, output: Path) -> None:
-    """Join fitted files that have no shard in common, and write the result."""
+    """Merge fitted files without common shards, and save the result."""
     removers = [load_remover(path, remover) for path in files]
     known: dict[str, str] = {}
     for path, fitted in zip(files, removers):

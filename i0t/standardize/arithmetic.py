@@ -1,4 +1,4 @@
-"""The arithmetic of gap removers: exact sums of unit vectors, and affine maps of them, in blocks and threads.
+"""Arithmetic of gap removers: exact sums and affine maps of unit vectors, in blocks and threads.
 
 Shapes: N items, Q vectors per item (BLIP-2 queries), D dimensions.
 """
@@ -14,36 +14,36 @@ import numpy as np
 from i0t.errors import I0TError
 from i0t.features import SMALLEST_NORM, Features, check_shape, in_threads, is_torch, l2_normalize, row_slices, to_numpy
 
-BLOCK_ROWS = 8192  # items a thread takes at once
-CACHE_FLOATS = 2**18  # of a block: fewer would be quicker in cache, but threads then wait for each other in Python
-PRODUCT_ROWS = 4096  # vectors that meet a (D, D) factor at once in float64, whose copies are large
+BLOCK_ROWS = 8192  # items per thread at once
+CACHE_FLOATS = 2**18  # per block: fewer would fit the cache better, but threads would wait for each other in Python
+PRODUCT_ROWS = 4096  # vectors per product with a (D, D) factor in float64, to keep copies small
 
 
 class VectorSum:
     """Sum of the unit vectors of one modality.
 
-    The arrays are never changed in place, so two objects may share them.
+    Arrays are never changed in place, so objects may share them.
 
     Attributes:
-        sums: `sum`, (D,), and what a subclass adds; empty before the first vector.
-        count: vectors seen.
+        sums: `sum`, (D,), and those of a subclass; empty before the first vector.
+        count: number of vectors.
     """
 
-    second: ClassVar[str | None] = None  # name of the second moments that are summed as well
+    second: ClassVar[str | None] = None  # name of the sum of second moments, if any
 
     def __init__(self, sums: Mapping[str, np.ndarray] | None = None, count: int = 0) -> None:
         self.sums, self.count = dict(sums or {}), count
 
     @property
     def mean(self) -> np.ndarray:
-        """(D,) of the unit vectors seen."""
+        """(D,) mean of the unit vectors."""
         return self.sums["sum"] / self.count
 
     def plus(self, features: Any, name: str) -> VectorSum:
-        """A new object that has seen these features (N, D) or (N, Q, D) as well.
+        """Return a new object with these features (N, D) or (N, Q, D) added.
 
         Raises:
-            I0TError: a bad shape or row, named.
+            I0TError: a bad shape or row; names the row.
         """
         check_shape(features, name, len(self.sums["sum"]) if self.count else None)
         added = unit_sum(features, name, BLOCK_ROWS)
@@ -57,7 +57,7 @@ class VectorSum:
         return type(self)(sums, self.count + int(np.prod(features.shape[:-1])))
 
     def merged(self, other: VectorSum) -> VectorSum:
-        """The sums over what both have seen."""
+        """Return the sums of both."""
         if not self.count or not other.count:
             known = self if self.count else other
             return type(self)(known.sums, known.count)
@@ -67,10 +67,10 @@ class VectorSum:
 
     @classmethod
     def from_sums(cls, sums: Mapping[str, np.ndarray], count: int) -> VectorSum:
-        """From a file; sums that this class does not need are left there.
+        """Build from the sums of a file, leaving out those that this class does not need.
 
         Raises:
-            I0TError: the file lacks the second moments.
+            I0TError: the second moments are missing.
         """
         if cls.second and cls.second not in sums:
             raise I0TError(f"holds no sum of {cls.second.removesuffix('_sum')}s: it was fitted for means alone")
@@ -78,22 +78,22 @@ class VectorSum:
 
     @staticmethod
     def products(unit: np.ndarray) -> np.ndarray:
-        """Second moments of (N, D) unit vectors, summed."""
+        """Sum the second moments of (N, D) unit vectors."""
         raise NotImplementedError
 
 
 def unit_sum(features: Any, name: str, block_rows: int) -> np.ndarray:
     """(D,) float64 sum of the normalised vectors of (N, D) or (N, Q, D) features.
 
-    Computed in float64 throughout, and added up in the order of the blocks, so neither the number of
-    threads nor the machine's load changes a bit.
+    All in float64, and added in the order of the blocks, so the bits do not depend on the number of
+    threads.
 
     Raises:
         I0TError: a vector is NaN, infinite or zero; the message names its row.
     """
 
     def of_block(rows: slice) -> np.ndarray | None:
-        block = to_numpy(features[rows])  # a tensor may be on another device, all of it too large for memory
+        block = to_numpy(features[rows])  # by block: a tensor on a device may be too large for memory
         return _sum_of_units(block.reshape(-1, block.shape[-1]))
 
     sums = in_threads(of_block, row_slices(len(features), block_rows))
@@ -107,16 +107,16 @@ def unit_sum(features: Any, name: str, block_rows: int) -> np.ndarray:
 
 
 def _sum_of_units(vectors: np.ndarray) -> np.ndarray | None:
-    """The sum, or None where a vector has no direction."""
+    """Return the sum, or None if a vector has no direction."""
     dim = vectors.shape[1]
     total = np.zeros(dim)
     for rows in row_slices(len(vectors), max(1, CACHE_FLOATS // dim)):
         part = vectors[rows].astype(np.float64)
-        with np.errstate(all="ignore"):  # the next line tells of NaN and overflow
-            norms = np.sqrt(np.matmul(part[:, None, :], part[:, :, None])[:, 0, 0])  # BLAS' dot: twice einsum's speed
+        with np.errstate(all="ignore"):  # the next check finds NaN and overflow
+            norms = np.sqrt(np.matmul(part[:, None, :], part[:, :, None])[:, 0, 0])  # twice as fast as einsum
         if not _have_direction(norms):
             return None
-        total += (1.0 / norms) @ part  # the sum of x / ||x||, without making any x / ||x||
+        total += (1.0 / norms) @ part  # the sum of x / ||x||, without an array of x / ||x||
     return total
 
 
@@ -126,8 +126,8 @@ class AffineMap:
 
     Attributes:
         offset: (D,) float64.
-        factor: (D,) for each dimension its own, or (D, D); None: 1.
-        bias: (D,); None: 0.
+        factor: (D,) per dimension, or (D, D); None means 1.
+        bias: (D,); None means 0.
     """
 
     offset: np.ndarray
@@ -135,27 +135,28 @@ class AffineMap:
     bias: np.ndarray | None = None
 
     def factor_and_bias(self) -> tuple[np.ndarray, np.ndarray]:
-        """(D,) or (D, D) factor and (D,) bias of the same map without an offset, x' = N(factor x + bias)."""
+        """Factor (D,) or (D, D) and bias (D,) of the same map in the form x' = N(factor x + bias)."""
         factor = np.ones_like(self.offset) if self.factor is None else self.factor
         bias = factor * self.offset if factor.ndim == 1 else factor @ self.offset
         return factor, bias if self.bias is None else bias + self.bias
 
     def matrix_and_bias(self) -> tuple[np.ndarray, np.ndarray]:
-        """(D, D) matrix and (D,) bias, as vector stores take them: x' = N(matrix x + bias)."""
+        """Matrix (D, D) and bias (D,), for vector stores: x' = N(matrix x + bias)."""
         factor, bias = self.factor_and_bias()
         return np.diag(factor) if factor.ndim == 1 else factor, bias
 
     def apply(self, features: Features, name: str, hint: str = "", in_float64: bool = False) -> Features:
-        """Move features (N, D) or (N, Q, D); same kind, shape, dtype and device, the input is left untouched.
+        """Move features (N, D) or (N, Q, D); return the same kind, shape, dtype and device, without changing the input.
 
         Args:
-            features: floating array or tensor of any lengths: they are normalised first.
-            name: what to call them in errors.
-            hint: said of a vector that becomes zero.
-            in_float64: compute in float64, for vectors that hardly differ; else in float32, or wider as given.
+            features: floating array or tensor; normalised first.
+            name: name in errors.
+            hint: explanation for the error about a vector that becomes zero.
+            in_float64: compute in float64, for vectors that hardly differ; else in float32, or the wider dtype of
+                the features.
 
         Raises:
-            I0TError: other dimensions, or a vector that is NaN, infinite or zero, or becomes zero; with its row.
+            I0TError: other dimensions, or a vector that is NaN, infinite or zero, or becomes zero; names its row.
         """
         check_shape(features, name, len(self.offset))
         move: Any = self._apply_to_tensor if is_torch(features) else self._apply_to_array
@@ -170,7 +171,7 @@ class AffineMap:
         return l2_normalize(moved, name, hint=hint).to(features.dtype)
 
     def _linear(self, unit: Any, cast: Any) -> Any:
-        """Factor (x + offset) + bias, each part as `cast` gives it; overwrites `unit`."""
+        """Compute factor (x + offset) + bias, with parts converted by `cast`; overwrites `unit`."""
         unit += cast(self.offset)
         if self.factor is not None:
             factor = cast(self.factor)
@@ -178,7 +179,7 @@ class AffineMap:
         return unit if self.bias is None else unit + cast(self.bias)
 
     def _apply_to_array(self, features: np.ndarray, name: str, hint: str, in_float64: bool) -> np.ndarray:
-        """In blocks that fit a core's cache, at about the speed of copying."""
+        """Move in blocks that fit a core's cache, at about the speed of copying."""
         dim = features.shape[-1]
         vectors = features.reshape(-1, dim)
         moved = np.empty(vectors.shape, dtype=features.dtype)
@@ -198,15 +199,15 @@ class AffineMap:
             return True
 
         step = max(1, CACHE_FLOATS // dim)
-        if self.factor is not None and self.factor.ndim == 2:  # a product's last bits depend on how many rows it has
+        if self.factor is not None and self.factor.ndim == 2:  # the last bits of a product depend on its number of rows
             step = PRODUCT_ROWS if in_float64 else len(vectors)
         if not all(in_threads(move, row_slices(len(vectors), step))):
             unit = l2_normalize(features.astype(wide), name)
-            l2_normalize(self._linear(unit, cast), name, hint=hint)  # one of the two names the row
+            l2_normalize(self._linear(unit, cast), name, hint=hint)  # one of these two lines names the row
             raise I0TError(f"{name}: changed while it was read.")
         return moved.reshape(features.shape)
 
 
 def _have_direction(norms: np.ndarray) -> bool:
-    """Whether all lengths are finite and not zero; a NaN is neither."""
+    """Whether all lengths are finite and not zero (False for NaN)."""
     return bool((norms >= SMALLEST_NORM).all() and (norms < np.inf).all())

@@ -1,4 +1,4 @@
-"""The one list of gap removers: their names and parameters, and how one is made, loaded and fitted."""
+"""The list of gap removers: names and parameters, and how to make, load and fit one."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from i0t.standardize.remover import GapRemover
 from i0t.standardize.saved import TEST, remover_named_in
 
 NONE, TRAIN = "none", "train"
-# A new remover is a line here; every program, its flags, the records and the contract's tests then know it.
-# What stands here is imported when it is asked for, so that the library does not depend on the rivals.
+# A new remover is one line here; programs, their flags, records and the contract tests then know it.
+# Modules are imported when needed, so that the library does not depend on the rivals.
 REMOVERS = {
     "i0t_post": "i0t.standardize:Standardizer",
     "z_score": "i0t.standardize:ZScore",
@@ -29,7 +29,7 @@ REMOVERS = {
     "mind_the_gap": "baselines.mind_the_gap:MindTheGap",
     "running": "i0t.standardize:RunningStandardizer",
 }
-STREAMING = {"running"}  # learn from a stream, in Python: programs, which fit once, load but do not offer them
+STREAMING = {"running"}  # learn from a stream, in Python; programs, which fit once, only load them
 
 Value = float | int | str | None
 
@@ -39,11 +39,11 @@ class Parameter:
     """One constructor argument of a remover.
 
     Attributes:
-        name: as in the signature.
+        name: name in the signature.
         kind: float, int or str.
-        optional: whether None is allowed, "none" on a command line.
-        default: in the signature.
-        help: of the class's docstring.
+        optional: whether None is allowed ("none" on a command line).
+        default: default in the signature.
+        help: text in the class's docstring.
     """
 
     name: str
@@ -53,37 +53,37 @@ class Parameter:
     help: str
 
     def parse(self, text: str) -> Value:
-        """The value of a command line's text. Raises ValueError where it is none."""
+        """Convert a text of the command line; raises ValueError if it does not fit."""
         return None if self.optional and text.lower() == NONE else self.kind(text)
 
 
 @dataclass(frozen=True)
 class RemoverChoice:
-    """What a program hands down: a remover's name or dotted path, and the parameters that were named."""
+    """A remover's name or dotted path, and the parameters that the user set."""
 
     name: str
     parameters: Mapping[str, Value] = field(default_factory=dict)
 
     def make(self) -> GapRemover:
-        """The remover, unfitted. Raises as `make_remover`."""
+        """Make the remover, not fitted. Raises as `make_remover`."""
         return make_remover(self.name, self.parameters)
 
 
 def fitting_names() -> list[str]:
-    """Names of the removers that programs offer."""
+    """Names of the removers that programs can fit."""
     return [name for name in REMOVERS if name not in STREAMING]
 
 
 def own_names() -> list[str]:
-    """Those of them that belong to the library; the others are rivals."""
+    """Those of `fitting_names` that belong to the library; the others are rivals."""
     return [name for name in fitting_names() if REMOVERS[name].startswith("i0t.")]
 
 
 def remover_class(name: str) -> type[GapRemover]:
-    """The class of a name of `REMOVERS`, or of a dotted path, `package.module:Class`.
+    """Import the class of a name in `REMOVERS`, or of a dotted path, `package.module:Class`.
 
     Raises:
-        I0TError: neither, or what is there is no gap remover.
+        I0TError: no such remover, or it is not a gap remover.
     """
     module, _, attribute = REMOVERS.get(name, name).partition(":")
     try:
@@ -99,7 +99,7 @@ def remover_class(name: str) -> type[GapRemover]:
 
 
 def make_remover(name: str, parameters: Mapping[str, Value] | None = None) -> GapRemover:
-    """An unfitted remover.
+    """Make a remover, not fitted.
 
     Raises:
         I0TError: no such remover, no such parameter, or a value that it refuses.
@@ -114,10 +114,10 @@ def make_remover(name: str, parameters: Mapping[str, Value] | None = None) -> Ga
 def load_remover(
     path: str | Path, name: str | None = None, parameters: Mapping[str, Value] | None = None
 ) -> GapRemover:
-    """The remover saved in a file, of the class that the file names unless `name` does.
+    """Load a fitted remover; its class is `name`, or the one that the file names.
 
     Raises:
-        I0TError: not such a file, or of a class that is not listed.
+        I0TError: not such a file, or an unknown class.
     """
     if name is None:
         name = remover_named_in(path) or "i0t_post"
@@ -127,7 +127,7 @@ def load_remover(
 
 
 def parameters_of(name: str) -> list[Parameter]:
-    """The parameters of a remover, from the signature of its class. Raises as `remover_class`."""
+    """Read the parameters of a remover from the signature of its class. Raises as `remover_class`."""
     return _parameters(remover_class(name))
 
 
@@ -145,7 +145,7 @@ def _parameters(kind: type[GapRemover]) -> list[Parameter]:
 
 
 def _argument_helps(kind: type) -> dict[str, str]:
-    """The entries of "Args:" in a class's docstring."""
+    """Read the entries of "Args:" in a class's docstring."""
     _, _, section = inspect.cleandoc(kind.__doc__ or "").partition("\nArgs:\n")
     section = re.split(r"\n(?=\S)", section)[0]
     entries = re.findall(r"^ {4}(\w+)[^:\n]*: (.*(?:\n {5,}.*)*)", section, flags=re.MULTILINE)
@@ -153,7 +153,7 @@ def _argument_helps(kind: type) -> dict[str, str]:
 
 
 def all_parameters() -> dict[str, tuple[Parameter, list[str]]]:
-    """Every parameter of the removers that programs offer, by name, with those that have it."""
+    """All parameters of `fitting_names`, by name, with the removers that have them."""
     found: dict[str, tuple[Parameter, list[str]]] = {}
     for name in fitting_names():
         for parameter in parameters_of(name):
@@ -167,24 +167,24 @@ def fit_remover(
     evaluated: Embeddings,
     calibration: Callable[[], Embeddings] | None = None,
 ) -> GapRemover | None:
-    """The remover of an evaluation; None where nothing is to be removed.
+    """Fit the remover of an evaluation; None for "none".
 
     Args:
-        choice: which one.
-        fit_on: "test": the evaluated set itself (the paper's protocol; it leaks); "train": the calibration
+        choice: the remover.
+        fit_on: "test": the evaluated set itself (the paper's protocol, which leaks); "train": the calibration
             set; else a file of vectors or of a fitted remover.
-        evaluated: what it will move, as encoded.
-        calibration: encodes training pairs by the same model; called for "train" alone.
+        evaluated: the embeddings to move later, as encoded.
+        calibration: encodes training pairs with the same model; called only for "train".
 
     Raises:
-        I0TError: a bad file, or one of another model; or nothing can encode training pairs.
+        I0TError: a bad file, a file of another model, or no model to encode training pairs.
     """
     if choice.name == NONE:
         return None
     if fit_on != TRAIN and [Path(file).resolve() for file in evaluated.files] == [Path(fit_on).resolve()]:
-        fit_on = TEST  # the evaluated file by its name
+        fit_on = TEST  # the evaluated file itself
     known = {key: evaluated.metadata.get(key) for key in ("model", "fingerprint", "model_is_file_name")}
-    if fit_on == TEST:  # with the items' hashes, so that the saved means are known again as a leak
+    if fit_on == TEST:  # with item hashes, so that a later use of the saved means is recognised as a leak
         split = evaluated.metadata.get("split", TEST)
         return choice.make().fit_embeddings(evaluated, fit_on=TEST, split=split)
     if fit_on == TRAIN:
@@ -205,16 +205,16 @@ def fit_to_files(
     moved: Sequence[Embeddings] = (),
     in_record: bool = False,
 ) -> dict[str, GapRemover]:
-    """Removers by name, fitted to vectors, or read from the file that one was saved to.
+    """Fit removers to files of vectors, or load them from one fitted file; return them by name.
 
     Args:
-        choices: which ones.
-        paths: vectors as `load_embeddings` takes them, paired or not, or one file of a fitted remover.
-        moved: what they will move, which must be of the same model.
-        in_record: keep also what only a record wants to know of the files.
+        choices: the removers.
+        paths: vectors for `load_embeddings`, paired or not; or one file of a fitted remover.
+        moved: the embeddings to move later, which must be of the same model.
+        in_record: keep more about the files, for a record.
 
     Raises:
-        I0TError: what is wrong with the files, or another model.
+        I0TError: bad files, or files of another model.
     """
     is_vectors = len(paths) != 1 or Path(paths[0]).suffix == ".npy"
     vectors = None

@@ -1,4 +1,4 @@
-"""The contract of every gap remover, and I0T_post: fit on one set of features, move another, know their origin.
+"""`GapRemover`, the contract of gap removers, and I0T_post: fit to one set of features, move another.
 
 Shapes: N items, Q vectors per item (BLIP-2 queries), D dimensions.
 """
@@ -28,32 +28,30 @@ MODALITIES: tuple[Modality, ...] = ("image", "text")
 
 
 def fitted_origin(embeddings: Embeddings) -> Origin:
-    """What a fitted file says of its calibration set: model, data set, counts, hash of the features."""
+    """Origin of a calibration set, for a fitted file: model, data set, counts, hash of the features."""
     return replace(embeddings.origin, data_sha256=embeddings.features_sha256, extra={})
 
 
 class GapRemover(ABC):
     """Learns from one set of features how to move the vectors of another.
 
-    A subclass has a `name` and a `map`, from which all else follows. The arguments of its
-    constructor are its parameters: numbers or strings, kept under their own names; files, records
-    and every program's flags know them from the signature, and their help from "Args:" of the
-    class's docstring.
+    A subclass defines `name` and `map`. The arguments of its constructor are its parameters: numbers or
+    strings, kept as attributes of the same name. Files, records and program flags read them from the
+    signature, and their help from "Args:" in the class's docstring.
 
-    Inputs are NumPy arrays or torch tensors (N, D), or (N, Q, D) for multi-query models, whose Q
-    vectors all count and move alike. They are normalised first (section 4.2); what comes out is
-    normalised, of the same kind, shape, dtype and device. Sums are kept in float64.
+    Inputs are NumPy arrays or torch tensors (N, D), or (N, Q, D) for multi-query models, whose Q vectors
+    are treated alike. They are normalised first (section 4.2). Outputs are normalised, and of the same
+    kind, shape, dtype and device. Sums are kept in float64.
 
     Attributes:
-        image_mean_, text_mean_, n_images_, n_texts_: learned by `fit`; below.
-        origin: where the fitted vectors came from (model, data set, counts); travels with `save`.
-        items_: hashes of what `fit_embeddings` has seen, by which `overlap` knows it again.
+        origin: where the fitted vectors come from (model, data set, counts); saved with the remover.
+        items_: hashes of the items of `fit_embeddings`, with which `overlap` recognises them.
     """
 
     name: ClassVar[str]
-    label: ClassVar[str] = ""  # how tables call it; its name, where this is empty
-    statistics: ClassVar[type[VectorSum]] = VectorSum  # what is learned of each modality
-    keeps_stream: ClassVar[bool] = False  # whether it knows the means of a stream, as RunningStandardizer's files have
+    label: ClassVar[str] = ""  # name in tables, if not `name`
+    statistics: ClassVar[type[VectorSum]] = VectorSum  # learned per modality
+    keeps_stream: ClassVar[bool] = False  # whether it can load stream means, as in RunningStandardizer's files
 
     def __init__(self) -> None:
         self._sums: dict[Modality, VectorSum] = {"image": self.statistics(), "text": self.statistics()}
@@ -62,10 +60,10 @@ class GapRemover(ABC):
 
     @abstractmethod
     def map(self, modality: Modality) -> AffineMap:
-        """How unit vectors of a modality move, by what was learned: `self.mean("image")`, `self.learned("image")`."""
+        """Return the map of unit vectors of a modality; use `self.mean(modality)` or `self.learned(modality)`."""
 
     def mean(self, modality: Modality) -> np.ndarray:
-        """(D,) float64, the mean of the unit vectors seen.
+        """(D,) float64, mean of the fitted unit vectors.
 
         Raises:
             I0TError: not fitted.
@@ -73,7 +71,7 @@ class GapRemover(ABC):
         return self.learned(modality).mean
 
     def learned(self, modality: Modality) -> Any:
-        """The fitted `statistics` of a modality. Raises as `mean`."""
+        """Return the fitted `statistics` of a modality. Raises as `mean`."""
         if not self._sums[modality].count:
             raise I0TError(
                 f"{type(self).__name__} has no {modality} mean yet: call fit(image_features, text_features)."
@@ -81,7 +79,7 @@ class GapRemover(ABC):
         return self._sums[modality]
 
     def parameters(self) -> dict[str, Any]:
-        """Constructor arguments, for records and files."""
+        """Return the constructor arguments, for records and files."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def fit(
@@ -92,10 +90,10 @@ class GapRemover(ABC):
         Args:
             image_features: (N, D) or (N, Q, D).
             text_features: (M, D); M need not be N.
-            origin: where the features came from.
+            origin: where the features come from.
 
         Raises:
-            I0TError: NaN, infinite, zero-norm, empty or mis-shaped input, naming the row.
+            I0TError: NaN, infinite, zero, empty or mis-shaped input; names the row.
         """
         fresh = type(self)(**self.parameters())
         self._sums = fresh.partial_fit(image_features, text_features)._sums
@@ -104,11 +102,11 @@ class GapRemover(ABC):
         return self
 
     def fit_embeddings(self, embeddings: Embeddings, **origin: Any) -> GapRemover:
-        """`fit` to an Embeddings, and remember of which model and items it was.
+        """Fit to an Embeddings; keep its origin and item hashes.
 
         Args:
             embeddings: the calibration set.
-            **origin: said beside what its metadata say, e.g. `fit_on="test"`.
+            **origin: further entries of the origin, e.g. `fit_on="test"`.
         """
         known = fitted_origin(embeddings).as_dict()
         self.fit(embeddings.image_features, embeddings.text_features, {**known, **origin})
@@ -116,7 +114,7 @@ class GapRemover(ABC):
         return self
 
     def partial_fit(self, image_features: Features | None = None, text_features: Features | None = None) -> GapRemover:
-        """Learn from more features; either side may be left out. Raises as `fit`."""
+        """Learn from more features of one or both modalities. Raises as `fit`."""
         sums = dict(self._sums)
         known = next((held.sums["sum"].size for held in sums.values() if held.count), None)
         for modality, features in zip(MODALITIES, (image_features, text_features), strict=True):
@@ -124,57 +122,57 @@ class GapRemover(ABC):
                 check_shape(features, f"{modality}_features", known)
                 known = features.shape[-1]
                 sums[modality] = sums[modality].plus(features, f"{modality}_features")
-        self._sums, self.items_ = sums, {}  # bare arrays name no items, so no overlap can be excluded any more
+        self._sums, self.items_ = sums, {}  # items of plain arrays are unknown, so overlaps are, too
         return self
 
     def merge(self, other: GapRemover) -> GapRemover:
-        """A new remover that has learned from all features both have seen (exact)."""
+        """Return a new remover, as fitted to all features of both (exact)."""
         if type(other) is not type(self) or other.parameters() != self.parameters():
             raise I0TError(f"merge: {other!r} is not the same remover as {self!r}.")
         merged = type(self)(**self.parameters())
         merged._sums = {modality: held.merged(other._sums[modality]) for modality, held in self._sums.items()}
         merged.origin = Origin(merged=(self.origin, other.origin))
         known = [part.items_ for part in (self, other) if part.n_images_ + part.n_texts_]
-        if known and all(known):  # where one part knows its items only, no overlap could be excluded
+        if known and all(known):  # if one part does not know its items, overlaps are unknown
             merged.items_ = reduce(lambda one, two: {kind: one[kind].merged(two[kind]) for kind in one}, known)
         return merged
 
     @property
     def image_mean_(self) -> np.ndarray:
-        """(D,) float64, the mean of the normalised image features seen."""
+        """(D,) float64, mean of the fitted image features, normalised."""
         return self.mean("image")
 
     @property
     def text_mean_(self) -> np.ndarray:
-        """(D,) float64, the same for texts."""
+        """(D,) float64, mean of the fitted text features, normalised."""
         return self.mean("text")
 
     @property
     def n_images_(self) -> int:
-        """Number of image vectors seen."""
+        """Number of fitted image vectors."""
         return self._sums["image"].count
 
     @property
     def n_texts_(self) -> int:
-        """Number of text vectors seen."""
+        """Number of fitted text vectors."""
         return self._sums["text"].count
 
     @property
     def fingerprint(self) -> str:
-        """First 16 hex digits of SHA-256 over sums and counts: which means a result rests on."""
+        """First 16 hex digits of SHA-256 over sums and counts: identifies the statistics of a result."""
         digest = hashlib.sha256(f"{self.n_images_},{self.n_texts_}".encode())
         for modality, held in self._sums.items():
             digest.update(self.mean(modality).tobytes() + str(held.count).encode())
             for name, sums in held.sums.items():
-                if name != "sum":  # which the mean stands for
+                if name != "sum":  # the mean has it
                     digest.update(sums.tobytes())
         return digest.hexdigest()[:16]
 
     def transform_image(self, image_features: Features) -> Features:
-        """Move image features (N, D) or (N, Q, D); the input is left untouched.
+        """Move image features (N, D) or (N, Q, D); returns new features.
 
         Raises:
-            I0TError: not fitted, other dimensions than fitted, or a bad row.
+            I0TError: not fitted, other dimensions, or a bad row.
         """
         return self._transform(image_features, "image")
 
@@ -185,11 +183,11 @@ class GapRemover(ABC):
     def transform_embeddings(
         self, embeddings: Embeddings, check_overlap: bool = True, in_float64: bool = False
     ) -> Embeddings:
-        """Move both modalities; the metadata then say by what.
+        """Move both modalities; the new metadata describe the remover.
 
         Args:
-            embeddings: what to move.
-            check_overlap: warn of items that were fitted as well: on them the gap looks smaller than it is.
+            embeddings: embeddings to move.
+            check_overlap: warn of fitted items among them, for which the gap looks smaller than it is.
             in_float64: as in `AffineMap.apply`.
 
         Raises:
@@ -211,7 +209,7 @@ class GapRemover(ABC):
         return self.map(modality).apply(features, f"{modality}_features", hint, in_float64)
 
     def overlap(self, embeddings: Embeddings) -> Overlap:
-        """How much of `embeddings` was fitted, by hashes of vectors and names; falsy for nothing found."""
+        """Find out how many items of `embeddings` were fitted, from hashes of vectors and names."""
         return find_overlap(self.items_, embeddings)
 
     def affine(self, modality: Modality) -> tuple[np.ndarray, np.ndarray]:
@@ -219,7 +217,7 @@ class GapRemover(ABC):
         return self.map(modality).factor_and_bias()
 
     def description(self) -> dict[str, Any]:
-        """What moved vectors, and a file that moves them, say of this remover."""
+        """Describe this remover, for the metadata of moved vectors."""
         return {
             "remover": self.name,
             "parameters": self.parameters(),
@@ -228,7 +226,7 @@ class GapRemover(ABC):
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write sums, parameters and origin as one safetensors file."""
+        """Save sums, parameters, origin and item hashes as one safetensors file."""
         return FittedFile(
             remover=self.name,
             parameters=self.parameters(),
@@ -242,13 +240,13 @@ class GapRemover(ABC):
 
     @classmethod
     def load(cls, path: str | Path, **parameters: Any) -> GapRemover:
-        """Read what was learned from a file that any gap remover saved.
+        """Load the sums that any gap remover saved.
 
-        The sums are the same for all of them, so I0T_post may read what Mind-the-Gap saved;
-        parameters not named are taken from the file when it is of this class.
+        All removers save the same sums, so I0T_post can load what Mind-the-Gap saved. Parameters default to
+        those of the file, if the file is of this class.
 
         Raises:
-            I0TError: missing, truncated or another format, or with a stream that this class knows nothing of.
+            I0TError: missing, truncated or another format, or with stream means that this class cannot use.
         """
         file = FittedFile.load(path)
         streamed = sum(int(file.tensors[key][0]) for key in file.tensors if key.endswith("_stream_count"))
@@ -276,20 +274,19 @@ class GapRemover(ABC):
         return f"{type(self).__name__}({arguments})"
 
     def _tensors(self, modality: Modality) -> dict[str, np.ndarray]:
-        """What was learned of a modality, for a file."""
+        """Return the statistics of a modality, for a file."""
         return dict(self.learned(modality).sums)
 
     def _restore(self, modality: Modality, tensors: Mapping[str, np.ndarray], count: int) -> None:
-        """Take up what `_tensors` wrote."""
+        """Restore the statistics of a modality from a file."""
         self._sums[modality] = self.statistics.from_sums(tensors, count)
 
 
 class Standardizer(GapRemover):
     """I0T_post: x' = N(x - mean of images), y' = N(y - mean of texts) (paper section 4.2).
 
-    The paper takes the means over the evaluated set itself; that leaks and is reproduced with
-    `--fit-on test`. Here fitting and transforming are two calls, so that the means can come from
-    other data.
+    The paper takes the means of the evaluated set itself, which leaks (`--fit-on test` reproduces it).
+    Here fitting and transforming are two calls, so that the means can come from other data.
     """
 
     name, label = "i0t_post", "centred (I0T_post)"

@@ -1,4 +1,4 @@
-"""A standardiser that goes on learning from the unlabelled stream it is applied to (cf. paper section 8).
+"""`RunningStandardizer`, which learns from the unlabelled stream that it is applied to (cf. paper section 8).
 
 Shapes: D dimensions.
 """
@@ -20,18 +20,18 @@ from i0t.standardize.remover import MODALITIES, GapRemover, Modality, Standardiz
 class RunningStandardizer(Standardizer):
     """I0T_post whose means move from those of training to those of the stream as samples arrive.
 
-    I0T_post needs many samples of the very distribution it is used on, the limit that the paper names. Here
-    mean = (1 - w) training mean + w stream mean with the empirical-Bayes weight w = n / (n + kappa)
-    of n stream vectors. Best is kappa = V / d^2: the variance V of one vector over the squared
-    shift d^2 between the two distributions. V is known, since unit vectors have V = 1 - |mean|^2,
-    and d^2 is estimated from the stream, as the squared distance of the means less V / n, which
-    chance adds (the positive-part James-Stein estimator). It is never taken below what the
-    training sample's own size leaves open, so without a shift the two samples simply pool.
+    I0T_post needs many samples of the distribution it is used on, a limit that the paper names. Here
+    mean = (1 - w) training mean + w stream mean, with the empirical-Bayes weight w = n / (n + kappa) after n
+    stream vectors. The best value is kappa = V / d^2: the variance V of one vector over the squared shift d^2
+    between the two distributions. Unit vectors have V = 1 - |mean|^2. The shift d^2 is estimated from the
+    stream: the squared distance of the means minus V / n, its bias (the positive-part James-Stein
+    estimator). It has a lower limit that depends on the size of the training sample, so that without a shift
+    the two samples are pooled.
 
-    Nothing is learned by transforming: call `update` with what arrives, before or after.
+    Transforming does not learn: call `update` with the vectors that arrive.
 
     Args:
-        kappa: how many stream vectors weigh as much as training; None estimates it.
+        kappa: number of stream vectors that weigh as much as training; None estimates it.
 
     Raises:
         I0TError: kappa is not positive.
@@ -56,7 +56,7 @@ class RunningStandardizer(Standardizer):
 
     @classmethod
     def starting_from(cls, prior: GapRemover, kappa: float | None = None) -> RunningStandardizer:
-        """Start from the means of a fitted remover, e.g. `Standardizer.load(path)`."""
+        """Make one from the means of a fitted remover, e.g. `Standardizer.load(path)`."""
         running = cls(kappa)
         for modality, held in prior._sums.items():
             running._sums[modality] = VectorSum({"sum": prior.mean(modality) * held.count}, held.count)
@@ -74,10 +74,10 @@ class RunningStandardizer(Standardizer):
     def update(
         self, image_features: Features | None = None, text_features: Features | None = None
     ) -> RunningStandardizer:
-        """Learn from vectors of the stream, paired or not; either side may be left out.
+        """Learn from vectors of the stream, paired or not, of one or both modalities.
 
         Raises:
-            I0TError: not fitted, other dimensions, or a bad row; nothing is then learned.
+            I0TError: not fitted, other dimensions, or a bad row; then nothing is learned.
         """
         stream = dict(self._stream)
         for modality, features in zip(MODALITIES, (image_features, text_features), strict=True):
@@ -88,7 +88,7 @@ class RunningStandardizer(Standardizer):
         return self
 
     def merge(self, other: GapRemover) -> RunningStandardizer:
-        """Add up the streams of two copies that started from the same training means.
+        """Merge the streams of two copies with the same training means.
 
         Raises:
             I0TError: another remover, or other training means.
@@ -104,7 +104,7 @@ class RunningStandardizer(Standardizer):
         return merged
 
     def weight(self, modality: Modality) -> float:
-        """W of the stream's mean, 0..1: n / (n + kappa)."""
+        """Weight of the stream's mean, 0..1: n / (n + kappa)."""
         n = self._stream[modality].count
         return n / (n + self.kappa_(modality)) if n else 0.0
 
@@ -115,22 +115,22 @@ class RunningStandardizer(Standardizer):
         prior, seen = self.learned(modality), self._stream[modality]
         n, n_training = seen.count, prior.count
         if n < 2:
-            return float(n_training)  # one vector cannot tell a shift from its own oddity
+            return float(n_training)  # one vector does not show a shift
         mean = seen.mean
         variance = (1 - mean @ mean) * n / (n - 1)
         if variance <= 0:
-            return float(n_training)  # n copies of one vector: no spread to weigh a shift against
-        # A few vectors hardly tell a shift from their own oddity: (1 - 1 / n) holds them back.
+            return float(n_training)  # n copies of one vector: no variance to compare a shift with
+        # A few vectors hardly show a shift: (1 - 1 / n) reduces their weight.
         shift = ((mean - prior.mean) @ (mean - prior.mean) - variance / n) * (1 - 1 / n)
         return float(variance / max(shift, variance / n_training))
 
     def mean(self, modality: Modality) -> np.ndarray:
-        """(D,) of training and stream, weighed. Raises as `GapRemover.mean`."""
+        """(D,) weighted mean of training and stream. Raises as `GapRemover.mean`."""
         prior, seen = self.learned(modality).mean, self._stream[modality]
         if not seen.count:
             return prior
         weight = self.weight(modality)
-        # In this order of operations: another one changes the last bits of saved results.
+        # Another order of operations would change the last bits of saved results.
         return (1 - weight) * prior + weight * seen.sums["sum"] / seen.count
 
     def _tensors(self, modality: Modality) -> dict[str, np.ndarray]:
@@ -140,6 +140,6 @@ class RunningStandardizer(Standardizer):
 
     def _restore(self, modality: Modality, tensors: Mapping[str, np.ndarray], count: int) -> None:
         super()._restore(modality, tensors, count)
-        if "stream_sum" in tensors:  # else another remover's file: training means alone
+        if "stream_sum" in tensors:  # else the file of another remover, with training means only
             seen = int(tensors["stream_count"][0])
             self._stream[modality] = VectorSum({"sum": tensors["stream_sum"]} if seen else None, seen)

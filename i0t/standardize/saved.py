@@ -1,9 +1,9 @@
-"""The file of a fitted remover, the hashes in it by which fitted items are known again, and what records say of it.
+"""The file of a fitted remover, hashes that recognise fitted items, and the description for records.
 
-A vector is known by its float32 bits, a picture by its name and a text by its words, so that the
-same item encoded elsewhere is found as well. Up to `CAP` items all hashes are kept: every overlap
-is found. Of more, those with the smallest hashes are: a sample that depends on the items alone, so
-that two files sample alike, shards merge exactly, and the chance to miss is known.
+Vectors are hashed by their float32 bits, images by name and texts by their words, so that an item that was
+encoded elsewhere is recognised, too. Up to `CAP` items, all hashes are kept, and every overlap is found. Of
+more items, the smallest hashes are kept: a sample that depends only on the items, so that files sample
+alike, shards merge exactly, and the probability to miss an overlap is known.
 """
 
 from __future__ import annotations
@@ -28,34 +28,25 @@ if TYPE_CHECKING:
 FORMAT = "i0t-means-1"
 TENSORS = ("image_sum", "text_sum", "counts")
 HEADERS = ("remover", "parameters", "provenance")
-CAP = 2**20  # hashes of each kind: 8 MB; a million fitted items are known one and all
+CAP = 2**20  # hashes of each kind (8 MB)
 KINDS = ("image_vectors", "text_vectors", "image_names", "text_words")
-TEST = "test"  # of `fit_on`, and of a split that is not named
-REPORTED_SHARE = 0.01  # the overlap whose chance to be missed is stated
+TEST = "test"  # a value of `fit_on`, and the default split
+REPORTED_SHARE = 0.01  # overlap for which the probability to miss it is reported
 
 
 @dataclass(frozen=True)
 class FittedFile:
-    """The content of such a file.
+    """Content of the file of a fitted remover."""
 
-    Attributes:
-        remover: name of the class that was fitted.
-        parameters: its constructor arguments.
-        origin: where the fitted vectors came from.
-        tensors: what was summed, `image_...` and `text_...`; a remover takes from it what it knows.
-        counts: (2,) int64, image and text vectors seen.
-        items: hashes of what was fitted; empty where it is not known.
-    """
-
-    remover: str
-    parameters: dict[str, Any]
+    remover: str  # name of its class
+    parameters: dict[str, Any]  # its constructor arguments
     origin: Origin
-    tensors: Mapping[str, np.ndarray]
-    counts: np.ndarray
-    items: Mapping[str, ItemHashes]
+    tensors: Mapping[str, np.ndarray]  # sums, `image_...` and `text_...`
+    counts: np.ndarray  # (2,) int64, fitted image and text vectors
+    items: Mapping[str, ItemHashes]  # hashes of the fitted items; empty if they are unknown
 
     def save(self, path: str | Path) -> Path:
-        """Write it as one safetensors file atomically and return its path."""
+        """Write one safetensors file atomically and return its path."""
         tensors = {**self.tensors, "counts": self.counts}
         if self.items:
             tensors |= {f"items_{kind}": self.items[kind].hashes for kind in KINDS}
@@ -81,7 +72,7 @@ class FittedFile:
 
 
 def remover_named_in(path: str | Path) -> str | None:
-    """Name of the class that a file's remover is of; None for any other file."""
+    """Read the name of a file's remover; None for any other file."""
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
@@ -96,7 +87,7 @@ class ItemHashes:
 
     Attributes:
         hashes: (K,) uint64, sorted and distinct, K <= `CAP`.
-        count: items hashed, copies included.
+        count: number of hashed items, copies included.
     """
 
     hashes: np.ndarray
@@ -104,29 +95,29 @@ class ItemHashes:
 
     @property
     def limit(self) -> int:
-        """Items hashed up to this value are all known."""
+        """Largest hash up to which all items are known."""
         return 2**64 - 1 if len(self.hashes) < CAP else int(self.hashes[-1])
 
     @property
     def sampled(self) -> float:
-        """Share of all possible hashes that is known, 0..1."""
+        """Share of the range of hashes below `limit`, 0..1."""
         return 1.0 if len(self.hashes) < CAP else self.limit / 2**64
 
     def merged(self, other: ItemHashes) -> ItemHashes:
-        """Those of both sets: the same as hashing all items at once."""
+        """Return the hashes of both sets, as if all items were hashed at once."""
         both = np.union1d(self.hashes, other.hashes)
         return ItemHashes(both[both <= min(self.limit, other.limit)][:CAP], self.count + other.count)
 
 
 def hash_items(items: Iterable[bytes]) -> ItemHashes:
-    """Hashes of any items."""
+    """Hash items."""
     digests = b"".join(hashlib.blake2b(item, digest_size=8).digest() for item in items)
     hashes = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
     return ItemHashes(np.unique(hashes)[:CAP], len(hashes))
 
 
 def item_hashes(embeddings: Embeddings) -> dict[str, ItemHashes]:
-    """Hashes of each kind; row numbers and empty texts name nothing, so they are left out."""
+    """Hash items by kind; without row numbers and empty texts, which identify nothing."""
     kinds = {
         "image_vectors": _rows(embeddings.image_features),
         "text_vectors": _rows(embeddings.text_features),
@@ -142,13 +133,13 @@ def _rows(features: np.ndarray) -> Iterable[bytes]:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much of an evaluated set was fitted; falsy for nothing found.
+    """Share of an evaluated set that was fitted; False as a bool if nothing was found.
 
     Attributes:
-        image_share, text_share: share of evaluated items that were fitted, 0..1; None where the
-            fitted file knows no items. The larger of what vectors and what names show.
-        miss_probability: chance that an overlap of 1 % of the evaluated items goes unseen: 0 up to
-            `CAP` fitted items.
+        image_share, text_share: share of evaluated items that were fitted, 0..1, the larger of that by
+            vectors and that by names; None if the fitted items are unknown.
+        miss_probability: probability to miss an overlap of 1 % of the evaluated items; 0 up to `CAP`
+            fitted items.
         shares: share by kind of hash.
     """
 
@@ -173,12 +164,7 @@ class Overlap:
 
 
 def find_overlap(fitted: Mapping[str, ItemHashes], embeddings: Embeddings) -> Overlap:
-    """Share of the items of `embeddings` that are among the fitted ones.
-
-    Args:
-        fitted: `items_` of a remover; empty where it was fitted to bare arrays.
-        embeddings: what is evaluated.
-    """
+    """Compare the items of `embeddings` with the fitted ones (`items_` of a remover; empty if unknown)."""
     if not fitted:
         return Overlap(None, None)
     evaluated = item_hashes(embeddings)
@@ -193,7 +179,7 @@ def find_overlap(fitted: Mapping[str, ItemHashes], embeddings: Embeddings) -> Ov
 
 
 def _share(fitted: ItemHashes, evaluated: ItemHashes) -> tuple[float, float]:
-    """Share of the distinct evaluated items, and the chance that 1 % of them would be missed."""
+    """Return the share of distinct evaluated items that were fitted, and the probability to miss 1 %."""
     limit = np.uint64(min(fitted.limit, evaluated.limit))
     comparable = evaluated.hashes[evaluated.hashes <= limit]
     known = min(fitted.sampled, evaluated.sampled)
@@ -203,16 +189,16 @@ def _share(fitted: ItemHashes, evaluated: ItemHashes) -> tuple[float, float]:
 
 
 def describe(remover: GapRemover | None, evaluated: Embeddings) -> dict[str, Any]:
-    """What a record says of the remover: its name, parameters and where the means came from.
+    """Describe the remover for a record's protocol: name, parameters, and where the means come from.
 
     Args:
-        remover: fitted; None where nothing is removed.
-        evaluated: as encoded, with the metadata that name its data set.
+        remover: fitted; None if nothing is removed.
+        evaluated: as encoded, with metadata.
 
     Returns:
-        For the protocol. `means_leak` is whether the means are those of evaluated items: True where some were
-        fitted, or where both name one data set; None where neither items nor data sets are known. `fit_overlap`
-        has the share of the evaluated items that were fitted, by kind of hash; None where it is not known.
+        Entries of the protocol. `means_leak` is True if evaluated items were fitted or both data sets are the same,
+        None if neither items nor data sets are known. `fit_overlap` is the share of the evaluated items that
+        were fitted, by kind of hash; None if unknown.
     """
     if remover is None:
         return {"remove_gap": "none"}
@@ -232,15 +218,15 @@ def describe(remover: GapRemover | None, evaluated: Embeddings) -> dict[str, Any
 
 
 def _leaks(overlap: Overlap, origin: Origin, evaluated: dict[str, Any]) -> bool | None:
-    """Whether evaluated items were fitted: by their hashes, else by the names of the data sets."""
+    """Whether evaluated items were fitted, from their hashes, else from the names of the data sets."""
     if overlap:
         return True
-    if origin.dataset is None or origin.extra.get("model_is_file_name"):  # then the data set's name is it, too
+    if origin.dataset is None or origin.extra.get("model_is_file_name"):  # then the data set has no real name either
         return None if overlap.image_share is None else False
     same_set = _pictures(origin.dataset) == _pictures(evaluated.get("dataset"))
     return same_set and (origin.split or TEST) == (evaluated.get("split") or TEST)
 
 
 def _pictures(dataset: str | None) -> str | None:
-    """Sets that share pictures count as one: Flickr8k-Expert and Flickr8k-CF."""
+    """Name of the images of a data set: Flickr8k-Expert and Flickr8k-CF share theirs."""
     return "flickr8k" if dataset and dataset.startswith("flickr8k_") else dataset

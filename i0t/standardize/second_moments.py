@@ -1,4 +1,4 @@
-"""Removers that scale or turn the centred vectors, by second moments: z-scores per dimension, shrunken whitening.
+"""Removers that use second moments: z-scores per dimension, and whitening with shrinkage.
 
 Shapes: N vectors, D dimensions.
 """
@@ -14,11 +14,11 @@ from i0t.errors import I0TError
 from i0t.standardize.arithmetic import AffineMap, VectorSum
 from i0t.standardize.remover import GapRemover, Modality
 
-CONSTANT = 1e-12  # variance below which a dimension of unit vectors only holds rounding
+CONSTANT = 1e-12  # a smaller variance of a dimension of unit vectors is rounding
 
 
 class DiagonalMoments(VectorSum):
-    """Also the squares, dimension by dimension: `square_sum`, (D,)."""
+    """Also the squares per dimension: `square_sum`, (D,)."""
 
     second = "square_sum"
 
@@ -47,22 +47,22 @@ class FullMoments(VectorSum):
         return self.sums["product_sum"] / self.count - np.outer(self.mean, self.mean)
 
     def variance(self) -> np.ndarray:
-        """(D,) its diagonal."""
+        """(D,) diagonal of the covariance."""
         return np.maximum(np.diag(self.covariance()), 0.0)
 
 
 class _ByMoments(GapRemover):
-    """x' = N(A (x - mean)), with a factor A of the modality's own second moments."""
+    """x' = N(A (x - mean)), with a factor A from the modality's second moments."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._factors: dict[Modality, tuple[VectorSum, np.ndarray]] = {}  # eigenvectors take longer than moving
+        self._factors: dict[Modality, tuple[VectorSum, np.ndarray]] = {}  # cached: eigenvectors are slow
 
     def map(self, modality: Modality) -> AffineMap:
         """Centre, then multiply by A.
 
         Raises:
-            I0TError: not fitted, or to vectors without spread.
+            I0TError: not fitted, or fitted to equal vectors.
         """
         held = self.learned(modality)
         if modality not in self._factors or self._factors[modality][0] is not held:
@@ -75,14 +75,14 @@ class _ByMoments(GapRemover):
 
     @abstractmethod
     def _factor(self, held: Any) -> np.ndarray:
-        """(D,) or symmetric (D, D) A."""
+        """Return A: (D,), or symmetric (D, D)."""
 
 
 class ZScore(_ByMoments):
-    """x' = N((x - mean) / standard deviation), dimension by dimension and modality by modality.
+    """x' = N((x - mean) / standard deviation), per dimension and modality.
 
-    Beyond centring it takes from the dimensions that vary most in one modality their power over
-    every cosine. A dimension that never varied where it was fitted says nothing, and becomes 0.
+    Beyond centring, it keeps the dimensions that vary most from dominating every cosine. A dimension that
+    was constant in the fitted vectors becomes 0.
     """
 
     name, label = "z_score", "z-scored"
@@ -91,21 +91,21 @@ class ZScore(_ByMoments):
     def _factor(self, held: DiagonalMoments) -> np.ndarray:
         deviation = np.sqrt(held.variance())
         varies = deviation**2 >= CONSTANT
-        # The mean factor is 1: cosines do not see it, and float16 vectors stay in its range.
+        # Scaled to a mean factor of 1: cosines do not change, and float16 vectors stay in range.
         return np.where(varies, deviation[varies].mean() / np.where(varies, deviation, 1.0), 0.0)
 
 
 class Whitening(_ByMoments):
-    """x' = N(S^(-1/2) (x - mean)), S = (1 - r) Cov + r (tr Cov / D) I, modality by modality.
+    """x' = N(S^(-1/2) (x - mean)), S = (1 - r) Cov + r (tr Cov / D) I, per modality.
 
-    The symmetric root (ZCA) stays as near to the given axes as any, so images and texts still
-    meet. Without shrinkage r the directions of least variance, mostly noise, would rule: on 250
-    COCO pairs by CLIP, r = 0.9 costs no R@1 and the estimate of OAS, 0.17, costs fifteen points.
-    S follows from second moments alone, so shards merge exactly.
+    The symmetric root (ZCA) changes the axes as little as possible, so images and texts stay comparable.
+    Without shrinkage r, the directions with the least variance, mostly noise, would dominate: on 250 COCO
+    pairs with CLIP, r = 0.9 costs no R@1, and the OAS estimate, 0.17, costs fifteen points. S depends only
+    on second moments, so shards merge exactly.
 
     Args:
-        shrinkage: r in 0..1 (1: centring alone); None estimates it by OAS (Chen et al. 2010), the
-            best r for the covariance, which is not the best one for search.
+        shrinkage: r in 0..1 (1: centring only); None estimates it by OAS (Chen et al. 2010), the best r for
+            the covariance, but not the best r for search.
 
     Raises:
         I0TError: r outside 0..1.
@@ -126,7 +126,7 @@ class Whitening(_ByMoments):
         shrinkage = oas_shrinkage(covariance, held.count) if self.shrinkage is None else self.shrinkage
         values, vectors = np.linalg.eigh(covariance / scale)
         values = (1 - shrinkage) * np.maximum(values, 0.0) + shrinkage
-        # Only shrinkage 0 leaves directions without variance; like ZScore's constants they say nothing.
+        # Only shrinkage 0 leaves directions without variance; like constant dimensions in ZScore they become 0.
         roots = np.where(values >= CONSTANT, 1 / np.sqrt(np.maximum(values, CONSTANT)), 0.0)
         return (vectors * roots) @ vectors.T
 
@@ -134,15 +134,7 @@ class Whitening(_ByMoments):
 def oas_shrinkage(covariance: np.ndarray, count: int) -> float:
     """Oracle-approximating shrinkage towards a multiple of the identity, 0..1 (Chen et al. 2010, eq. 23).
 
-    Without its terms 2 / D, which scikit-learn leaves out as well.
-
-    Args:
-        covariance: (D, D) population covariance.
-        count: vectors it was estimated from.
-
-    Example:
-        >>> oas_shrinkage(np.eye(3), 10)
-        1.0
+    Without the terms 2 / D, as in scikit-learn. `covariance` is the (D, D) population covariance of `count` vectors.
     """
     dim, trace = len(covariance), np.trace(covariance)
     squares = np.sum(covariance**2)

@@ -1,4 +1,4 @@
-"""Fit to and apply to any number of shards, in processes; what is written can be taken up again."""
+"""Fit a remover to shards and apply it to shards, in processes; an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from i0t.standardize.remover import GapRemover, Modality
 from i0t.standardize.shards import Shard
 
 Work = tuple[Modality, Shard]
-LEDGER = "i0t_apply"  # folder inside the output: one note per finished shard, for resuming
-SAMPLED = 64  # vectors of a block that stand for it in a shard's digest: all of them would cost more than the sums
+LEDGER = "i0t_apply"  # folder in the output with one note per finished shard, for resuming
+SAMPLED = 64  # vectors per block in a shard's digest: all of them would take longer than the sums
 
 
 def fit_shards(make: Callable[[], GapRemover], work: list[Work], jobs: int) -> GapRemover:
-    """One remover fitted to all shards, merged in their order.
+    """Fit one remover to all shards, merged in their order.
 
     Args:
-        make: makes an unfitted remover, for every shard.
+        make: makes a remover, once per shard.
         work: modality and file.
         jobs: processes.
 
     Returns:
-        The fitted remover; its `origin.shards` has counts and a digest of the vectors of each modality.
+        The fitted remover; `origin.shards` has the number of files and a digest of the vectors per modality.
 
     Raises:
-        I0TError: a bad shard or row, named.
+        I0TError: a bad shard or row; names it.
     """
     total = make()
     rows: dict[str, list[str]] = {"image": [], "text": []}
@@ -57,10 +57,10 @@ def fit_shards(make: Callable[[], GapRemover], work: list[Work], jobs: int) -> G
 
 
 def _fit_one(make: Callable[[], GapRemover], work: Work) -> tuple[GapRemover, str]:
-    """The remover fitted to one shard, and a digest of its vectors.
+    """Fit a remover to one shard; return it with a digest of the vectors.
 
-    Neither name nor size tells shards apart: clip-retrieval numbers them from 0 on every machine, and full ones are of
-    one size. Bytes as stored, not sums, whose last bits depend on the machine.
+    Name and size do not identify a shard: clip-retrieval numbers shards from 0 on every machine, and full shards have
+    one size. The digest is of bytes as stored, not of sums, whose last bits depend on the machine.
     """
     modality, shard = work
     remover, digest = make(), hashlib.sha256()
@@ -73,19 +73,19 @@ def _fit_one(make: Callable[[], GapRemover], work: Work) -> tuple[GapRemover, st
 
 
 def apply_shards(remover: GapRemover, work: list[tuple[Work, Path]], output: Path, jobs: int) -> tuple[int, int]:
-    """Write every shard with its vectors moved; those already written by the same remover are skipped.
+    """Write every shard with moved vectors; skip shards that the same remover has already written.
 
     Args:
         remover: fitted.
         work: modality, shard, and the file to write.
-        output: the folder that all of them are in.
+        output: the folder of all written files.
         jobs: processes.
 
     Returns:
         (vectors written, shards skipped).
 
     Raises:
-        I0TError: a bad shard or row, named; what was finished before stays.
+        I0TError: a bad shard or row; names it. Finished shards stay.
     """
     left = [item for item in work if not _is_done(remover, item, output)]
     written = sum(_each(partial(_apply_one, remover, output), left, jobs, "apply"))
@@ -100,7 +100,7 @@ def _apply_one(remover: GapRemover, output: Path, item: tuple[Work, Path]) -> in
         with _named(shard, start):
             return transform(block)
 
-    made_of = _note(remover, item)  # before reading: a source that changes meanwhile is done again
+    made_of = _note(remover, item)  # before reading: a source that changes meanwhile will be moved again
     rows = shard.rewrite(target, move)
     write_json(_ledger(output, target), {**made_of, "rows": rows, "written": _stamp(target)})
     return rows
@@ -140,7 +140,7 @@ def _stamp(path: Path) -> list[int]:
 
 @contextmanager
 def _named(shard: Shard, start: int) -> Iterator[None]:
-    """Errors of a block, told with the shard's name and its own row numbers."""
+    """Add the shard's name and row number to errors of a block."""
     try:
         yield
     except I0TError as error:
@@ -149,12 +149,12 @@ def _named(shard: Shard, start: int) -> Iterator[None]:
 
 
 def _each(work: Callable[[Item], Result], items: list[Item], jobs: int, what: str) -> Iterator[Result]:
-    """Results in order; one process works in this one, with all threads."""
+    """Yield results in order; one job runs in this process, with all threads."""
     bar = partial(tqdm, total=len(items), desc=what, unit="shard", disable=None)
     if min(jobs, len(items)) < 2:
         yield from bar(map(work, items))
         return
-    # Spawned: a fork would copy BLAS' threads in the middle of whatever they do.
+    # Spawned: a fork would copy BLAS' threads in an undefined state.
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ProcessPoolExecutor(min(jobs, len(items)), context, threadpool_limits, (threads,)) as pool:
@@ -162,7 +162,7 @@ def _each(work: Callable[[Item], Result], items: list[Item], jobs: int, what: st
 
 
 def _results(pool: ProcessPoolExecutor, work: Callable[[Item], Result], items: list[Item]) -> Iterable[Result]:
-    """As `pool.map`, but a failure cancels what has not begun."""
+    """As `pool.map`, but an error cancels the items that have not started."""
     futures = [pool.submit(work, item) for item in items]
     try:
         for future in futures:

@@ -1,4 +1,4 @@
-"""Files of vectors of any number and size: `.npy`, `.safetensors` and Parquet, read and rewritten by blocks.
+"""Shards: files of vectors (`.npy`, `.safetensors`, Parquet), read and rewritten in blocks.
 
 Shapes: N items of a shard, D dimensions.
 """
@@ -18,14 +18,14 @@ import numpy as np
 from i0t.errors import I0TError, first_line
 from i0t.files import atomic_path
 
-BLOCK_BYTES = 64 * 2**20  # of a shard in memory at once; a Parquet row group may be larger
+BLOCK_BYTES = 64 * 2**20  # in memory at once; a Parquet row group may be larger
 SUFFIXES = (".npy", ".safetensors", ".parquet")
 
 Move = Callable[[np.ndarray, int], np.ndarray]  # (block, its first row) -> block of the same shape and dtype
 
 
 def find_shards(patterns: list[str]) -> list[Path]:
-    """Shards that paths, folders and glob patterns name, each once, numbers in their names in order.
+    """Find the shards of paths, folders and glob patterns, without repeats, in the order of the numbers in their names.
 
     Raises:
         I0TError: a pattern that matches nothing, or a file of another kind.
@@ -33,18 +33,18 @@ def find_shards(patterns: list[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern)
-        # As for `*`, hidden files of a folder do not count: what a killed run left half written, or macOS' ._ files.
+        # Without hidden files, as `*`: temporary files of a killed run, or macOS' ._ files.
         held = [str(file) for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else None
         matches = glob.glob(pattern, recursive=True) if held is None else held
         shards = [Path(match) for match in matches if Path(match).suffix in SUFFIXES]
         if not shards:
             raise I0TError(f"{pattern}: no {', '.join(SUFFIXES)} file matches. Quote patterns: 'folder/*.npy'.")
-        found.update(dict.fromkeys(sorted(shards, key=_natural)))
+        found.update(dict.fromkeys(sorted(shards, key=_by_number)))
     return list(found)
 
 
-def _natural(path: Path) -> list[Any]:
-    """img_emb_10 comes after img_emb_9."""
+def _by_number(path: Path) -> list[Any]:
+    """Sort key that puts img_emb_10 after img_emb_9."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
 
 
@@ -54,17 +54,17 @@ class Shard:
 
     Attributes:
         path: the file.
-        key: the tensor (safetensors) or column (Parquet) that holds them; None for the only one there is.
+        key: the tensor (safetensors) or column (Parquet) of the vectors; None if there is only one.
     """
 
     path: Path
     key: str | None = None
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, vectors) of one block after another.
+        """Yield (first row, vectors) of each block.
 
         Raises:
-            I0TError: unreadable, or no vectors of floating point in it.
+            I0TError: unreadable, or without floating-point vectors.
         """
         with self._reading():
             yield from {".npy": self._npy, ".safetensors": self._safetensors, ".parquet": self._parquet}[
@@ -75,14 +75,14 @@ class Shard:
         """Write the same file with moved vectors: same format, dtype, names and other content.
 
         Args:
-            output: where to; it appears only once it is whole.
-            move: makes the new vectors of a block.
+            output: the file to write, atomically.
+            move: computes the new vectors of a block.
 
         Returns:
-            How many vectors there were.
+            The number of vectors.
 
         Raises:
-            I0TError: as `blocks`, or what `move` or the output's folder refuses.
+            I0TError: as `blocks`, an error of `move`, or a folder that cannot be written.
         """
         with atomic_path(output) as temporary:
             return {".npy": self._to_npy, ".safetensors": self._to_safetensors, ".parquet": self._to_parquet}[
@@ -91,12 +91,12 @@ class Shard:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Errors of reading, told with the file's name; those of writing must stay outside."""
+        """Add the file's name to errors of reading; do not use it around writing."""
         try:
             yield
         except I0TError:
             raise
-        except Exception as error:  # three libraries, each with errors of its own; NumPy even lets TokenError through
+        except Exception as error:  # three libraries with their own errors; NumPy even raises TokenError
             raise I0TError(f"{self.path}: cannot be read ({first_line(error)}). Copy it again.") from error
 
     def _npy(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -147,7 +147,7 @@ class Shard:
             name, header = self._tensor(file), file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys() if key != name}  # noqa: SIM118 (not a dict)
         moved = [move(block, start) for start, block in self.blocks()]
-        tensors[name] = np.concatenate(moved)  # the format has no way to append: one shard is in memory
+        tensors[name] = np.concatenate(moved)  # the format cannot append: one whole shard is in memory
         save_file(tensors, temporary, metadata=header)
         return len(tensors[name])
 
@@ -159,7 +159,7 @@ class Shard:
             start += len(vectors)
 
     def _row_groups(self) -> Iterator[tuple[Any, Any]]:
-        """(the row group's number, its column of vectors), empty ones left out."""
+        """Yield (number, column of vectors) of each row group that is not empty."""
         import pyarrow.parquet as pq
 
         with self._reading():
@@ -212,7 +212,7 @@ class Shard:
         with pq.ParquetWriter(temporary, schema, compression=compression.lower()) as writer:
             for number, column in self._row_groups():
                 moved = move(self._vectors(column, rows), rows)
-                # Offsets are made anew: the old ones may start inside a larger buffer.
+                # New offsets: the old ones may start inside a larger buffer.
                 values = pa.array(moved.reshape(-1), type=schema.field(name).type.value_type)
                 kind = schema.field(name).type
                 if pa.types.is_fixed_size_list(kind):

@@ -1,5 +1,5 @@
-"""Turns the data sets' files, as their owners publish them, into the paper's layouts.
+"""Make the paper's layouts from the files that the data sets' owners publish.
 
-Entries of `i0t/data/entries.py` name the functions. Nothing is downloaded unless asked, pictures are linked
-unless copies are asked for, and whatever is there already stays, so that an interrupted run is simply run again.
+The functions are named in `i0t/data/entries.py`. Nothing is downloaded and images are linked, unless flags say
+otherwise. Files that exist are kept, so an interrupted run can simply be run again.
 """

@@ -16,8 +16,8 @@ from i0t.files import is_writable
 from i0t.paths import Roots, configs_folder, configured_roots
 
 DESCRIPTION = """\
-Put a data set into the paper's layout, from the files that its owners publish. Pictures are linked, not copied;
-what is there already stays, so an interrupted run is simply run again. Nothing is downloaded without --download.
+Put a data set into the paper's layout, from the files that its owners publish. Images are linked, not copied.
+Files that exist are kept, so an interrupted run can be run again. Nothing is downloaded without --download.
 """
 EPILOG = """\
 Where to write: configs/root.txt names <data_dir>, configs/subroot.txt <data_dir_sub> (or --data-dir, --data-dir-sub).
@@ -29,7 +29,7 @@ examples:
   prepare_data.sh flickr30k --from ~/karpathy --images ~/flickr30k-images
   prepare_data.sh cifar100 --download
 
-data sets, and what --from must hold:
+data sets, and what --from must contain:
 """
 WAYS = {entry.name: entry.preparation for entry in DATASETS.values() if entry.preparation}
 NAMES = tuple(dict.fromkeys(way.name for way in WAYS.values()))
@@ -37,7 +37,7 @@ FILES = {"main": ("root.txt", "<data_dir>", "--data-dir"), "sub": ("subroot.txt"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Build the parser."""
     names = [way.command.removeprefix("bash scripts/prepare_data.sh ").partition(" --from")[0] for way in WAYS.values()]
     needs = "".join(f"  {name + ':':23} {way.needs}\n" for name, way in zip(names, WAYS.values()))
     parser = argparse.ArgumentParser(
@@ -48,19 +48,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="where the owners' files are")
-    parser.add_argument("--images", type=Path, metavar="FOLDER", help="where the pictures are, if not below --from")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="where the images are, if not below --from")
     parser.add_argument("--split", help="coco: test (Karpathy's, default) or val2017; flickr30k: test (default) or val")
-    parser.add_argument("--copy", action="store_true", help="copy pictures instead of linking them")
-    parser.add_argument("--overwrite", action="store_true", help="replace a list that is there and differs")
-    parser.add_argument("--allow-partial", action="store_true", help="go on without pictures that are missing")
-    parser.add_argument("--download", action="store_true", help="fetch the files (cifar100 alone)")
+    parser.add_argument("--copy", action="store_true", help="copy images instead of linking them")
+    parser.add_argument("--overwrite", action="store_true", help="replace a list that exists and differs")
+    parser.add_argument("--allow-partial", action="store_true", help="go on without missing images")
+    parser.add_argument("--download", action="store_true", help="download the files (cifar100 only)")
     add_root_flags(parser)
     return parser
 
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prepare a data set and print its counts beside those expected."""
+    """Prepare a data set and print its counts beside the expected ones."""
     job, run = parse(argv)
     print(*run(job), sep="\n")
     found = census(job.dataset, job.roots)
@@ -73,12 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{job.dataset}: {found.expected.note}")
     if found.state in USABLE:
         return 0
-    print(f"{job.dataset}: evaluations of it will ask for --allow-partial.")
+    print(f"{job.dataset}: evaluations of it will need --allow-partial.")
     return 0 if job.allow_partial else 1
 
 
 def parse(argv: Sequence[str] | None) -> tuple[Job, Callable[[Job], list[str]]]:
-    """The job that the command line asks for, and the function that does it."""
+    """Parse the command line into a job and the function that does it."""
     arguments = build_parser().parse_args(argv)
     datasets = {way.split: name for name, way in WAYS.items() if way.name == arguments.name}
     split = arguments.split or next(iter(datasets))
@@ -86,7 +86,7 @@ def parse(argv: Sequence[str] | None) -> tuple[Job, Callable[[Job], list[str]]]:
         raise I0TError(f"--split {split}: {arguments.name} has {', '.join(datasets)}.")
     entry, preparation = DATASETS[datasets[split]], WAYS[datasets[split]]
     if arguments.download and arguments.name != "cifar100":
-        raise I0TError(f"--download: only cifar100 can be fetched. {arguments.name}: {preparation.pages}.")
+        raise I0TError(f"--download: only cifar100 can be downloaded. {arguments.name}: {preparation.pages}.")
     if arguments.source is None and not arguments.download:
         raise I0TError(f"{arguments.name}: say where the owners' files are: --from FOLDER ({preparation.needs}).")
     for folder in filter(None, (arguments.source, arguments.images)):
@@ -106,7 +106,7 @@ def parse(argv: Sequence[str] | None) -> tuple[Job, Callable[[Job], list[str]]]:
 
 
 def _roots(entry: DatasetEntry, roots: Roots) -> Roots:
-    """Where to write: never into the built-in sample, which is what empty path files mean elsewhere."""
+    """Check where to write; never into the built-in sample, which empty path files mean elsewhere."""
     if entry.root == "cache":
         return roots
     root, (file, what, flag) = roots.folder(entry.root), FILES[entry.root]

@@ -1,8 +1,8 @@
-"""COCO, Flickr30k, NoCaps and ShareGPT4V: lists of captions, from the files that their owners publish.
+"""COCO, Flickr30k, NoCaps and ShareGPT4V: caption lists, from the files that their owners publish.
 
 COCO and Flickr30k are taken in Karpathy's splits. His `dataset_coco.json` and `dataset_flickr30k.json` list
 `{"filename", "filepath" (COCO alone), "split", "cocoid" (COCO alone), "sentences": [{"raw"}]}`. The order of the
-sentences is kept: the 1-caption protocol takes the first. COCO val2017 and NoCaps come in COCO's own form.
+sentences is kept: the 1-caption protocol takes the first. COCO val2017 and NoCaps come in COCO's own format.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from i0t.files import check_json, read_json
 CAPTIONS_PER_IMAGE, NOCAPS_CAPTIONS = 5, 10
 FLICKR_FOLDERS = ("flickr30k-images", "flickr30k_images", "flickr30k_images/flickr30k_images", "images", "Images")
 
-# A folder of ShareGPT4V's layout, and where it may lie below --from: in its own tree, or as its archive unpacks.
+# Folders of ShareGPT4V's layout, and where they may be below --from: in that layout, or as archives unpack.
 SHAREGPT4V_FOLDERS = {
     "coco/train2017": ("coco/train2017", "train2017"),
     "llava/llava_pretrain/images": ("llava/llava_pretrain/images", "LLaVA-Pretrain/images", "llava_pretrain/images"),
@@ -49,7 +49,7 @@ class Image(BaseModel):
 
 
 def prepare_coco(job: Job) -> list[str]:
-    """Karpathy's 5 000 test images of COCO val2014, checked against COCO's own captions where they are there."""
+    """Prepare Karpathy's 5 000 test images of COCO val2014; compare with COCO's own captions, if they are there."""
     source = job.find_file("dataset_coco.json", "caption_datasets/dataset_coco.json")
     images = _images(source, "coco", "test")
     lines = [_compared(job, images, source)]
@@ -58,14 +58,14 @@ def prepare_coco(job: Job) -> list[str]:
 
 
 def prepare_flickr(job: Job) -> list[str]:
-    """Karpathy's test (1 000) or validation images (1 014) of Flickr30k."""
+    """Prepare Karpathy's test (1 000) or validation images (1 014) of Flickr30k."""
     source = job.find_file("dataset_flickr30k.json", "caption_datasets/dataset_flickr30k.json")
     images = _images(source, "flickr30k", "val" if job.dataset == "flickr_val" else "test")
     return _write(job, images, job.picture_folders(*FLICKR_FOLDERS), source)
 
 
 def _images(source: Path, dataset: str, split: str) -> list[Image]:
-    """The images of a split, each with five captions or more."""
+    """Read the images of a split; each must have five captions or more."""
     content = read_json(source, f"Karpathy's splits of {dataset}")
     rows = content.get("images") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -102,10 +102,10 @@ def _write(job: Job, images: list[Image], folders: list[Path], source: Path) -> 
 
 
 def _compared(job: Job, images: list[Image], source: Path) -> str:
-    """Compare Karpathy's COCO with COCO's own file; a line on the outcome.
+    """Compare Karpathy's COCO with COCO's own file; return a line about the result.
 
     Raises:
-        I0TError: an image is not in COCO's file, or under another name: the two do not belong together.
+        I0TError: an image is not in COCO's file, or has another name there.
     """
     official = job.look_for("captions_val2014.json", "annotations/captions_val2014.json")
     if official is None:
@@ -124,10 +124,10 @@ def _compared(job: Job, images: list[Image], source: Path) -> str:
 
 
 def read_coco(path: Path) -> tuple[dict[str, Any], dict[Any, list[str]]]:
-    """A caption file in COCO's form, and the captions of each image id.
+    """Read a caption file in COCO's format; return its content, and the captions by image id.
 
     Raises:
-        I0TError: the file is missing or of another form, or a caption belongs to no image.
+        I0TError: the file is missing or has another form, or a caption belongs to no image.
     """
     content = read_json(path, "captions in COCO's form")
     captions = check_json(CocoCaptions, content, path, "captions in COCO's form").by_image(path)
@@ -137,7 +137,7 @@ def read_coco(path: Path) -> tuple[dict[str, Any], dict[Any, list[str]]]:
 
 
 def prepare_val2017(job: Job) -> list[str]:
-    """The 5 000 images of COCO val2017, with the first five captions of each."""
+    """Prepare the 5 000 images of COCO val2017, with the first five captions per image."""
     source = job.find_file("captions_val2017.json", "annotations/captions_val2017.json")
     content, captions = read_coco(source)
     folders = job.picture_folders("val2017", "images/val2017", "coco/images/val2017", ".")
@@ -152,10 +152,10 @@ def prepare_val2017(job: Job) -> list[str]:
 
 
 def prepare_nocaps(job: Job) -> list[str]:
-    """NoCaps' validation set: the official file, its captions put in the order of its images.
+    """Prepare NoCaps' validation set: the official file, with captions in the order of the images.
 
-    The pictures come from Open Images, and copies name them by `file_name`, by `open_images_id` or as their
-    address ends; each of these is found, and linked under `file_name`, as the layout has it.
+    The images come from Open Images; copies name them by `file_name`, by `open_images_id` or by the end of their
+    address. Each of these is found, and linked under `file_name`.
     """
     source = job.find_file(
         "nocaps_val_4500_captions.json", "annotations/nocaps_val_4500_captions.json", "NoCaps_GOLD.json"
@@ -182,13 +182,13 @@ def _aliases(image: dict[str, Any], name: str) -> list[str]:
 
 
 def prepare_sharegpt4v(job: Job) -> list[str]:
-    """Link the file and the folders that are there; the census counts what they lack, as that takes long.
+    """Link the file and its image folders; the census, which takes long, counts missing images later.
 
-    With `--copy` the file alone is copied: half a terabyte of SAM is not.
+    With `--copy` only the file is copied: the images of SAM alone have half a terabyte.
     """
     target = job.list_file
     source = job.find_file(target.name)
-    next(stream_pairs(source))  # a file of another form is told before anything is linked
+    next(stream_pairs(source))  # raises an error for another form before anything is linked
     refuse_another(source, target)
     lines = _link_folders(job)
     new = place_file(source, target, job.copy)

@@ -1,8 +1,8 @@
-"""CIFAR-100 and Birdsnap: pictures of classes, from the files that their owners publish.
+"""CIFAR-100 and Birdsnap: images with classes, from the files that their owners publish.
 
-CIFAR-100 goes to `~/.cache`, where torchvision reads it. Birdsnap's owners publish lists, not pictures: `species.txt`,
-`images.txt`, `test_images.txt` and a script that fetches what is left on Flickr into `download/images/<class folder>/`.
-Other copies come as class folders already.
+CIFAR-100 goes to `~/.cache`, where torchvision reads it. Birdsnap's owners publish lists, not images: `species.txt`,
+`images.txt`, `test_images.txt` and a script that downloads what is left on Flickr to `download/images/<class folder>/`.
+Other copies already are class folders.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from i0t.files import ensure_folder
 
 
 def prepare_cifar100(job: Job) -> list[str]:
-    """Download, link or unpack CIFAR-100, and let torchvision check its sums."""
+    """Download, link or unpack CIFAR-100; torchvision checks the checksums."""
     target = job.target
     root = target.parent
     if _is_whole(root):
@@ -49,7 +49,7 @@ def prepare_cifar100(job: Job) -> list[str]:
 def _is_whole(root: Path) -> bool:
     try:
         CIFAR100(root=str(root), train=False, download=False)
-    except RuntimeError:  # torchvision's word for missing and for damaged
+    except RuntimeError:  # torchvision raises this for missing and for damaged files
         return False
     return True
 
@@ -76,7 +76,7 @@ def _take_folder(folder: Path, target: Path, job: Job) -> str:
 
 
 def _unpack(archive: Path, target: Path) -> str:
-    """Unpack beside the target and move it there whole, so that an interrupted run leaves nothing half done."""
+    """Unpack beside the target and move it there as a whole, so that an interrupted run leaves no partial folder."""
     if not check_integrity(str(archive), CIFAR100.tgz_md5):
         raise I0TError(f"{archive}: is not CIFAR-100 as published (MD5 differs). Download it again.")
     with tempfile.TemporaryDirectory(dir=ensure_folder(target.parent)) as temporary, tarfile.open(archive) as content:
@@ -92,7 +92,7 @@ def _unpack(archive: Path, target: Path) -> str:
 
 
 def prepare_birdsnap(job: Job) -> list[str]:
-    """Link the test pictures, and make every class folder, be it empty: a class without pictures is one still."""
+    """Link the test images, and make every class folder, even an empty one: a class without images still counts."""
     target = job.target
     names = {letters(name): name.replace(" ", "_") for name in read_class_names("birdsnap")}
     test_list = job.look_for("test_images.txt", "birdsnap/test_images.txt")
@@ -111,7 +111,7 @@ def prepare_birdsnap(job: Job) -> list[str]:
 
 
 def _of_test_list(job: Job, test_list: Path, names: dict[str, str], target: Path) -> tuple[list[Pair], str]:
-    """The pictures of the owners' list that are there, and a line on those that are not."""
+    """Return the images of the owners' list that exist, and a line about those that do not."""
     folders = job.picture_folders("download/images", "images", "birdsnap/download/images", ".")
     listed = [line.strip() for line in test_list.read_text(encoding="utf-8").splitlines()]
     if not listed or listed[0] != "path":
@@ -135,7 +135,7 @@ def _of_test_list(job: Job, test_list: Path, names: dict[str, str], target: Path
 
 
 def _of_class_folders(job: Job, names: dict[str, str], target: Path) -> Iterator[Pair]:
-    """Every picture of every class folder below `test`, or of those directly in `--from`."""
+    """Yield every image of the class folders in `test`, or directly in `--from`."""
     folder = job.picture_folders("test", "birdsnap/test", ".")[0]
     owners: dict[str, Path] = {}
     for class_folder in sorted(path for path in folder.iterdir() if path.is_dir()):

@@ -1,4 +1,4 @@
-"""One preparation: what was asked for, and what each family needs to do it."""
+"""`Job`: one preparation with its options, and functions to find, link and write files."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from i0t.errors import I0TError
 from i0t.files import atomic_path, ensure_folder
 from i0t.paths import Roots
 
-Pair = tuple[Path, Path]  # a picture of the owners, and where the layout wants it
+Pair = tuple[Path, Path]  # an image of the owners, and its place in the layout
 
 
 @dataclass(frozen=True)
 class Job:
-    """What was asked for.
+    """Options of one preparation.
 
     Attributes:
-        dataset: the name that evaluations know it by, e.g. "coco_val2017".
+        dataset: name in `DATASETS`, e.g. "coco_val2017".
         source: `--from`; None with `--download`.
         roots: where to write.
-        pictures: `--images`, the folder of the pictures where it is not below `source`.
-        copy: copies instead of links.
-        overwrite: replace a list that is there and differs.
-        allow_partial: go on without pictures that are missing.
-        download: fetch what a library can fetch.
+        pictures: `--images`, the folder of the images if it is not below `source`.
+        copy: copy instead of link.
+        overwrite: replace a list that exists and differs.
+        allow_partial: go on without missing images.
+        download: download what a library can download.
     """
 
     dataset: str
@@ -47,32 +47,32 @@ class Job:
 
     @property
     def list_file(self) -> Path:
-        """The file or folder that the data set will be read from."""
+        """The file or folder that the reader will read."""
         entry = DATASETS[self.dataset]
         return self.roots.below(entry.root, entry.file)
 
     @property
     def target(self) -> Path:
-        """The folder that its pictures go to."""
+        """The folder for its images."""
         entry = DATASETS[self.dataset]
         return self.roots.below(entry.root, entry.pictures or entry.file)
 
     @property
     def folder(self) -> Path:
-        """`--from`, which most need.
+        """`--from`.
 
         Raises:
-            I0TError: it was not given.
+            I0TError: it is not set.
         """
         if self.source is None:
             raise I0TError(f"{self.dataset}: say where the owners' files are: --from FOLDER.")
         return self.source
 
     def find_file(self, *names: str) -> Path:
-        """The first of these files that `--from` holds.
+        """Return the first of these files that exists in `--from`.
 
         Raises:
-            I0TError: it holds none.
+            I0TError: none exists.
         """
         path = self.look_for(*names)
         if path is None:
@@ -80,14 +80,14 @@ class Job:
         return path
 
     def look_for(self, *names: str) -> Path | None:
-        """The same; None if there is none."""
+        """As `find_file`, but None if none exists."""
         return next((self.folder / name for name in names if (self.folder / name).is_file()), None)
 
     def picture_folders(self, *names: str) -> list[Path]:
-        """`--images`, or those of these folders that `--from` holds.
+        """Return `--images`, or those of these folders that exist in `--from`.
 
         Raises:
-            I0TError: there is none.
+            I0TError: none exists.
         """
         folders = [self.pictures] if self.pictures else [self.folder / name for name in names]
         there = [folder for folder in folders if folder.is_dir()]
@@ -100,11 +100,11 @@ class Job:
         return there
 
     def place(self, pairs: Sequence[Pair]) -> str:
-        """Link or copy pictures to their places; what is there stays. Returns a line on what was done.
+        """Link or copy images to their places, keeping files that exist; return a line that says what was done.
 
         Raises:
-            I0TError: pictures are missing and `allow_partial` is not set, or another is at the place of one; nothing
-                has been placed then.
+            I0TError: images are missing and `allow_partial` is not set, or another file is at the place of one. Then
+                nothing has been placed.
         """
         missing = [pair for pair in pairs if not pair[0].is_file() and not pair[1].is_file()]
         if missing and (not self.allow_partial or len(missing) == len(pairs)):
@@ -124,12 +124,12 @@ class Job:
         return f"pictures {'copied' if self.copy else 'linked'}: {new}, already there: {kept}, missing: {len(missing)}"
 
     def place_with_list(self, pairs: Sequence[Pair], path: Path, content: Any) -> list[str]:
-        """Place pictures, and write the JSON file that lists them, unless the same is there. Returns two lines.
+        """Place images, and write the JSON file that lists them unless it exists; return two lines.
 
-        The file comes last, so that nothing looks prepared before it is; whether it may be written is settled first.
+        The file is written last, so that a data set only looks complete when it is.
 
         Raises:
-            I0TError: as `place`, or another list is there and `overwrite` is not set; nothing has been placed then.
+            I0TError: as `place`, or another list exists and `overwrite` is not set. Then nothing has been placed.
         """
         text = _laid_out(content)
         same = path.is_file() and _same(path.read_bytes(), text)
@@ -144,14 +144,14 @@ class Job:
 
 
 def _laid_out(content: Any) -> str:
-    """JSON, one line an entry of the outermost list."""
+    """Format as JSON, one line per entry of the outermost list."""
     if not isinstance(content, list):
         return json.dumps(content) + "\n"
     return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in content) + "\n]\n"
 
 
 def _same(old: bytes, text: str) -> bool:
-    """Whether a file says in JSON what a text says, however it is laid out."""
+    """Whether a file and a text hold the same JSON, in any format."""
     if old == text.encode():
         return True
     try:
@@ -161,7 +161,7 @@ def _same(old: bytes, text: str) -> bool:
 
 
 def refuse_another(source: Path, target: Path) -> None:
-    """Make sure that a picture's place is free, or has the picture or a link, which may be replaced.
+    """Raise an error if another file is at the place of an image; a link there may be replaced.
 
     Raises:
         I0TError: another file is there.
@@ -173,9 +173,9 @@ def refuse_another(source: Path, target: Path) -> None:
 
 
 def place_file(source: Path, target: Path, copy: bool) -> bool:
-    """Put a link to a file, or a copy of it, at `target`; whether that was needed.
+    """Put a link to a file, or a copy of it, at `target`; return whether that was needed.
 
-    A link of an earlier run that leads elsewhere, or nowhere, is replaced; a real file never is.
+    A link of an earlier run that points elsewhere is replaced; a real file never is.
 
     Raises:
         I0TError: another file is there, or the folder cannot be written.
@@ -184,7 +184,7 @@ def place_file(source: Path, target: Path, copy: bool) -> bool:
     if not target.is_symlink() and target.exists():
         return False
     if not source.exists():
-        return False  # a link to what was there before, and still leads to it
+        return False  # a link of an earlier run, to a source that is not here now
     if target.is_symlink() and not copy and target.exists() and target.samefile(source):
         return False
     try:
@@ -200,7 +200,7 @@ def place_file(source: Path, target: Path, copy: bool) -> bool:
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` a link to a file or folder, replacing a link that is there, in one step."""
+    """Make `target` a link to a file or folder, atomically replacing an older link."""
     ensure_folder(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".link.") as folder:
         new = Path(folder) / target.name
@@ -209,6 +209,6 @@ def link(source: Path, target: Path) -> None:
 
 
 def first_in(folders: Iterable[Path], *names: str) -> Path:
-    """The first of these names that a folder holds; the first of all where none does."""
+    """Return the first of these names that exists in one of the folders; if none does, the first path."""
     paths = [folder / name for name in names for folder in folders]
     return next((path for path in paths if path.is_file()), paths[0])

@@ -1,9 +1,9 @@
-"""Flickr8k-Expert and -CF: as pacscore and CLIPScore hand them on (JSON), or from Flickr8k's own text files.
+"""Flickr8k-Expert and -CF: from the JSON files of pacscore and CLIPScore, or from Flickr8k's own text files.
 
 The text files are `Flickr8k.token.txt` (`picture#number<TAB>caption`), `ExpertAnnotations.txt` (picture, caption id,
 three ratings 1..4) and `CrowdFlowerAnnotations.txt` (picture, caption id, share of yes, number of yes, of no). They
-become what the JSON files hold: without Expert rows whose candidate is among the references, and for CF without
-the candidates among the references.
+are changed as in the JSON files: Expert rows whose candidate is a reference are left out, and CF candidates are
+removed from the references.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RANGES = {"flickr8k_expert": (1.0, 4.0), "flickr8k_cf": (0.0, 1.0)}
 
 
 def prepare_flickr8k(job: Job) -> list[str]:
-    """Write the ratings and link the pictures that they are about."""
+    """Write the ratings and link their images."""
     target = job.list_file
     source = job.look_for(target.name, f"flickr8k/{target.name}")
     if source is None:
@@ -45,10 +45,10 @@ def _below(name: str) -> tuple[str, ...]:
 
 
 def _checked(content: Any, source: Path, least: float, most: float) -> list[str]:
-    """Base names of the pictures of a file in the pacscore form.
+    """Check a file in the pacscore form and return the base names of its images.
 
     Raises:
-        I0TError: it is of another form, or holds a rating outside the scale; names the entry.
+        I0TError: it has another form, or a rating is outside the scale; names the entry.
     """
     rated = check_ratings(content, source)
     numbers = {key: [row.rating for row in image.human_judgement] for key, image in rated.items()}
@@ -83,12 +83,12 @@ def _from_text(job: Job, source: Path) -> dict[str, Any]:
 
 
 def _expert(caption: str, references: list[str], numbers: list[float]) -> list[dict[str, Any]]:
-    """Three ratings, one per annotator; none where the candidate is a reference."""
+    """Three ratings, one per annotator; none if the candidate is a reference."""
     return [] if caption in references else [{"caption": caption, "rating": rating} for rating in numbers]
 
 
 def _crowd(caption: str, references: list[str], numbers: list[float]) -> list[dict[str, Any]]:
-    """The share of yes; a candidate that is a reference is one no more."""
+    """The share of yes; the candidate is removed from the references."""
     while caption in references:
         references.remove(caption)
     return [{"caption": caption, "rating": numbers[0]}]
@@ -98,7 +98,7 @@ _RULES = {"flickr8k_expert": _expert, "flickr8k_cf": _crowd}
 
 
 def _rows(path: Path, fields: int) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and fields of a file of tabs."""
+    """Yield line number and fields of a tab-separated file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -112,7 +112,7 @@ def _rows(path: Path, fields: int) -> Iterator[tuple[int, list[str]]]:
 
 
 def _stem(name: str) -> str:
-    """`1000268201_693b08cb0e` of `1000268201_693b08cb0e.jpg#0`; one picture has `.jpg.1` in the list of captions."""
+    """Return e.g. `1000268201_693b08cb0e` for `1000268201_693b08cb0e.jpg#0`; one name in the list ends in `.jpg.1`."""
     return name.partition("#")[0].partition(".")[0]
 
 

@@ -11,14 +11,13 @@ from i0t.cli import program
 from i0t.data.sample.writer import DEFAULT_SIZE, SampleSize, data_dir, data_dir_sub, make_sample
 
 DESCRIPTION = """\
-Draw the built-in sample: 64 x 64 pictures of coloured shapes with long captions (places named),
-short captions (places left out), class folders and caption judgments, in exactly the layouts of the
-real data sets. The judgments are constructed from what a caption gets right; they are not human.
+Draw the built-in sample: 64 x 64 images of coloured shapes with long captions (with places), short
+captions (without places), class folders and caption ratings, in the layouts of the real data sets.
+The ratings are computed from what is right in a caption; they are not human.
 """
 EPILOG = """\
-The programs make a sample by themselves while configs/root.txt is empty. Use this command for one of
-another size or seed, then write the two folders it prints to configs/root.txt and
-configs/subroot.txt.
+The programs make a sample while configs/root.txt is empty. Use this command for another size or seed,
+then write the two folders that it prints to configs/root.txt and configs/subroot.txt.
 
 examples:
   python -m i0t.data.sample --output /tmp/sample
@@ -26,16 +25,16 @@ examples:
 """
 HELP = {
     "train": "records in the ShareGPT4V file; the first 1000 (of fewer than 10000, a tenth) are validation",
-    "flickr": "test pictures as Flickr30k, five short captions each",
-    "coco": "test pictures as COCO val2014, five short captions each",
-    "nocaps": "test pictures as NoCaps, ten short captions each",
-    "birdsnap_per_class": "test pictures in each of the 48 class folders (colour x shape)",
-    "judged": "pictures with rated captions, as Flickr8k-Expert and Flickr8k-CF",
+    "flickr": "test images as Flickr30k, five short captions each",
+    "coco": "test images as COCO val2014, five short captions each",
+    "nocaps": "test images as NoCaps, ten short captions each",
+    "birdsnap_per_class": "test images in each of the 48 class folders (colour x shape)",
+    "judged": "images with rated captions, as Flickr8k-Expert and Flickr8k-CF",
 }
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options: where to, the seed, and the number of scenes in each part."""
+    """Build the parser."""
     parser = argparse.ArgumentParser(
         prog="python -m i0t.data.sample",
         description=DESCRIPTION,
@@ -58,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the sample and say what to write where."""
+    """Make the sample and print the lines for the path files."""
     arguments = build_parser().parse_args(argv)
     size = SampleSize(**{name: getattr(arguments, name) for name in HELP})
     root = make_sample(arguments.output, size, arguments.seed).resolve()

@@ -1,4 +1,4 @@
-"""The sample's annotation files, in the real data sets' layouts, from the records that drawing the pictures gave."""
+"""Write the sample's annotation files in the real data sets' layouts, from the records of the drawn images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from i0t.data.sample.scenes import KINDS, PIXELS
 from i0t.files import atomic_path, write_json
 from i0t.paths import Roots
 
-# Everything that is made, and so may be removed to make it again. Training puts checkpoints beside
-# these, below data_dir; those are not ours to touch.
+# Folders that are made, and so may be removed to make them again. Training puts checkpoints beside
+# these, below data_dir; they stay.
 OWNED = (
     "data_dir/sharegpt4v",
     "data_dir/zeroshot_datasets/birdsnap",
@@ -23,7 +23,7 @@ OWNED = (
     "data_dir_sub/PnP-VQA/lavis",
     "data_dir_sub/Evaluation",
 )
-# Data set, folder below its pictures, file name and the number of the first picture.
+# Data set, folder below its images, file name, and the number of the first image.
 FILES = {
     Part.VALIDATION: ("sharegpt4v", "coco/train2017", "{:012d}.jpg", 1),
     Part.TRAIN: ("sharegpt4v", "coco/train2017", "{:012d}.jpg", 100_001),
@@ -41,7 +41,7 @@ QUESTION = "<image>\nWhat does this picture show, and where?"
 
 @dataclass
 class Record:
-    """What the annotation files say of one picture."""
+    """What the annotation files say about one image."""
 
     file: str  # base name
     captions: list[str] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Record:
 
 
 def picture_path(root: Path, part: Part, index: int) -> Path:
-    """Where picture `index` of a part goes."""
+    """Path of image `index` of a part."""
     if part is Part.CLASSES:
         copy, kind = divmod(index, len(KINDS))
         return _roots(root).below("main", DATASETS["birdsnap"].file) / CLASSES[kind] / f"{CLASSES[kind]}_{copy:04d}.jpg"
@@ -59,7 +59,7 @@ def picture_path(root: Path, part: Part, index: int) -> Path:
 
 
 def write_annotations(root: Path, records: dict[Part, list[Record]], seed: int) -> None:
-    """Write every file that is not a picture."""
+    """Write all files except the images."""
     places = {name: _roots(root).below(entry.root, entry.file) for name, entry in DATASETS.items()}
     _write_sharegpt4v(places["sharegpt4v"], records[Part.VALIDATION] + records[Part.TRAIN])
     _write_gold(places["flickr"], "flickr30k-images", records[Part.FLICKR])
@@ -96,7 +96,7 @@ def _write_gold(path: Path, folder: str, records: list[Record]) -> None:
 
 
 def _write_nocaps(path: Path, records: list[Record], seed: int) -> None:
-    """The official form. Images are listed in another order than annotations, as readers join by id."""
+    """The official format. Images and annotations are in different order, because readers must join by id."""
     order = np.random.default_rng([seed, len(Part)]).permutation(len(records)).tolist()
     images = [{"id": index, "file_name": records[index].file, "width": PIXELS, "height": PIXELS} for index in order]
     pairs = [(index, caption) for index, record in enumerate(records) for caption in record.captions]

@@ -1,10 +1,10 @@
 """Candidate captions of graded quality and their ratings. Constructed, not human.
 
-A candidate is the picture's own caption in new words, the same with something made wrong, or the
-caption of another picture. Its correctness is counted from what it states; simulated annotators turn
-that into ratings with a little noise, in the two forms of Flickr8k: Expert (three annotators, 1..4
-each) and CrowdFlower (the share of three who say yes). They stand in for people so that the
-correlation programs have something to run on; a figure from them says nothing about people.
+A candidate is the image's own caption in other words, the same with an error, or the caption of
+another image. Its correctness is computed from what it states. Simulated annotators turn that into
+ratings with a little noise, in the two forms of Flickr8k: Expert (three annotators, 1..4 each) and
+CrowdFlower (the share of three who say yes). They exist so that the correlation programs can run on
+the sample; a result on them says nothing about people.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from i0t.data.sample.caption_text import SHORT_FORMS, Mention, shuffled
 from i0t.data.sample.scenes import CELLS, COLOURS, SHAPES, SIZES, Object, Scene
 
 OWN, SLIGHTLY_WRONG, BADLY_WRONG, OTHER = "own", "slightly wrong", "badly wrong", "other"
-# Stated parts changed and objects left out on purpose. OTHER is true, but of another picture.
+# Numbers of stated parts that are changed, and of objects that are left out. OTHER is true of another image.
 _CHANGED = {OWN: 0, SLIGHTLY_WRONG: 1, BADLY_WRONG: 1, OTHER: 0}
 _LEFT_OUT = {OWN: 0, SLIGHTLY_WRONG: 0, BADLY_WRONG: 1, OTHER: 0}
 EXPERT_PLAN = (OWN, SLIGHTLY_WRONG, SLIGHTLY_WRONG, BADLY_WRONG, OTHER, OTHER)
 CROWD_PLAN = (OWN, OWN, SLIGHTLY_WRONG, SLIGHTLY_WRONG, BADLY_WRONG, OTHER, OTHER, OTHER)
 
 ANNOTATORS = 3
-# What each stated part of an object counts for.
+# Weight of each stated part of an object.
 _WEIGHTS = {"colour": 3.0, "shape": 3.0, "cell": 2.0, "size": 1.0}
 _VALUES: dict[str, tuple[str | int, ...]] = {
     "colour": tuple(COLOURS),
@@ -45,7 +45,7 @@ _PLACED_SHARE = 0.3  # of the candidates say where the objects are
 
 @dataclass(frozen=True)
 class Candidate:
-    """A caption to be judged, and what it states."""
+    """A caption to rate, and what it states."""
 
     kind: str
     text: str
@@ -53,11 +53,11 @@ class Candidate:
 
 
 def correctness(mentions: Sequence[Mention], scene: Scene) -> float:
-    """How far what is said is true of the scene, 0..1.
+    """Share of a caption that is true of the scene, 0..1.
 
-    Each mention is paired with one object, in the way that is best for the caption, and earns the
+    Each mention is paired with one object, in the way that is best for the caption, and gets the
     weighted share of its stated parts that are right. The sum is divided by the number of objects or
-    of mentions, whichever is larger, so leaving out and making up both cost.
+    of mentions, whichever is larger, so missing and invented objects both cost.
     """
     scores = np.zeros((max(len(mentions), len(scene.objects)),) * 2)
     for row, mention in enumerate(mentions):
@@ -68,7 +68,7 @@ def correctness(mentions: Sequence[Mention], scene: Scene) -> float:
 
 
 def draw_candidate(kind: str, scene: Scene, rng: np.random.Generator) -> Candidate:
-    """Word a candidate of a kind from a scene (for OTHER: the scene of the other picture)."""
+    """Write a candidate of a kind for a scene (for OTHER: the scene of the other image)."""
     placed = rng.random() < _PLACED_SHARE
     mentions = [replace(Mention.of(item), cell=item.cell if placed else None) for item in scene.objects]
     form = SHORT_FORMS[rng.integers(len(SHORT_FORMS))]
@@ -84,14 +84,14 @@ def draw_candidates(
     references: Collection[str],
     rng: np.random.Generator,
 ) -> list[Candidate]:
-    """Different candidates for a picture, none of them among its references.
+    """Draw different candidates for an image, none of them among its references.
 
     Args:
-        plan: the kinds wanted, in order.
-        scene: the picture's scene.
-        others: scenes of other pictures, at least as many as the plan has OTHER.
-        references: the picture's reference captions.
-        rng: where wording and mistakes come from.
+        plan: the kinds, in order.
+        scene: the image's scene.
+        others: scenes of other images, at least as many as the plan has OTHER.
+        references: the image's reference captions.
+        rng: for wording and errors.
     """
     sources = iter(others)
     taken = set(references)
@@ -122,7 +122,7 @@ def crowd_rating(correct: float, rng: np.random.Generator) -> float:
 
 
 def expert_entries(candidates: Sequence[Candidate], scene: Scene, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """The "human_judgement" list of flickr8k.json: three entries a candidate."""
+    """The "human_judgement" list of flickr8k.json: three entries per candidate."""
     return [
         {"caption": candidate.text, "rating": rating}
         for candidate in candidates
@@ -131,7 +131,7 @@ def expert_entries(candidates: Sequence[Candidate], scene: Scene, rng: np.random
 
 
 def crowd_entries(candidates: Sequence[Candidate], scene: Scene, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """The "human_judgement" list of crowdflower_flickr8k.json: one entry a candidate."""
+    """The "human_judgement" list of crowdflower_flickr8k.json: one entry per candidate."""
     return [
         {"caption": candidate.text, "rating": crowd_rating(correctness(candidate.mentions, scene), rng)}
         for candidate in candidates

@@ -1,8 +1,8 @@
-"""Words for scenes: one long caption with places, and short ones without.
+"""Captions for scenes: long ones with places, and short ones without.
 
-The two differ in style on purpose. Long captions are full sentences in reading order that say where
-each object is, as ShareGPT4V's do; short ones are bare lists in any order, as people write for
-Flickr30k and COCO. Training on one and testing on the other is the paper's distribution shift.
+Long captions are full sentences that say where each object is, as in ShareGPT4V; short ones are
+lists in any order, as people write for Flickr30k and COCO. Training on one kind and testing on the
+other is the paper's distribution shift.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LINE_BREAK_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Mention:
-    """What a caption says of one object; None is what it leaves open."""
+    """What a caption says about one object; None for what it does not say."""
 
     colour: str
     shape: str
@@ -51,11 +51,11 @@ class Mention:
 
     @classmethod
     def of(cls, item: Object) -> Mention:
-        """Everything but the place."""
+        """All of an object except its place."""
         return cls(item.colour, item.shape, item.size)
 
     def plain(self) -> Mention:
-        """The same without the size."""
+        """Return the mention without the size."""
         return replace(self, size=None)
 
     def words(self, article: bool = True) -> str:
@@ -66,9 +66,9 @@ class Mention:
 
 
 def long_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """A summary sentence, then a sentence an object in reading order, with size, colour, shape, place.
+    """Write a summary sentence, then one sentence per object in reading order, with size, colour, shape, place.
 
-    The summary ends at the first ". ", so it is what a ShareGPT4V reader takes as the short caption.
+    The summary ends at the first ". ", so the ShareGPT4V reader takes it as the short caption.
 
     Example:
         The picture shows three objects in red, blue and green on a white background. A small red circle
@@ -89,10 +89,10 @@ def long_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def short_captions(scene: Scene, rng: np.random.Generator, count: int = 5) -> list[str]:
-    """Different short captions without places, ten at most.
+    """Write different short captions without places, at most ten.
 
     The first is always the plain list with every size, colour and shape; the others differ in order
-    and wording, and some leave the sizes out.
+    and wording, and some have no sizes.
 
     Example:
         ["a big blue star, a small red circle and a big green cross",
@@ -105,7 +105,7 @@ def short_captions(scene: Scene, rng: np.random.Generator, count: int = 5) -> li
 
 
 def shuffled(mentions: Sequence[Mention], rng: np.random.Generator) -> list[Mention]:
-    """The same in a random order."""
+    """Return the mentions in random order."""
     return [mentions[index] for index in rng.permutation(len(mentions)).tolist()]
 
 
@@ -139,11 +139,11 @@ class ShortForm:
     sized: bool  # whether it names the sizes
 
     def stated(self, mentions: Sequence[Mention]) -> list[Mention]:
-        """What is left of the mentions in this wording."""
+        """Return the mentions as this wording states them."""
         return list(mentions) if self.sized else [mention.plain() for mention in mentions]
 
     def write(self, mentions: Sequence[Mention]) -> str:
-        """The caption."""
+        """Write the caption."""
         return self.frame.format(self.join(self.stated(mentions)))
 
 

@@ -1,7 +1,7 @@
-"""Draws the pictures of the sample with a few processes and words what is said of them.
+"""Draw the images of the sample with a few processes, and write their captions.
 
-Each process gets chunks of scene numbers and sends back records. A scene has its own random generator
-(see `parts`), so the outcome does not depend on the chunks or on who draws them.
+Each process gets chunks of scene numbers and returns records. A scene has its own random generator
+(see `parts`), so the result does not depend on the chunks or processes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from i0t.data.sample.parts import Part, captioned_scene, generator, scene_at
 from i0t.data.sample.scenes import Scene, paint
 
 CHUNK = 100
-# Below this many pictures starting processes takes longer than it saves.
+# For fewer images, starting processes takes longer than it saves.
 FEWEST_FOR_PROCESSES = 1_000
 JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: a small object is 13 pixels wide
 CAPTIONS = {Part.FLICKR: 5, Part.COCO: 5, Part.NOCAPS: 10}
-# One rating of every 20th judged picture is NaN, in either file, beginning with the first picture.
+# One rating of every 20th rated image is NaN, in both files, beginning with the first image.
 NAN_EVERY = 20
-# The candidates that are captions of other pictures come from this many following ones.
+# Candidates that are captions of other images come from this many following images.
 _NEIGHBOURS = max(plan.count(OTHER) for plan in (EXPERT_PLAN, CROWD_PLAN))
 
 
@@ -52,7 +52,7 @@ class Chunk:
 
 
 def draw_all(root: Path, counts: dict[Part, int], seed: int) -> dict[Part, list[Record]]:
-    """Paint `counts[part]` pictures of every part below `root`; return their records in order."""
+    """Draw `counts[part]` images of every part below `root`; return their records in order."""
     chunks = [
         Chunk(root, seed, part, start, min(start + CHUNK, count))
         for part, count in counts.items()
@@ -70,12 +70,12 @@ def draw_all(root: Path, counts: dict[Part, int], seed: int) -> dict[Part, list[
 
 
 def worker_count(total: int) -> int:
-    """How many processes to draw `total` pictures with; 1 means in this one."""
+    """Number of processes to draw `total` images; 1 means this one."""
     return 1 if total < FEWEST_FOR_PROCESSES else max(1, min(4, os.cpu_count() or 1))
 
 
 def draw_chunk(chunk: Chunk) -> list[Record]:
-    """Paint and save the pictures of a chunk; return their records."""
+    """Draw and save the images of a chunk; return their records."""
     return [_draw(chunk.root, chunk.seed, chunk.part, index) for index in range(chunk.start, chunk.stop)]
 
 
@@ -89,7 +89,7 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable[list[Record]]]]:
         try:
             yield pool.map
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # on Ctrl-C do not draw the rest first
+            pool.shutdown(wait=False, cancel_futures=True)  # on Ctrl-C, stop at once
             raise
 
 
@@ -112,7 +112,7 @@ def _draw(root: Path, seed: int, part: Part, index: int) -> Record:
 
 
 def _judge(record: Record, scene: Scene, seed: int, index: int) -> None:
-    """Add candidates and ratings in both forms to the record of a judged picture."""
+    """Add candidates and ratings in both forms to the record of a rated image."""
     others = [captioned_scene(seed, Part.JUDGED, index + step)[0] for step in range(1, 1 + _NEIGHBOURS)]
     forms = (
         (record.expert, EXPERT_PLAN, expert_entries),

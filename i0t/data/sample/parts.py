@@ -1,8 +1,7 @@
-"""Which part of the sample a scene belongs to, and the scene of a given number in a part.
+"""Parts of the sample: which part a scene belongs to, and scene number i of a part.
 
-A digest of the content decides which part owns a scene; a part redraws until it gets one of its
-own. So no two parts ever hold the same content, and nothing has to be remembered or shared between
-the processes that draw.
+A digest of the content decides which part a scene belongs to; a part draws until it gets one of its
+own. So no two parts share content, and the processes that draw need not share anything.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ class Part(IntEnum):
     CLASSES = 6
 
 
-# Ten sixteenths of all contents are for training, one for each other part.
+# Ten sixteenths of all content is for training, one sixteenth for each other part.
 _SHARES = (Part.TRAIN,) * 10 + tuple(part for part in Part if part is not Part.TRAIN)
 
 
 def owner(scene: Scene) -> Part:
-    """The one part that may hold scenes of this content."""
+    """Return the part that scenes of this content belong to."""
     if len(scene.objects) == 1:
         return Part.CLASSES  # no other part has scenes of a single object
     digest = blake2b(repr(sorted(scene.content)).encode(), digest_size=8).digest()
@@ -42,18 +41,18 @@ def owner(scene: Scene) -> Part:
 
 
 def generator(seed: int, part: Part, index: int, *purpose: int) -> np.random.Generator:
-    """The random numbers of one scene: its own stream, whatever process draws it."""
+    """Make the random generator of one scene, the same in every process."""
     return np.random.default_rng([seed, int(part), index, *purpose])
 
 
 def scene_at(seed: int, part: Part, index: int) -> tuple[Scene, np.random.Generator]:
-    """Scene `index` of a part, and its generator to draw the wording of the captions from.
+    """Draw scene `index` of a part; return it with its generator, for the wording of the captions.
 
     In the class folders, scene `index` shows class `index % 48`; half of these scenes have a second object.
     """
     rng = generator(seed, part, index)
     kind = KINDS[index % len(KINDS)]
-    # Not drawn anew with the scene, or single objects, which are always accepted, would prevail.
+    # Drawn once, before the loop: scenes of one object are always accepted and would become too many.
     alone = part is Part.CLASSES and rng.random() < 0.5
     while True:
         scene = draw_class_scene(rng, kind, alone) if part is Part.CLASSES else draw_scene(rng)
@@ -63,9 +62,9 @@ def scene_at(seed: int, part: Part, index: int) -> tuple[Scene, np.random.Genera
 
 @lru_cache(maxsize=64)
 def captioned_scene(seed: int, part: Part, index: int, captions: int = 5) -> tuple[Scene, tuple[str, ...]]:
-    """Scene `index` of a part with its short captions.
+    """Draw scene `index` of a part with its short captions.
 
-    Kept for a while, because the candidates for a judged picture quote the captions of the next ones.
+    Cached, because the candidates of a rated image use the captions of the next ones.
     """
     scene, rng = scene_at(seed, part, index)
     return scene, tuple(short_captions(scene, rng, captions))

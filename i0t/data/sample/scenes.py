@@ -1,7 +1,7 @@
-"""Scenes of coloured shapes: what one is, drawing one at random, and painting it.
+"""Scenes of coloured shapes: their content, drawing one at random, and painting it.
 
-A scene is a 3 x 3 grid with one object at most in a cell, on a plain background. Everything a
-caption can say (size, colour, shape, place) is in the scene, so captions are true by construction.
+A scene is a 3 x 3 grid with at most one object per cell, on a plain background. Everything a caption
+can say (size, colour, shape, place) is in the scene, so captions are true by construction.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Object:
 
     @property
     def content(self) -> tuple[str, str, str, int]:
-        """What makes it this object, whatever the jitter."""
+        """The object without its jitter."""
         return self.size, self.colour, self.shape, self.cell
 
 
@@ -69,7 +69,7 @@ class Scene:
 
     @property
     def content(self) -> frozenset[tuple[str, str, str, int]]:
-        """What is where: two scenes of one content differ in background and jitter only."""
+        """The objects without background and jitter."""
         return frozenset(item.content for item in self.objects)
 
 
@@ -103,7 +103,7 @@ def paint(scene: Scene) -> Image.Image:
 
 
 def _assemble(rng: np.random.Generator, kinds: list[tuple[str, str]], sizes: np.ndarray) -> Scene:
-    """Give each kind, of a size, its own cell and jitter; put the objects into reading order."""
+    """Give each object a cell and jitter; sort the objects into reading order."""
     names = tuple(SIZES)
     cells = rng.permutation(CELLS)[: len(kinds)].tolist()
     shifts = rng.integers(-1, 2, size=(len(kinds), 2)).tolist()

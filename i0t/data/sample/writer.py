@@ -1,7 +1,7 @@
-"""Writes the sample below a folder, once.
+"""Write the sample below a folder, once.
 
-`sample.json` is written last and says what is there: without it, or with another size, seed or
-version in it, the sample is made (again). A lock keeps two processes from writing at once.
+`sample.json` is written last, with size, seed and version: if it is missing or differs, the sample is
+made (again). A lock keeps two processes from writing at once.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from i0t.data.sample.scenes import KINDS
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, read_json, write_json
 
-VERSION = 2  # raise it whenever a seed begins to give other bytes
+VERSION = 2  # increase it when a seed gives other bytes than before
 LOCK = ".sample.lock"
 
 
 @dataclass(frozen=True)
 class SampleSize:
-    """How many scenes each part gets.
+    """Number of scenes per part.
 
     Raises:
         I0TError: a number is negative.
@@ -47,7 +47,7 @@ class SampleSize:
                 raise I0TError(f"Sample size {field.name}: {getattr(self, field.name)}. Give 0 or more.")
 
     def counts(self) -> dict[Part, int]:
-        """Scenes by part. Validation is what the readers take: the first 1 000, or a tenth if less."""
+        """Scenes by part. Validation is as in the reader: the first 1 000 records, or a tenth if that is less."""
         validation = min(1_000, self.train // 10)
         return {
             Part.VALIDATION: validation,
@@ -74,29 +74,14 @@ def data_dir_sub(root: str | Path) -> Path:
 
 
 def make_sample(root: str | Path, size: SampleSize = DEFAULT_SIZE, seed: int = 0) -> Path:
-    """Write the sample below `root`, unless this very sample is there already.
+    """Write the sample below `root`, unless the same sample is already there; return `root`.
 
-    A sample of another size, seed or version, or one left unfinished, is replaced; other files below
-    `root`, such as checkpoints, stay. Several processes may call this at once: one writes, the others
-    wait for it.
-
-    Args:
-        root: the folder, made if need be.
-        size: how many scenes each part gets.
-        seed: other seeds give other scenes.
-
-    Returns:
-        `root`.
+    An unfinished sample, or one of another size, seed or version, is replaced; other files below
+    `root`, such as checkpoints, stay. If several processes call this at once, one writes and the others
+    wait.
 
     Raises:
-        I0TError: the folder cannot be written or holds data that are not the sample's.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     root = make_sample(folder, SampleSize(20, flickr=2, coco=1, nocaps=1, birdsnap_per_class=1, judged=1))
-        ...     sorted(path.name for path in root.iterdir() if path.is_dir())
-        ['data_dir', 'data_dir_sub']
+        I0TError: the folder cannot be written, or holds other data.
     """
     if seed < 0:
         raise I0TError(f"Sample seed: {seed}. Give 0 or more.")
@@ -121,12 +106,12 @@ def make_sample(root: str | Path, size: SampleSize = DEFAULT_SIZE, seed: int = 0
 
 
 def _marker_of(root: Path) -> object:
-    """What the marker says; None if there is none."""
+    """Content of the marker; None if there is none."""
     return read_json(root / MARKER, "the built-in sample's marker") if (root / MARKER).exists() else None
 
 
 def _refuse_foreign(root: Path) -> None:
-    """Stop before removing anything that we did not make: ours comes with a marker or a lock."""
+    """Raise an error rather than remove files of others: the sample's own come with a marker or a lock."""
     if (root / MARKER).exists() or (root / LOCK).exists():
         return
     for folder in OWNED:
@@ -136,7 +121,7 @@ def _refuse_foreign(root: Path) -> None:
 
 @contextmanager
 def _only_writer(root: Path) -> Iterator[None]:
-    """Hold the sample's lock. The system gives it back if the process is killed."""
+    """Hold the sample's lock; the system releases it if the process is killed."""
     with open(root / LOCK, "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
