@@ -1,4 +1,4 @@
-"""Program: write corrected vectors for an index, and the transform of queries as matrix and bias. `i0t apply`."""
+"""Program: write moved vectors for an index, and the transform of queries as matrix and bias. `i0t apply`."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from i0t.standardize.shard_processes import LEDGER, Work, apply_shards
 from i0t.standardize.shards import Shard, find_shards
 
 DESCRIPTION = """\
-Move the vectors of an index so that images and texts can be searched together, and write what moves a query:
-one matrix and one bias per modality, which any vector store or program can apply.
+Move the vectors of an index so that images and texts can be searched together, and write the transform of
+queries: one matrix and one bias per modality, which any vector store or program can apply.
 
   x' = normalise(matrix @ normalise(x) + bias)
 
-The input must be normalised first and the result too. Images (in the index or as queries) take the image's
-matrix and bias, texts the text's. Index vectors and queries must both be moved, by the same file.
+Normalise the input and the result. Images (in the index or as queries) use the image matrix and bias, texts the
+text matrix and bias. Index vectors and queries must both be moved, with the same file.
 """
 EPILOG = """\
-DIR then holds
-  vectors.safetensors, or images.npy and texts.npy    moved vectors, unit length, rows and ids as they were
-  or the shards, in folders named as theirs           format, dtype and other content as they were
-  transform.safetensors      image_matrix, image_bias, text_matrix, text_bias (float64); the header tells the formula
+files in DIR
+  vectors.safetensors, or images.npy and texts.npy    moved vectors, unit length, same rows and ids
+  or the shards, in folders of the same names         same format, dtype and other content
+  transform.safetensors      image_matrix, image_bias, text_matrix, text_bias (float64); the header has the formula
 
-What to fit on: vectors by the same model of pictures and texts like those that will be searched; pairs are not needed.
-The index itself will do (name its files again): nothing is measured here, so nothing leaks.
-Measure what it does to search with `i0t search-eval`.
+What to fit on: vectors of the same model, of images and texts like those to be searched; no pairs are needed. The
+index itself can be used (name its files again): nothing is measured here, so nothing leaks.
+Measure the effect on search with `i0t search-eval`.
 
 examples
   i0t apply images.npy texts.npy --fit-on images.npy texts.npy --output corrected
@@ -56,29 +56,19 @@ VECTORS, IMAGES, TEXTS, TRANSFORM = "vectors.safetensors", "images.npy", "texts.
 
 @dataclass(frozen=True)
 class ApplyOptions:
-    """What to move, by what, and where to.
+    """Options of the program."""
 
-    Attributes:
-        output: the folder.
-        fit_on: vectors to fit on, or one file of a fitted remover.
-        choice: the remover; None: that of the fitted file.
-        vectors: an Embeddings file or arrays, moved in memory.
-        shards: instead: modality and file, moved by blocks in processes.
-        jobs: how many.
-        metadata: a folder that is copied beside moved shards, if it is there.
-    """
-
-    output: str
-    fit_on: tuple[str, ...]
-    choice: RemoverChoice | None
-    vectors: tuple[str, ...] = ()
-    shards: Sequence[Work] = ()
-    jobs: int = 1
-    metadata: Path | None = None
+    output: str  # folder
+    fit_on: tuple[str, ...]  # vectors to fit on, or one file of a fitted remover
+    choice: RemoverChoice | None  # the remover; None: that of the fitted file
+    vectors: tuple[str, ...] = ()  # an Embeddings file or arrays, moved in memory
+    shards: Sequence[Work] = ()  # instead: modality and file, moved in blocks
+    jobs: int = 1  # processes for shards
+    metadata: Path | None = None  # folder to copy beside moved shards, if it exists
 
 
 def parse(argv: Sequence[str] | None) -> ApplyOptions:
-    """Command line of the program."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="i0t apply", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -108,19 +98,21 @@ def parse(argv: Sequence[str] | None) -> ApplyOptions:
 
 
 def add_shard_flags(parser: argparse._ActionsContainer) -> None:
-    """Flags that name shards, and how many processes work on them."""
+    """Add the flags for shards."""
     parser.add_argument("--images", nargs="+", default=[], metavar="GLOB", help="shards of images")
     parser.add_argument("--texts", nargs="+", default=[], metavar="GLOB", help="shards of texts")
     parser.add_argument("--folder", metavar="DIR", help="instead: clip-retrieval's img_emb, text_emb, metadata")
-    parser.add_argument("--key", metavar="NAME", help="tensor or column with the vectors, if there are several")
+    parser.add_argument(
+        "--key", metavar="NAME", help="name of the tensor or column with the vectors, if there are several"
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one per core)")
 
 
 def shards_of(arguments: argparse.Namespace) -> list[Work]:
-    """Modality and shard of the flags of `add_shard_flags`, images first.
+    """Find the shards of the flags of `add_shard_flags`, images first.
 
     Raises:
-        I0TError: none named, or none found.
+        I0TError: no shards named or found.
     """
     patterns: dict[Modality, list[str]] = {"image": list(arguments.images), "text": list(arguments.texts)}
     if arguments.folder:
@@ -148,12 +140,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def apply(options: ApplyOptions) -> None:
-    """Move vectors and write them with the transform of queries."""
+    """Move vectors and write them, with the transform of queries."""
     folder = ensure_folder(options.output)
     targets = {(folder / name).resolve() for name in (VECTORS, IMAGES, TEXTS, TRANSFORM)}
     for path in (*options.vectors, *options.fit_on):
         if Path(path).resolve() in targets:
-            raise I0TError(f"{path}: lies where the moved vectors would go. Choose another --output.")
+            raise I0TError(f"{path}: would be overwritten by the moved vectors. Choose another --output.")
     source = load_embeddings(options.vectors, paired=False) if options.vectors else None
     if options.choice is None:
         remover = load_remover(options.fit_on[0])
@@ -164,7 +156,7 @@ def apply(options: ApplyOptions) -> None:
         _move_shards(remover, options, folder)
         transform.save(folder / TRANSFORM)
         return
-    # Vectors that hardly differ leave little when their mean is taken off, of which float32 loses most.
+    # In float64: if vectors hardly differ, little is left after subtracting the mean, and float32 loses most of it.
     moved = remover.transform_embeddings(source, check_overlap=False, in_float64=True)
     exact, single = (largest_difference(transform, source, moved, kind) for kind in (np.float64, np.float32))
     written = _write(folder, moved, is_npy=Path(options.vectors[0]).suffix == ".npy")
@@ -172,20 +164,22 @@ def apply(options: ApplyOptions) -> None:
     print(tabulate(written, headers=["written", ""]))
     print(
         f"\n{remover!r}, fitted on {remover.n_images_} images and {remover.n_texts_} texts. Matrix and bias give these "
-        f"vectors to {exact:.0e}, in float32 to {single:.0e}.\n"
-        "A query: normalise, times matrix plus bias of its modality, normalise."
+        f"vectors up to {exact:.0e}, in float32 up to {single:.0e}.\n"
+        "Queries: normalise, multiply by the matrix of the modality, add its bias, normalise."
     )
 
 
 def _move_shards(remover: GapRemover, options: ApplyOptions, folder: Path) -> None:
     targets: dict[Path, Path] = {}
     for _, shard in options.shards:
-        # The folder's name stays, so that img_emb and text_emb of one layout stay apart.
+        # With the folder's name, so that img_emb and text_emb of one layout are not mixed.
         target = folder / shard.path.resolve().parent.name / shard.path.name
         if target.resolve() == shard.path.resolve():
             raise I0TError(f"{target}: would overwrite its own source. Choose another --output.")
         if target in targets:
-            raise I0TError(f"{shard.path} and {targets[target]} would both be written to {target}. Apply them apart.")
+            raise I0TError(
+                f"{shard.path} and {targets[target]} would both be written to {target}. Apply them in two runs."
+            )
         targets[target] = shard.path
     rows, skipped = apply_shards(remover, list(zip(options.shards, targets)), folder, options.jobs)
     if options.metadata and options.metadata.is_dir():
@@ -195,7 +189,7 @@ def _move_shards(remover: GapRemover, options: ApplyOptions, folder: Path) -> No
 
 
 def largest_difference(transform: VectorTransform, source: Embeddings, moved: Embeddings, kind: type) -> float:
-    """Largest difference of any number between what matrix and bias give, computed in `kind`, and the moved vectors."""
+    """Largest difference between the moved vectors and those by matrix and bias, computed in `kind`."""
     worst = 0.0
     sides = (
         ("image", source.image_features, moved.image_features),
@@ -212,7 +206,7 @@ def largest_difference(transform: VectorTransform, source: Embeddings, moved: Em
 
 
 def _write(folder: Path, moved: Embeddings, is_npy: bool) -> list[tuple[Path, str]]:
-    """The moved vectors in the form of the source."""
+    """Write the moved vectors in the format of the source."""
     sides = {IMAGES: moved.image_features, TEXTS: moved.text_features}
     if not is_npy:
         shapes = " and ".join(f"{features.shape} {name.split('.')[0]}" for name, features in sides.items())

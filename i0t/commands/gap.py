@@ -1,4 +1,4 @@
-"""`i0t gap`: every measure of the modality gap of embeddings, with error bars and what to trust."""
+"""Program: measure the modality gap of embeddings, with intervals and warnings. `i0t gap`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from i0t.embeddings import Embeddings
     from i0t.results.record import Record
 
-DESCRIPTION = """Measure the modality gap of embeddings: how far images and texts lie apart, with 95 % intervals,
-which dimensions carry the gap, and what the numbers can be trusted for.
+DESCRIPTION = """Measure the modality gap of embeddings: how far apart images and texts are, with 95 % intervals,
+which dimensions carry the gap, and reasons to doubt the numbers.
 
   i0t gap clip.safetensors                     an Embeddings file
-  i0t gap images.npy texts.npy                 arrays (N, D) whose rows pair up; or one .npy (2, N, D)
+  i0t gap images.npy texts.npy                 arrays (N, D), row i with row i; or one .npy (2, N, D)
   i0t gap --model clip --dataset flickr        a model and a data set, encoded here"""
 
-# Measure, its name in the table, and what its value means.
+# Measure: name in the table, and meaning of its value.
 ROWS = {
     "centroid_distance": ("centroid distance", "0 no gap, 2 opposite; at this number"),
     "centroid_distance_debiased": ("centroid distance, de-biased", "without what finite samples add"),
@@ -48,28 +48,19 @@ HEADLINE = ("centroid_distance_debiased", "relative_modality_gap", "separability
 
 @dataclass(frozen=True)
 class GapOptions:
-    """What `i0t gap` is to do with embeddings.
+    """Options of the program."""
 
-    Attributes:
-        bootstrap: resamples for the intervals; 0 gives none.
-        seed: of splits, resamples and the report.
-        json: file for all that was found.
-        output: folder for the same as a record.
-        report: folder of the page, made as `report_options` say.
-        flags: all that was asked for, as a record has it.
-    """
-
-    bootstrap: int = 1000
-    seed: int = 0
-    json: str | None = None
-    output: str | None = None
-    report: str | None = None
+    bootstrap: int = 1000  # resamples for the intervals; 0 gives none
+    seed: int = 0  # of splits, resamples and the report
+    json: str | None = None  # file for all results
+    output: str | None = None  # folder for a record
+    report: str | None = None  # folder of the page
     report_options: ReportOptions = DEFAULTS
-    flags: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)  # for the record
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The flags.
+    """Parse the command line.
 
     Raises:
         I0TError: flags that contradict one another.
@@ -79,7 +70,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     flags.add_argument("source", nargs="*", metavar="SOURCE", help="one .safetensors, one .npy, or two .npy")
     flags.add_argument("--model", metavar="NAME|CHECKPOINT", help="instead of files: a model (docs/models.md)")
-    flags.add_argument("--dataset", choices=datasets_of("captions"), help="what the model encodes")
+    flags.add_argument("--dataset", choices=datasets_of("captions"), help="data set to encode")
     flags.add_argument("--captions-per-image", type=int, choices=(1, 5), default=1, help="with --dataset (default 1)")
     add_partial_flag(flags)
     flags.add_argument(
@@ -87,10 +78,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=int,
         default=1000,
         metavar="N",
-        help="resamples for the intervals (default 1000); 0 gives no intervals, and is quick",
+        help="resamples for the intervals (default 1000); 0: no intervals (quick)",
     )
-    flags.add_argument("--json", metavar="FILE", help="write all of it as JSON; --output DIR writes a record")
-    flags.add_argument("--report", metavar="DIR", help="write a page with pictures that opens in any browser")
+    flags.add_argument("--json", metavar="FILE", help="write all results as JSON; --output DIR writes a record")
+    flags.add_argument("--report", metavar="DIR", help="write a page with figures, for any browser")
     add_report_flags(flags)
     add_encoding_flags(flags)
     add_common_flags(flags)
@@ -106,7 +97,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the vectors, or encode them; measure, print, and write what was asked for."""
+    """Run the program; returns the exit status."""
     started, arguments = time.perf_counter(), parse(argv)
     named = {name: getattr(arguments, name) for name in ("bootstrap", "seed", "json", "output", "report")}
     options = GapOptions(**named, report_options=report_options(arguments), flags=vars(arguments))
@@ -114,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from i0t.files import ensure_folder
 
     if options.output:
-        ensure_folder(options.output)  # before hours of encoding, not after
+        ensure_folder(options.output)  # before encoding, which may take hours
     if arguments.source:
         run(load_embeddings(arguments.source), options, started)
         return 0
@@ -125,25 +116,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     from i0t.encoders.encode import encode
 
     arguments.device = processes.join(arguments.device)
-    with processes.first_here():  # which may make the sample
+    with processes.first_here():  # one process makes the sample
         roots = roots_of(arguments)
-    dataset: Any = load_dataset(arguments.dataset, roots, arguments.allow_partial)  # of captions, as all choices are
-    torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
+    dataset: Any = load_dataset(arguments.dataset, roots, arguments.allow_partial)  # a CaptionSet, as are all choices
+    torch.manual_seed(options.seed)  # for untrained models such as tiny
     encoder = load_encoder(arguments.model, device_of(arguments), roots)
     embeddings = encode(encoder, dataset.items(arguments.captions_per_image), encode_options(arguments))
-    if processes.is_main():  # others have encoded their share
+    if processes.is_main():  # the others have encoded their share
         run(embeddings, options, started)
     return 0
 
 
 def run(embeddings: Embeddings, options: GapOptions, started: float) -> None:
-    """Measure, print and write.
-
-    Args:
-        embeddings: images and texts.
-        options: what to write where.
-        started: when the work began, by `time.perf_counter`.
-    """
+    """Measure, print and write; `started` is the time of `time.perf_counter` at the beginning."""
     found = measure(embeddings, options.bootstrap, options.seed)
     print(table(found))
     if options.json:
@@ -161,7 +146,7 @@ def run(embeddings: Embeddings, options: GapOptions, started: float) -> None:
 
 
 def record(found: dict[str, Any], embeddings: Embeddings, options: GapOptions, seconds: float) -> Record:
-    """What `measure` found, as a record like those of the evaluations."""
+    """Make a record of the result of `measure`, as the evaluations do."""
     from i0t.files import list_sha256
     from i0t.results.record import Record
 
@@ -197,27 +182,19 @@ def record(found: dict[str, Any], embeddings: Embeddings, options: GapOptions, s
 
 
 def measure(embeddings: Embeddings, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """All that `i0t gap` says of an Embeddings.
+    """Compute all results of `i0t gap`.
 
     Args:
         embeddings: images and texts.
-        n_bootstrap: resamples; 0 leaves the intervals out.
+        n_bootstrap: resamples; 0: no intervals.
         seed: of splits and resamples.
 
     Returns:
         `measures` (name to value, low, high, method), `severity` and `severity_range`, `dimensions`
-        (largest part in the gap first), `top_share` (of 1, 5, 10 dimensions), `trust` (lines), counts, origin.
+        (largest part of the gap first), `top_share` (of 1, 5, 10 dimensions), `trust` (lines), counts, origin.
 
     Raises:
         I0TError: a bad row.
-
-    Example:
-        >>> import numpy as np
-        >>> from i0t import Embeddings
-        >>> rows, names = np.random.default_rng(0).normal(size=(2, 60, 8)) + 1, [str(row) for row in range(60)]
-        >>> found = measure(Embeddings(rows[0], -rows[1], np.arange(60), names, names), n_bootstrap=0)
-        >>> found["severity"], len(found["dimensions"]), found["trust"]
-        ('severe', 8, ['rough: error bars from fewer than 100 pairs are themselves uncertain'])
     """
     from i0t.gap.intervals import intervals_of, severity_range
     from i0t.gap.measures import measures_of
@@ -246,7 +223,7 @@ def measure(embeddings: Embeddings, n_bootstrap: int = 1000, seed: int = 0) -> d
 
 
 def table(found: dict[str, Any]) -> str:
-    """What `measure` found, for a terminal of 100 columns."""
+    """Format the result of `measure` for a terminal, 100 columns wide."""
     from tabulate import tabulate
 
     counts, rows = found["counts"], []

@@ -1,4 +1,4 @@
-"""Program: score captions, texts and pictures against one another on one scale. `i0t score`."""
+"""Program: score captions, texts and images against one another on one scale. `i0t score`."""
 
 from __future__ import annotations
 
@@ -41,78 +41,62 @@ CALIBRATION_PAIRS = 1000
 RECORD = "scores.json"  # in --output
 FLAGS = ("output", "csv", "json", "device", "seed", "data_dir", "data_dir_sub")
 DESCRIPTION = """\
-Score a picture with a caption, or a whole list of them. I0T-S is the cosine after the modality gap is removed, so that
-pictures with captions, captions with captions and pictures with pictures stand on one scale; its percentiles say what a
-score means: where it lies among pairs that belong together, and among pairs that do not.
+Score an image with a caption, or a list of such pairs. I0T-S is the cosine after the modality gap is removed, so that
+image-caption, caption-caption and image-image pairs are on one scale. Its percentiles say what a score means: the
+share of matching pairs, and of pairs that do not match, with a lower score.
 """
 EPILOG = """\
 columns
   CLIP-S, PAC-S    2.5 and 2 times max(cosine, 0) by this model (PAC-S proper is that of --model pacscore)
   I0T-S            cosine of standardised features
-  matched %        share of the calibration set's pictures with their own captions that score lower
-  unmatched %      the same among pictures with another's caption: 99 beats all but 1 in 100 wrong captions
-  Scores of the calibration set are held out: each half was standardised by what was fitted on the other.
+  matched %        share of the calibration set's image-caption pairs with a lower score
+  unmatched %      the same for images with the captions of other images: 99 is above all but 1 in 100 wrong captions
+  Calibration scores are held out: each part was standardised with the means of the other part.
 
 a list (--pairs FILE.csv or FILE.json, a list of objects) has the columns
   image, caption            and references, a JSON list or one text, for the reference-based scores
-  image, other_image        two pictures
+  image, other_image        two images
   caption, other_caption    two texts
-  Relative pictures are looked for beside FILE, or in --images DIR. With --csv or --json an interrupted run goes on
-  where it stopped. --output DIR always gets scores.json: all scores, and what they depend on.
+  Relative paths of images start at the folder of FILE, or at --images DIR. With --csv or --json, an interrupted run
+  can be resumed. --output DIR always gets scores.json: all scores, and the protocol.
 
 examples
   i0t score --image photo.jpg --caption "a dog on the grass" --model ViT-B-32-quickgelu/openai
-  i0t score --image a.jpg --caption "a dog" --caption "a cat"          every two of these
+  i0t score --image a.jpg --caption "a dog" --caption "a cat"          all pairs of these
   i0t score --pairs captions.csv --images pictures --csv scores.csv
 """
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What to score, by which model and calibration, and where to write it.
-
-    Attributes:
-        pairs: what to score.
-        is_list: whether they are of a file, which may be long.
-        model: name of `scoring_model`.
-        calibrate_on: files of vectors, or a data set; empty for the first data set that is there.
-        calibration_pairs: how many of a data set.
-        choice: what standardises.
-        prefix: put before every text.
-        encoding: how to encode.
-        output: folder of the record, and of the sample's model.
-        csv, json: files to write as well.
-        device: of the model; None for the best there is.
-        seed: of calibration pairs, of halves and of untrained weights.
-        data_dir, data_dir_sub: instead of the path files.
-    """
+    """Options of the program."""
 
     pairs: tuple[ScoredPair, ...]
-    is_list: bool
-    model: str
-    calibrate_on: tuple[str, ...]
-    calibration_pairs: int
+    is_list: bool  # whether the pairs come from a file, which may be long
+    model: str  # as for `scoring_model`
+    calibrate_on: tuple[str, ...]  # files of vectors, or a data set; empty: the first data set that is present
+    calibration_pairs: int  # number of pairs of a data set
     choice: RemoverChoice
-    prefix: str
+    prefix: str  # put before every text
     encoding: EncodeOptions
-    output: str
-    csv: str | None
+    output: str  # folder of the record, and of the sample's model
+    csv: str | None  # files to write
     json: str | None
-    device: str | None
-    seed: int
-    data_dir: str | None
+    device: str | None  # None: the best
+    seed: int  # of calibration pairs, of their split and of untrained weights
+    data_dir: str | None  # instead of the path files
     data_dir_sub: str | None
 
 
 def parse(argv: Sequence[str] | None) -> ScoreOptions:
-    """Command line of the program."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="i0t score", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated")
+    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="an image; may be repeated")
     parser.add_argument("--caption", action="append", default=[], metavar="TEXT", help="a text; may be repeated")
     parser.add_argument("--pairs", metavar="FILE", help="a list to score: .csv or .json, see below")
-    parser.add_argument("--images", metavar="DIR", help="with --pairs: where its pictures are")
+    parser.add_argument("--images", metavar="DIR", help="with --pairs: folder of its images")
     parser.add_argument(
         "--model",
         default=SAMPLE,
@@ -126,9 +110,11 @@ def parse(argv: Sequence[str] | None) -> ScoreOptions:
         default=(),
         metavar="WHAT",
         help=f"vectors of pairs (a .safetensors or .npy files), or one of {', '.join(DATASETS)} (default: the first "
-        "of these that is there; the built-in sample where no path is configured)",
+        "of these that is present; the built-in sample if no path is configured)",
     )
-    parser.add_argument("--calibration-pairs", type=int, metavar="N", help="of a data set (default 1000)")
+    parser.add_argument(
+        "--calibration-pairs", type=int, metavar="N", help="number of pairs of a data set (default 1000)"
+    )
     add_remover_flags(parser, "--method", default="i0t_post")
     parser.add_argument("--prefix", default=PREFIX, help=f"put before every text (default {PREFIX!r})")
     parser.add_argument("--json", metavar="FILE", help="write scores and protocol here")
@@ -140,12 +126,12 @@ def parse(argv: Sequence[str] | None) -> ScoreOptions:
     if bool(arguments.pairs) == bool(arguments.image or arguments.caption):
         parser.error("give --image and --caption, or --pairs FILE")
     if not arguments.pairs and len(arguments.image) + len(arguments.caption) < 2:
-        parser.error("one item has nothing to be compared with: give two or more --image or --caption")
+        parser.error("one item cannot be compared: give two or more --image or --caption")
     if arguments.images and not arguments.pairs:
-        parser.error("--images is the folder of the pictures that --pairs FILE names")
+        parser.error("--images is the folder of the images in --pairs FILE")
     calibrate_on = tuple(arguments.calibrate_on)
     if arguments.calibration_pairs and calibrate_on and calibrate_on[0] not in DATASETS:
-        parser.error("--calibration-pairs is of a data set; of vectors all pairs are taken")
+        parser.error("--calibration-pairs is for data sets; of vectors, all pairs are used")
     if arguments.pairs:
         pairs = read_pairs(arguments.pairs, arguments.images)
     else:
@@ -172,11 +158,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def score(options: ScoreOptions) -> tuple[Rows, dict[str, Any]]:
-    """Rows of all pairs, and all that the scores depend on; writes the files that the options name."""
+    """Score all pairs; return the rows and the protocol, and write the files."""
     _require_pictures(options)
     for target in (options.json, options.csv):
         if target:
-            ensure_folder(Path(target).absolute().parent)  # before hours of encoding, not after
+            ensure_folder(Path(target).absolute().parent)  # before encoding, which may take hours
     roots, folder = resolve_roots(options.data_dir, options.data_dir_sub), ensure_folder(options.output)
     encoder, note = scoring_model(options.model, roots, folder, options.device, options.encoding.workers, options.seed)
     say(f"model: {model_line(encoder.name, note)}")
@@ -187,18 +173,18 @@ def score(options: ScoreOptions) -> tuple[Rows, dict[str, Any]]:
 
 
 def _require_pictures(options: ScoreOptions) -> None:
-    """Name a picture that is not there before a model is loaded or trained, not after."""
+    """Raise an error for missing images before a model is loaded or trained."""
     images = dict.fromkeys(image for pair in options.pairs for image in pair.images)
     missing = [image for image in images if not Path(image).is_file()]
     if missing and not options.encoding.skip_unreadable:
         raise I0TError(
-            f"{missing[0]}: no such picture ({len(missing)} of {len(images)} are missing). Correct the path, or go on "
-            "without: --skip-unreadable."
+            f"{missing[0]}: no such image ({len(missing)} of {len(images)} are missing). Correct the path, or go on "
+            "without them: --skip-unreadable."
         )
 
 
 def _calibration_embeddings(encoder: Encoder, roots: Roots, options: ScoreOptions) -> Embeddings:
-    """Calibration pairs from the user's vectors or a data set, of this very model."""
+    """Get calibration pairs of this model, from the user's vectors or from a data set."""
     named = options.calibrate_on or (default_dataset(roots),)
     if len(named) == 1 and named[0] in DATASETS:
         return calibration_pairs(
@@ -212,8 +198,8 @@ def _calibration_embeddings(encoder: Encoder, roots: Roots, options: ScoreOption
         raise I0TError(f"--calibrate-on {' '.join(named)}: {error}") from None
     if not all(text.startswith(options.prefix) for text in vectors.texts):
         say(
-            f"{' '.join(named)}: not all of its texts begin with {options.prefix!r}, as the scored ones will. "
-            "Percentiles are off if they were encoded without it: encode them with it, or give their own --prefix."
+            f"{' '.join(named)}: not all of its texts begin with {options.prefix!r}, as the scored texts do. "
+            "Percentiles are wrong if they were encoded without it: encode them with it, or set --prefix to theirs."
         )
     return vectors
 
@@ -236,12 +222,12 @@ def _protocol(
 
 
 def _score(encoder: Encoder, calibration: Calibration, protocol: dict[str, Any], options: ScoreOptions) -> Rows:
-    """Score all pairs, going on where an interrupted run stopped, and write the files."""
+    """Score all pairs, except those that an interrupted run has scored, and write the files."""
     target = options.csv or options.json
     partial = PartialScores(Path(f"{target}.partial") if target else None, protocol)
     if partial.known:
-        say(f"{partial.path}: {len(partial.known)} pairs of an interrupted run are taken from it")
-    how = replace(options.encoding, progress=False)  # the bar below counts pairs
+        say(f"{partial.path}: {len(partial.known)} pairs of an interrupted run are read from it")
+    how = replace(options.encoding, progress=False)  # the bar below shows pairs
     scorer = PairScorer(encoder, calibration, options.prefix, how)
     rows: Rows = []
     with tqdm(total=len(options.pairs), desc="pairs", disable=None if options.is_list else True, leave=False) as bar:

@@ -1,4 +1,4 @@
-"""Program: how well one index of images and texts is searched, before and after removing the gap. `i0t search-eval`."""
+"""Program: measure search in a mixed index of images and texts, before and after gap removers. `i0t search-eval`."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from i0t.standardize import fitted_origin
 from i0t.standardize.registry import own_names, remover_class
 
 DESCRIPTION = """\
-Search an index that holds images and texts together, and say what it finds: NDCG@10, recall@10, and which modality
-fills the first ten. Of n pairs the index holds the image of the first half and the text of the second; the other
-item of every pair is a query, so each query has one right item, of the other modality. Or bring your own judgments.
+Search an index of images and texts and measure the results: NDCG@10, recall@10, and the modality of the top ten. The
+index has the image of the first n/2 pairs and the text of the others. The other item of every pair is a query, so each
+query has one relevant item, of the other modality. Or use your own judgments (--qrels).
 
-What removes the gap is fitted on pairs that are not searched: a random half, --splits times over, or --fit-on FILE.
+Gap removers are fitted to pairs that are not searched: a random half of the pairs (--splits times), or --fit-on FILE.
 """
 EPILOG = """\
-columns (k is 10 unless --k says other)
-  NDCG@k    over all queries; its ideal ranks all relevant items, returned or not. In brackets, 95 %: how far other
-            queries of the kind might move it (bootstrap over queries; not other corpora or other calibration pairs)
-  R@k       share of a query's relevant items among the first k
-  texts in top k   share of texts among what text queries and what image queries get first: without a preference
-            for a modality it is the share of texts in the corpus, which the line below the table tells
-  AUC       how often a picture's own caption is nearer to it than another picture is: 0.5 is chance
+columns (k is 10, or --k)
+  NDCG@k    mean over queries; its ideal ranks all relevant items, returned or not. In brackets: the 95 % interval
+            for other queries (bootstrap over queries; not for other corpora or calibration pairs)
+  R@k       share of a query's relevant items in the top k
+  texts in top k   share of texts in the top k of text queries and of image queries. Without a preference for a
+            modality it is the share of texts in the corpus, which is below the table
+  AUC       how often an image is closer to its caption than to another image: 0.5 is chance
 
 examples
   i0t search-eval embeddings.safetensors
   i0t search-eval images.npy texts.npy --fit-on calibration.safetensors --index ivfpq
   i0t search-eval corpus.safetensors --qrels judged.qrels --queries asked.safetensors --fit-on calibration.safetensors
 
-judgments (--qrels): a TREC file; BEIR's .tsv; .json {"query": {"document": grade}}; .parquet with query_id, doc_id,
+judgments (--qrels): a TREC file; a BEIR .tsv; .json {"query": {"document": grade}}; .parquet with query_id, doc_id,
   relevance. Ids are image_ids, entries of the metadata's list text_ids, or image:ROW and text:ROW.
 """
 TEXT_SHARES = ("text_share_text_queries", "text_share_image_queries")
 
 
 def parse(argv: Sequence[str] | None) -> SearchOptions:
-    """Command line of the program."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="i0t search-eval",
         description=DESCRIPTION,
@@ -65,32 +65,32 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="vectors of other pairs by the same model, to fit on instead of random halves. The SOURCE itself is "
-        "taken too, as a leak that is told",
+        help="vectors of other pairs of the same model, to fit on instead of random splits. SOURCE itself is allowed, "
+        "and reported as a leak",
     )
-    parser.add_argument("--splits", type=int, metavar="N", help=f"random halves to average (default {SPLITS})")
-    parser.add_argument("--seed", type=int, help="of the halves (default 0)")
+    parser.add_argument("--splits", type=int, metavar="N", help=f"number of random splits (default {SPLITS})")
+    parser.add_argument("--seed", type=int, help="of the splits (default 0)")
     parser.add_argument(
         "--index", default="flat", metavar="KIND", help="flat (exact; default), ivfpq, or a faiss.index_factory string"
     )
-    parser.add_argument("--k", type=int, default=10, metavar="K", help="how many of the first results count (10)")
+    parser.add_argument("--k", type=int, default=10, metavar="K", help="number of results that count (default 10)")
     parser.add_argument("--qrels", metavar="FILE", help="judgments over the items of SOURCE; needs --fit-on")
     parser.add_argument(
         "--queries",
         nargs="+",
         default=[],
         metavar="FILE",
-        help="with --qrels: the queries' vectors, if not in SOURCE",
+        help="with --qrels: vectors of the queries, if they are not in SOURCE",
     )
-    parser.add_argument("--output", default=str(TENSORS), metavar="DIR", help="where the record goes (default tensors)")
+    parser.add_argument("--output", default=str(TENSORS), metavar="DIR", help="folder of the record (default tensors)")
     arguments = parser.parse_args(argv)
     splits, seed = (SPLITS if arguments.splits is None else arguments.splits), arguments.seed or 0
     if splits < 1 or arguments.k < 1:
         parser.error("--splits and --k must be 1 or more")
     if arguments.queries and not arguments.qrels:
-        parser.error("--queries needs --qrels, which say what is relevant to them")
+        parser.error("--queries needs --qrels")
     if arguments.fit_on and (arguments.splits, arguments.seed) != (None, None):
-        parser.error("--splits and --seed are of random halves, in place of which --fit-on names files")
+        parser.error("--splits and --seed are for random splits, which --fit-on replaces")
     return SearchOptions(
         tuple(arguments.source),
         tuple(remover_choices(arguments, arguments.methods)),
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
-    """One row per method, at most 100 columns wide, and what is needed to read it."""
+    """Format one row per method, at most 100 columns wide, and notes below."""
     k, first = protocol["k"], next(iter(results.values())).mean()
     with_auc = "above_picture" in first
     headers = ["", f"NDCG@{k} (95 %)", f"R@{k}", f"texts in top {k}:\nof text queries", "\nof image queries"]
@@ -131,7 +131,7 @@ def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) ->
         shown += ["-" if np.isnan(means[name]) else f"{100 * means[name]:.0f} %" for name in TEXT_SHARES]
         rows.append([label, *shown, *([f"{means['above_picture']:.3f}"] if with_auc else [])])
     table = tabulate(rows, headers=[*headers, *(["AUC"] if with_auc else [])], disable_numparse=True)
-    times = f", mean of {protocol['splits']} random halves" if "splits" in protocol else ""
+    times = f", mean of {protocol['splits']} random splits" if "splits" in protocol else ""
     leak = {True: " - these items are evaluated: a leak", None: " - whether they overlap is unknown"}
     fit_on = protocol["fit_on"] if isinstance(protocol["fit_on"], str) else " ".join(protocol["fit_on"])
     index = next(iter(results.values())).index
@@ -150,8 +150,8 @@ def _save(
     options: SearchOptions,
     seconds: float,
 ) -> Path:
-    """Write the record; its name differs whenever the content of any file or the protocol does."""
-    from i0t.results.record import Record  # imports torch, after the table is printed
+    """Write the record; another protocol or other files give another name."""
+    from i0t.results.record import Record  # slow import of torch: after the table
 
     origin = {**fitted_origin(source).as_dict(), "dataset": source.name, "items_sha256": items_sha256(source)}
     methods = {name: _figures_of(result) for name, result in results.items()}
@@ -160,7 +160,7 @@ def _save(
         dataset=source.name,
         metrics={f"{name}_{key}": value for name, of in methods.items() for key, value in of["metrics"].items()},
         gap={"centroid_distance": centroid_distance(source.image_features, source.text_features)},
-        protocol={**protocol, "remove_gap": "none"},  # of the whole record: each method has metrics of its own
+        protocol={**protocol, "remove_gap": "none"},  # each method has its own metrics
         config={"model": {"name": origin.get("model"), "fingerprint": origin.get("fingerprint")}},
         data={**origin, "sha256": origin["items_sha256"]},
         seconds=round(seconds, 2),
@@ -174,7 +174,7 @@ def _save(
 
 
 def _figures_of(result: MethodResult) -> dict[str, Any]:
-    """Metrics in 0..1: mean, standard deviation between splits, and the interval of NDCG."""
+    """Metrics in 0..1: mean, standard deviation over splits, and the interval of NDCG."""
     return {
         "metrics": result.mean(),
         "standard_deviation_of_splits": result.deviation() if len(result.splits) > 1 else None,

@@ -1,1 +1,1 @@
-"""Results: the JSON record of a run, what two records must share to be compared, and tables of records."""
+"""Results: JSON records, comparison of their protocols, and tables."""

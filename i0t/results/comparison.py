@@ -1,8 +1,7 @@
-"""What tables ask of records: which row they belong to, by which protocol, and in what the protocols differ.
+"""Compare records for tables: the row of a record, its protocol, and differences between protocols.
 
-A row is a model with a gap remover. Records of one data set are compared in all that their
-protocol states (captions per image, split, prompts, score, precision ...) and in the data they were
-measured on.
+A row is a model with a gap remover. Records of one data set must share their protocol (captions per
+image, split, prompts, score, precision ...) and their data.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from i0t.results.record import leak_of
 Content = dict[str, Any]  # of a record's file
 
 NEEDED = ("task", "dataset", "metrics", "gap", "protocol", "config", "data")
-# What makes the row's label, and so is not compared.
+# In the label of the row, so not compared.
 REMOVER = ("remove_gap", "remover_parameters", "fit_on", "fit_dataset", "n_fit_images", "n_fit_texts", "means_leak")
 NOT_COMPARED = {*REMOVER, "fit_file", "fit_overlap", "means_fingerprint"}
-# What of the data must agree as well.
+# Entries of the data that must agree as well.
 DATA = ("sha256", "built_in_sample", "images", "texts", "ratings_used")
 UNKNOWN = "not recorded"
-# Of records written before they said so themselves.
+# For older records, which do not name their headline.
 HEADLINE = {
     "retrieval": ("i2t_r1", "t2i_r1"),
     "classification": ("accuracy", "balanced_accuracy"),
@@ -35,10 +34,10 @@ HEADLINE = {
 
 
 def read_record(path: str | Path) -> Content:
-    """The record of an evaluation, with its `path`.
+    """Read the record of an evaluation; adds its `path`.
 
     Raises:
-        I0TError: not one.
+        I0TError: not such a record.
     """
     content = read_json(path, "the record of an evaluation")
     missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
@@ -48,40 +47,29 @@ def read_record(path: str | Path) -> Content:
 
 
 def headline_of(record: Content, joined: bool = False) -> tuple[str, ...]:
-    """The metrics that a table shows of a record: of one data set, or joined with others."""
+    """Names of the metrics in a table of one data set, or (`joined`) of several."""
     if joined and (record.get("headline_joined") or record["protocol"].get("tau")):
         return tuple(record.get("headline_joined") or (record["protocol"]["tau"],))
     return tuple(record.get("headline") or HEADLINE.get(record["task"]) or list(record["metrics"])[:2])
 
 
 def protocol_of(record: Content) -> Content:
-    """All that two records of a data set must share to be comparable; model and remover are not part of it.
-
-    Example:
-        >>> protocol_of({"protocol": {"clip": True, "remove_gap": "none"}, "data": {"images": 8, "seconds": 3}})
-        {'clip': True, 'data images': 8}
-    """
+    """Collect what two records of a data set must share to be comparable, without model and remover."""
     stated = {key: value for key, value in record["protocol"].items() if key not in NOT_COMPARED}
     measured = {f"data {key}": record["data"][key] for key in DATA if record["data"].get(key) is not None}
-    state = record["data"].get("completeness", {}).get("state")  # "partial" where pictures are known to lack
+    state = record["data"].get("completeness", {}).get("state")  # "partial" if images are missing
     return {**stated, **measured, **({"data completeness": state} if state else {})}
 
 
 def differing(records: Sequence[Content]) -> list[str]:
-    """Protocol fields in which records of one data set differ; one that lacks a field differs from those that do not.
-
-    Example:
-        >>> blank = {"protocol": {"clip": True}, "data": {}}
-        >>> differing([blank, {"protocol": {"clip": False}, "data": {}}])
-        ['clip']
-    """
+    """Protocol fields in which records of one data set differ; a missing field is a difference."""
     protocols = [protocol_of(record) for record in records]
     fields = dict.fromkeys(field for protocol in protocols for field in protocol)
     return [field for field in fields if len({shown_value(protocol, field) for protocol in protocols}) > 1]
 
 
 def row_label(record: Content) -> tuple[str, str, str]:
-    """(model, gap remover, where its means came from) as they are printed.
+    """(model, gap remover, where its means come from), for printing.
 
     Example:
         >>> protocol = {"remove_gap": "whitening", "remover_parameters": {"shrinkage": 0.9}}
@@ -95,7 +83,7 @@ def row_label(record: Content) -> tuple[str, str, str]:
     remover = str(protocol.get("remove_gap"))
     if remover == "none":
         return name, "-", "-"
-    parameters = (protocol.get("remover_parameters") or {}).values()  # their names would not fit into the line
+    parameters = (protocol.get("remover_parameters") or {}).values()  # no names: they would not fit into the line
     remover = " ".join([remover, *(str(value) for value in parameters if value is not None)])
     means = str(protocol.get("fit_dataset") if protocol.get("fit_on") != "test" else "test")
     leak = leak_of(protocol)
@@ -103,7 +91,7 @@ def row_label(record: Content) -> tuple[str, str, str]:
 
 
 def row_labels(records: Sequence[Content]) -> list[tuple[str, str, str]]:
-    """Of each record; models of one name but different weights are told apart by their fingerprints."""
+    """Labels of all records; models with the same name but different weights get their fingerprint."""
     prints: dict[str, set[str]] = {}
     for record in records:
         prints.setdefault(row_label(record)[0], set()).add(_print(record))
@@ -115,7 +103,7 @@ def row_labels(records: Sequence[Content]) -> list[tuple[str, str, str]]:
 
 
 def shown_value(protocol: Content, field: str) -> str:
-    """A value in a few letters: long lists by their number and digest, so that different ones look different.
+    """Format a value in a few letters; lists as length and digest, so that different lists look different.
 
     Example:
         >>> [shown_value({"clip": True, "prefix": " "}, field) for field in ("clip", "prefix", "split")]

@@ -1,4 +1,4 @@
-"""A result is a JSON record: numbers together with all that is needed to trust and repeat them."""
+"""`Record`: a result as JSON, with all that is needed to understand and repeat it."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ PACKAGES = (
     "scikit-learn",
     "safetensors",
 )
-DRAWN = ("seed", "bootstrap")  # flags of what is drawn at random: by which seed, and how many resamples
+DRAWN = ("seed", "bootstrap")  # flags of random draws
 
 
 @dataclass
 class Record:
-    """One result: of a model on a data set, mostly.
+    """One result, mostly of a model on a data set.
 
     Attributes:
         task: e.g. "retrieval".
         dataset: its name.
         metrics: of evaluations in percent, except ranks.
-        protocol: what makes two results comparable: captions per image, prefix, w, clip, fitting set.
-        config: the flags and the model.
+        protocol: what two comparable results share: captions per image, prefix, w, clip, calibration set.
+        config: flags and model.
         data: counts, sources and hashes.
         seconds: wall time from loading the data to the last metric.
-        gap: `modality_gap` of the features that were scored.
-        gap_before: the same before the gap was removed; empty where nothing was removed.
-        headline: the metrics that a table of one data set shows.
-        headline_joined: those of a table over several data sets.
-        sections: what only this kind of result has, by name; beside the others in the file.
+        gap: `modality_gap` of the scored features.
+        gap_before: `modality_gap` before removing the gap; empty if nothing was removed.
+        headline: names of the metrics in a table of one data set.
+        headline_joined: names of the metrics in a table of several data sets.
+        sections: further top-level entries of the file.
     """
 
     task: str
@@ -73,9 +73,9 @@ class Record:
 
     @property
     def stem(self) -> str:
-        """File name without suffix: readable, and different whenever the results may be."""
+        """File name without suffix; results that may differ have different names."""
         model = self.config.get("model") or {}
-        # Intervals and what is drawn at random change figures, but not what may stand in one table: no protocol.
+        # Seed and resamples change numbers, but are not part of the protocol.
         drawn = {key: self.config.get("flags", {}).get(key) for key in DRAWN}
         content = [self.protocol, model.get("fingerprint"), self.data["sha256"], drawn]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
@@ -85,7 +85,7 @@ class Record:
         return "-".join(re.sub(r"[^\w.+-]+", "-", str(part))[:100] for part in parts if part)
 
     def as_dict(self) -> dict[str, Any]:
-        """What the file holds."""
+        """Return the content of the file."""
         content = asdict(self)
         sections = content.pop("sections")
         return plain({**content, **sections})
@@ -98,12 +98,7 @@ class Record:
 
 
 def run_table(records: Sequence[Record], names: Sequence[str]) -> str:
-    """What an evaluation found: one row per data set, at most 80 columns wide, and what partial ones lack.
-
-    Args:
-        records: of one model and gap remover.
-        names: the metrics to show.
-    """
+    """Format the records of one model and gap remover: one row per data set, at most 80 columns wide, and notes."""
     headers = ["data set", "CD", *(name.replace("balanced_accuracy", "balanced") for name in names)]
     rows, notes = [], []
     for record in records:
@@ -122,7 +117,7 @@ def run_table(records: Sequence[Record], names: Sequence[str]) -> str:
 
 
 def leak_of(protocol: dict[str, Any]) -> str:
-    """How much of the evaluated set its means come from, in a few words; nothing where they are of other items.
+    """Say in a few words whether the means come from evaluated items; empty if they do not.
 
     Example:
         >>> leak_of({"means_leak": True, "fit_overlap": {"image_vectors": 0.25}}), leak_of({"means_leak": None})
@@ -131,13 +126,13 @@ def leak_of(protocol: dict[str, Any]) -> str:
     if not protocol.get("means_leak"):
         return "" if protocol.get("means_leak") is False else "leak unknown"
     share = max((protocol.get("fit_overlap") or {}).values(), default=0.0)
-    # Without a share the name of the data set told: the items may be other encodings of the same.
+    # Without a share, the leak is known from the name of the data set: items may be encoded differently.
     return f"leak of {100 * share:.2g} %" if 0 < share < 1 else "leak"
 
 
 def environment() -> dict[str, Any]:
-    """Versions, git commit, machine."""
-    import torch  # here, since tables of records need none
+    """Collect versions, git commit and machine."""
+    import torch  # not needed for tables of records
 
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
@@ -156,16 +151,16 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout, with "+changes" where files differ from it; None outside a checkout."""
+    """Commit of the checkout, with "+changes" if files differ from it; None outside a checkout."""
     try:
         commit = _git("rev-parse", "HEAD")
         return f"{commit}+changes" if _git("status", "--porcelain", "--untracked-files=no") else commit
-    except (OSError, subprocess.CalledProcessError):  # no git, or no repository: installed elsewhere
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
         return None
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far, workers not counted."""
+    """Largest resident memory of this process so far, without workers."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
@@ -176,7 +171,7 @@ def _git(*arguments: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: NaN and infinity become null, paths and NumPy numbers plain values."""
+    """Convert a value for JSON: NaN and infinity become null, paths and NumPy numbers plain values."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

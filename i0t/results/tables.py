@@ -22,15 +22,15 @@ WIDTH = 100
 
 
 def dataset_table(records: Sequence[Content], metrics: Sequence[str] = (), style: str = "simple") -> str:
-    """The table of one data set, with what differs as columns and what is shared below.
+    """Format the table of one data set; differing protocol fields are columns, shared ones are below.
 
     Args:
         records: of one task and data set.
-        metrics: names; those of the record's headline where empty.
+        metrics: names; empty: the record's headline.
         style: of tabulate.
 
     Raises:
-        I0TError: two records that nothing tells apart have different figures, or a metric is unknown.
+        I0TError: two records with the same label and protocol have different numbers, or a metric is unknown.
     """
     fields = differing(records)
     names = tuple(metrics) or headline_of(records[0])
@@ -63,10 +63,10 @@ def dataset_table(records: Sequence[Content], metrics: Sequence[str] = (), style
 
 
 def joined_table(records: Sequence[Content], metrics: Sequence[str] = (), style: str = "simple") -> str:
-    """One row per model and remover, with the figures of all data sets side by side.
+    """Format one row per model and remover, with the numbers of all data sets side by side.
 
     Raises:
-        I0TError: a data set was measured by two protocols, or twice with different figures.
+        I0TError: a data set was measured with two protocols, or twice with different numbers.
     """
     columns: dict[tuple[str, str], None] = {}
     rows: dict[tuple[str, ...], dict[tuple[str, str], Any]] = {}
@@ -94,7 +94,7 @@ def joined_table(records: Sequence[Content], metrics: Sequence[str] = (), style:
 
 
 def by_dataset(records: Sequence[Content]) -> dict[tuple[str, str], list[Content]]:
-    """Records by task and data set, in their order."""
+    """Group records by task and data set, in order."""
     groups: dict[tuple[str, str], list[Content]] = {}
     for record in records:
         groups.setdefault((record["task"], record["dataset"]), []).append(record)

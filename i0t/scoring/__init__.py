@@ -1,4 +1,4 @@
-"""Scores of pictures and captions, with what they mean: where they stand among pairs that are known."""
+"""Scores of images and captions, with percentiles among known pairs."""
 
 from i0t.scoring.pairs import ScoredPair, read_pairs
 from i0t.scoring.percentiles import Calibration, calibrate, percentiles

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SAMPLE = "sample"
 TRAIN = "train"
 FIRST = "flickr"
-# To calibrate on, in the order of preference: short captions first.
+# Data sets to calibrate on, in order of preference: short captions first.
 DATASETS = (FIRST, *(name for name in datasets_of("captions") if name != FIRST), TRAIN)
 # Of recipe lcco: enough to tell right captions from wrong.
 BRIEF = {"steps": 100, "warmup_steps": 20, "validate_every": 0}
@@ -30,16 +30,16 @@ BRIEF = {"steps": 100, "warmup_steps": 20, "validate_every": 0}
 def scoring_model(
     name: str, roots: Roots, folder: Path, device: str | None = None, workers: int = 0, seed: int = 0
 ) -> tuple[Encoder, str]:
-    """The model to score with, and what the user must know of it.
+    """Load the model to score with; return it with a note for the user.
 
     Args:
-        name: of `load_encoder`; or "sample": the last checkpoint, or where there is none the sample's small model,
-            trained briefly, once.
-        roots: where the files of specs and checkpoints lie.
-        folder: where the briefly trained model is kept.
-        device: as `usable_device` takes it.
+        name: as for `load_encoder`; or "sample": the last checkpoint, or the sample's small model, which is trained
+            briefly, once.
+        roots: where the files of specs and checkpoints are.
+        folder: for the briefly trained model.
+        device: as for `usable_device`.
         workers: decoding processes of the training.
-        seed: of models without trained weights.
+        seed: of untrained models.
 
     Raises:
         I0TError: no such model.
@@ -54,14 +54,12 @@ def scoring_model(
     if read_path_file("ckpt_file_name.txt")[0]:
         return load_encoder(last_checkpoint(roots), device, roots), "the last checkpoint"
     path = _briefly_trained(folder, device, workers)
-    note = (
-        "trained for a minute on drawn shapes, it knows no others; for photographs: --model ViT-B-32-quickgelu/openai"
-    )
+    note = "trained for a minute on drawn shapes only; for photographs: --model ViT-B-32-quickgelu/openai"
     return load_encoder(path, device, roots), note
 
 
 def _briefly_trained(folder: Path, device: str, workers: int) -> Path:
-    """The sample's small model after a minute of training, kept for the next call; no note of it is made."""
+    """Train the sample's small model for a minute, or return the one trained before."""
     from i0t.data.sample import data_dir, data_dir_sub, make_sample
     from i0t.training.run import TrainOptions, train
 
@@ -76,10 +74,10 @@ def _briefly_trained(folder: Path, device: str, workers: int) -> Path:
 
 
 def default_dataset(roots: Roots) -> str:
-    """The first data set that is there to calibrate on.
+    """Name of the first data set of `DATASETS` that is present.
 
     Raises:
-        I0TError: none is.
+        I0TError: none is present.
     """
     for name in DATASETS:
         if is_present("sharegpt4v" if name == TRAIN else name, roots):
@@ -90,18 +88,8 @@ def default_dataset(roots: Roots) -> str:
 def calibration_pairs(
     encoder: Encoder, dataset: str, roots: Roots, prefix: str, n_pairs: int, seed: int, options: EncodeOptions
 ) -> Embeddings:
-    """Encode pairs of a data set, the first caption of each picture.
-
-    Args:
-        encoder: the model.
-        dataset: of `DATASETS`.
-        roots: where its files are.
-        prefix: put before every caption, as before those to be scored.
-        n_pairs: how many; all if there are fewer.
-        seed: which are drawn.
-        options: how to encode.
-    """
-    from i0t.data.captions import CaptionSet  # imports torch, which a look at --help need not wait for
+    """Encode `n_pairs` random pairs of a data set (all, if it has fewer), with the first caption per image."""
+    from i0t.data.captions import CaptionSet  # imports torch, which --help does not need
     from i0t.data.sharegpt4v import load_sharegpt4v
     from i0t.encoders.encode import encode
 
@@ -110,7 +98,7 @@ def calibration_pairs(
         pairs = load_sharegpt4v(roots.data_dir, "train", subset="all")
         items = pairs.items(_drawn(len(pairs), n_pairs, rng), prefix)
     else:
-        # An incomplete data set has fewer pairs, which calibrate as well.
+        # An incomplete data set can calibrate, too.
         captions = load_dataset(dataset, roots, allow_partial=True)
         assert isinstance(captions, CaptionSet)
         items = captions.items()

@@ -1,4 +1,4 @@
-"""Scores as a table to read and as a CSV file to go on with."""
+"""Scores as a printed table and as a CSV file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = list[dict[str, Any]]
 
 
 def write_csv(path: str | Path, rows: Rows) -> None:
-    """One line per pair, in order; what a pair has no score of is left empty."""
+    """Write one line per pair, in order; missing scores are empty."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, restval="")
         writer.writeheader()
@@ -30,7 +30,7 @@ def write_csv(path: str | Path, rows: Rows) -> None:
 
 
 def scores_table(rows: Rows, protocol: dict[str, Any]) -> str:
-    """The first rows, at most 100 columns wide, the pictures that could not be read, and what percentiles rest on.
+    """Format the first rows, at most 100 columns wide, with unreadable images and the calibration set below.
 
     Example:
         >>> row = {"kind": "text-text", "first": "a", "second": "b", "error": None, "i0t_s": 0.5}
@@ -48,7 +48,7 @@ def scores_table(rows: Rows, protocol: dict[str, Any]) -> str:
     headers = ["", "", *labels.values(), "matched %", "unmatched %"]
     lines = [tabulate([_shown(row, labels) for row in rows[:SHOWN]], headers=headers, disable_numparse=True)]
     if len(rows) > SHOWN:
-        lines.append(f"... {len(rows)} pairs in all, which --csv FILE writes. Means: {_means(rows, labels)}.")
+        lines.append(f"... {len(rows)} pairs in all; --csv FILE writes all. Means: {_means(rows, labels)}.")
     errors = [row["error"] for row in rows if row["error"]]
     lines += [f"not scored: {error}" for error in dict.fromkeys(errors)][:SHOWN]
     sample = " of the built-in sample, drawn shapes" if protocol["calibration_is_built_in_sample"] else ""
@@ -58,7 +58,7 @@ def scores_table(rows: Rows, protocol: dict[str, Any]) -> str:
 
 
 def model_line(name: str, note: str) -> str:
-    """A model's name, and what one must know of it if there is anything."""
+    """A model's name, with the note of `scoring_model` if there is one."""
     return f"{name}, {note}" if note else name
 
 

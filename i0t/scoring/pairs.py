@@ -1,4 +1,4 @@
-"""Lists of what is to be scored: two items per row, pictures or texts, from CSV or JSON."""
+"""Lists of pairs to score: two items per row, images or texts, from CSV or JSON."""
 
 from __future__ import annotations
 
@@ -21,17 +21,11 @@ FORM = (
 
 @dataclass(frozen=True)
 class ScoredPair:
-    """Two items to compare.
+    """Two items to compare."""
 
-    Attributes:
-        images: paths of its pictures: two, one or none.
-        texts: its texts, as given.
-        references: texts known to be right for the picture, for the reference-based scores of a caption.
-    """
-
-    images: tuple[str, ...]
+    images: tuple[str, ...]  # paths: two, one or none
     texts: tuple[str, ...]
-    references: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()  # right captions of the image, for reference-based scores
 
     @property
     def kind(self) -> str:
@@ -40,12 +34,12 @@ class ScoredPair:
 
     @property
     def key(self) -> str:
-        """Equal for equal pairs, and for no others."""
+        """Identifies the pair."""
         return json.dumps([self.images, self.texts, self.references])
 
 
 def all_pairs(images: list[str], texts: list[str]) -> list[ScoredPair]:
-    """Every two of these items: each picture with each text, then texts among themselves, then pictures.
+    """All pairs of these items: images with texts, then texts with texts, then images with images.
 
     Example:
         >>> [pair.kind for pair in all_pairs(["a.jpg", "b.jpg"], ["a dog"])]
@@ -61,10 +55,10 @@ def read_pairs(path: str | Path, folder: str | Path | None = None) -> list[Score
 
     Args:
         path: .csv or .json; see `FORM`.
-        folder: where relative picture paths start; by default the file's own folder.
+        folder: where relative image paths start; by default the file's folder.
 
     Raises:
-        I0TError: the file is missing, of another form, or empty; the message names the row.
+        I0TError: the file is missing, malformed or empty; the message names the row.
     """
     path = Path(path)
     folder = Path(path.parent if folder is None else folder)
@@ -111,7 +105,7 @@ def _pair(row: dict[str, Any], folder: Path, place: str) -> ScoredPair:
 
 
 def _references(cell: Any, place: str) -> tuple[str, ...]:
-    """A list as it is, a cell that holds a JSON list, or one text."""
+    """Parse references: a list, a cell with a JSON list, or one text."""
     if isinstance(cell, str):
         text = cell.strip()
         try:

@@ -1,4 +1,4 @@
-"""What a standardised score means: where it stands among pairs known to belong together, or not to.
+"""Percentiles of standardised scores among known pairs: matching pairs, and pairs that do not match.
 
 Shapes: N images, M texts, P pairs, K reference scores.
 """
@@ -17,18 +17,18 @@ from i0t.standardize import GapRemover, Standardizer
 
 IMAGE_TEXT, TEXT_TEXT, IMAGE_IMAGE = "image-text", "text-text", "image-image"
 KINDS = (IMAGE_TEXT, TEXT_TEXT, IMAGE_IMAGE)
-MOST_UNMATCHED = 100_000  # reference scores of a kind: percentiles finer than 0.001 mean nothing
+MOST_UNMATCHED = 100_000  # reference scores per kind: enough for percentiles in steps of 0.001
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted standardiser, and the standardised cosines of pairs that it was not fitted to.
+    """A fitted standardiser, and held-out standardised cosines of known pairs.
 
     Attributes:
         remover: fitted to all calibration items.
         matched: (K,) sorted, of images with their own texts.
-        unmatched: kind to (K,) sorted, of items that do not belong together.
-        n_pairs: how many pairs it rests on.
+        unmatched: kind to (K,) sorted, of items that do not match.
+        n_pairs: number of calibration pairs.
     """
 
     remover: GapRemover
@@ -45,8 +45,8 @@ class Calibration:
 
         Returns:
             `matched_percentile` among images with their own texts, `unmatched_percentile` among images with
-            others' texts (one scale for every kind of pair), and `same_kind_percentile` among two items of this
-            kind that do not belong together.
+            other texts (one scale for every kind of pair), and `same_kind_percentile` among pairs of this kind that
+            do not match.
         """
         return {
             "matched_percentile": percentiles(scores, self.matched),
@@ -56,11 +56,7 @@ class Calibration:
 
 
 def percentiles(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Share of `reference` below each score, in percent; equal ones count half.
-
-    Args:
-        scores: (R,).
-        reference: (K,) sorted.
+    """Share of `reference` (K,), sorted, below each of the scores (R,), in percent; equal values count half.
 
     Example:
         >>> percentiles(np.array([0.0, 0.2, 0.9]), np.array([0.1, 0.2, 0.3, 0.4])).tolist()
@@ -72,31 +68,22 @@ def percentiles(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def pair_cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(R,) cosine of row i with row i: the best over the vectors of items that have several.
-
-    Args:
-        first: (R, D) or (R, Q, D) unit vectors.
-        second: (R, D) or (R, Q, D) unit vectors.
-
-    Example:
-        >>> pair_cosines(np.array([[1.0, 0.0]]), np.array([[[0.0, 1.0], [0.6, 0.8]]])).tolist()
-        [0.6]
-    """
+    """(R,) cosines of row i with row i, of unit vectors (R, D) or (R, Q, D), maximised over Q."""
     first, second = (side[:, None] if side.ndim == 2 else side for side in (first, second))
     return np.einsum("rpd,rqd->rpq", first, second).max(axis=(1, 2))
 
 
 def calibrate(embeddings: Embeddings, make: Callable[[], GapRemover] = Standardizer, seed: int = 0) -> Calibration:
-    """Fit a standardiser, and learn what scores its pairs get.
+    """Fit a standardiser to pairs, and score these pairs.
 
-    The scores of known pairs are cross-fitted: those of one half by a standardiser fitted to the other half, since
-    fitting and scoring the same pairs would make all look more alike than new ones. The standardiser that is
-    returned is fitted to both halves.
+    The scores are cross-fitted: the pairs are split in two parts, and each part is scored with a standardiser fitted
+    to the other, since fitting and scoring the same pairs would give higher scores than new pairs have. The
+    standardiser that is returned is fitted to all pairs.
 
     Args:
         embeddings: pairs like those to be scored, encoded by the same model with the same prefix.
-        make: makes an unfitted remover.
-        seed: of the halves and of the unmatched pairs.
+        make: makes a remover.
+        seed: of the split and of the unmatched pairs.
 
     Raises:
         I0TError: fewer than four images with a text.
@@ -109,10 +96,8 @@ def calibrate(embeddings: Embeddings, make: Callable[[], GapRemover] = Standardi
             "makes sense."
         )
     rng = np.random.default_rng(seed)
-    one_half, other_half = random_split(owners, rng)
-    found = [
-        _scores_of_half(embeddings, *halves, make(), rng) for halves in ((one_half, other_half), (other_half, one_half))
-    ]
+    one, other = random_split(owners, rng)
+    found = [_held_out_scores(embeddings, *parts, make(), rng) for parts in ((one, other), (other, one))]
     return Calibration(
         remover=make().fit_embeddings(embeddings),
         matched=np.sort(np.concatenate([matched for matched, _ in found])),
@@ -121,10 +106,10 @@ def calibrate(embeddings: Embeddings, make: Callable[[], GapRemover] = Standardi
     )
 
 
-def _scores_of_half(
+def _held_out_scores(
     embeddings: Embeddings, fitted_on: np.ndarray, scored: np.ndarray, remover: GapRemover, rng: np.random.Generator
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Cosines of the matched and, by kind, of unmatched pairs of some images, standardised by those of others."""
+    """Cosines of matched and, by kind, of unmatched pairs of `scored` images, standardised on `fitted_on` images."""
     pairs = embeddings.pairs
     own = pairs[np.isin(pairs[:, 0], fitted_on)]
     remover.fit(embeddings.image_features[fitted_on], embeddings.text_features[own[:, 1]])
@@ -137,7 +122,7 @@ def _scores_of_half(
 
 
 def _unmatched_rows(owner: np.ndarray, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows of different images: all where they are few, else a random sample."""
+    """Pairs of rows of different images: all if they are few, else a random sample."""
     n = len(owner)
     if n * n <= 2 * most:
         one, other = (rows.ravel() for rows in np.meshgrid(np.arange(n), np.arange(n), indexing="ij"))
@@ -148,6 +133,6 @@ def _unmatched_rows(owner: np.ndarray, most: int, rng: np.random.Generator) -> t
 
 
 def _in_blocks(first: np.ndarray, second: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Cosines of chosen rows without holding all their vectors at once."""
+    """Cosines of chosen rows in blocks, to save memory."""
     starts = range(0, len(one), 8192)
     return np.concatenate([pair_cosines(first[one[i : i + 8192]], second[other[i : i + 8192]]) for i in starts])

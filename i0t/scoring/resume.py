@@ -1,4 +1,4 @@
-"""Scores of a long list, kept as they are made, so that an interrupted run goes on where it stopped."""
+"""`PartialScores`: saves the scores of a long list in chunks, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ Rows = list[dict[str, Any]]
 
 
 class PartialScores:
-    """A file of one JSON line per scored pair, which holds for one model, calibration and prefix.
+    """A file with one JSON line per scored pair, for one model, calibration and prefix.
 
-    Equal pairs have equal scores, so a pair is known by what it is, not by its line in the list: the list may be
-    reordered or lengthened before the run goes on. A pair that could not be scored is tried again by the next run,
-    as its picture may have been repaired.
+    Pairs are found by content, not by their line in the list, so the list may be reordered or extended before the run
+    is resumed. Pairs with an error are scored again, as the image may have been repaired.
 
     Args:
-        path: the file; None keeps nothing.
-        key: what the scores depend on; a file of another key is begun anew.
+        path: the file; None saves nothing.
+        key: what the scores depend on; a file with another key is replaced.
     """
 
     def __init__(self, path: Path | None, key: dict[str, Any]) -> None:
@@ -36,8 +35,8 @@ class PartialScores:
                 self.known = {line["pair"]: line["row"] for line in lines[1:] if not line["row"].get("error")}
 
     def score(self, pairs: Sequence[ScoredPair], score: Callable[[Sequence[ScoredPair]], Rows]) -> Iterator[Rows]:
-        """Rows of all pairs in order, one chunk after another; what is known is not scored again."""
-        # Whole lines only, so that nothing is written behind a line that was cut off.
+        """Yield the rows of all pairs in order, in chunks; known pairs are not scored again."""
+        # Written again, so that nothing follows a line that was cut off.
         self._write("w", [{"key": self.key}, *({"pair": key, "row": row} for key, row in self.known.items())])
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]
@@ -64,7 +63,7 @@ class PartialScores:
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole lines: a killed process may leave the last one cut off, and it is scored again."""
+    """Read all complete lines; the last line of a killed process may be incomplete."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

@@ -1,4 +1,4 @@
-"""CLIP-S, PAC-S and I0T-S of any two items, every distinct one encoded once.
+"""`PairScorer`: CLIP-S, PAC-S and I0T-S of any two items; each distinct item is encoded once.
 
 Shapes: R pairs, D embedding dimensions.
 """
@@ -28,18 +28,18 @@ Features = tuple[np.ndarray, np.ndarray]  # as encoded, and standardised
 
 
 class PairScorer:
-    """Scores pairs of pictures and texts by one model and one calibration.
+    """Scores pairs of images and texts with one model and one calibration.
 
-    CLIP-S and PAC-S are taken of the cosine as encoded (2.5 or 2 times max(cos, 0)), I0T-S is the plain cosine of
-    standardised features (paper App. D). The formulas are those for a picture and a caption; for two texts or two
-    pictures the same are applied, which shows that only I0T-S has one scale for all. With references,
-    `ref_` scores are the harmonic mean with the best caption-reference cosine.
+    CLIP-S and PAC-S are 2.5 and 2 times max(cos, 0) of the features as encoded; I0T-S is the cosine of standardised
+    features (paper App. D). The formulas are defined for an image and a caption; they are applied to two texts or two
+    images as well, which shows that only I0T-S has one scale for all. With references, `ref_` scores are the harmonic
+    mean with the best caption-reference cosine.
 
     Args:
         encoder: the model.
         calibration: of the same model and prefix.
         prefix: put before every text.
-        options: how to encode; with `skip_unreadable`, pairs with an unreadable picture get an `error` in place
+        options: options of encoding; with `skip_unreadable`, pairs with an unreadable image get an `error` instead
             of scores.
     """
 
@@ -51,19 +51,19 @@ class PairScorer:
         options: EncodeOptions = EncodeOptions(progress=False),  # noqa: B008 (frozen)
     ) -> None:
         self.encoder, self.calibration, self.prefix, self.options = encoder, calibration, prefix, options
-        self.errors: dict[str, str] = {}  # by picture
+        self.errors: dict[str, str] = {}  # by image
         self._images: dict[str, Features] = {}
         self._texts: dict[str, Features] = {}
 
     def score(self, pairs: Sequence[ScoredPair]) -> list[dict[str, Any]]:
-        """One row per pair, in order.
+        """Score pairs; return one row per pair, in order.
 
         Returns:
-            `kind`, `first`, `second`, the scores (`ref_` ones where there are references), the percentiles of
-            I0T-S of `Calibration.place`, and `error`, None or why there are no scores.
+            `kind`, `first`, `second`, the scores (`ref_` ones with references), the percentiles of
+            `Calibration.place`, and `error`: None, or why there are no scores.
 
         Raises:
-            I0TError: a picture cannot be read and is not to be skipped.
+            I0TError: an image cannot be read and is not to be skipped.
         """
         self._encode_new(pairs)
         rows = []
@@ -113,7 +113,7 @@ class PairScorer:
     def _encode_images(self, new: list[str]) -> None:
         from i0t.encoders.encode import encode_pictures
 
-        # Starting workers takes longer than decoding a few pictures.
+        # For few images, starting workers takes longer than decoding.
         workers = self.options.workers if len(new) > 2 * self.options.batch_size else 0
         try:
             found = encode_pictures(self.encoder, new, replace(self.options, workers=workers))

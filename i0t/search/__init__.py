@@ -1,4 +1,4 @@
-"""Search in one index of images and texts: what it finds, and which modality it prefers."""
+"""Search in a mixed index of images and texts, and its quality."""
 
 from i0t.search.evaluate import MethodResult, evaluate_fitted, evaluate_layout, evaluate_splits
 from i0t.search.index import VectorIndex

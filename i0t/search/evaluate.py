@@ -1,4 +1,4 @@
-"""Mixed search before and after removing the gap, with removers fitted on other pairs than those searched.
+"""Evaluate mixed search before and after removing the gap, with removers fitted to other pairs.
 
 Shapes: N images, M texts, P pairs, D dimensions.
 """
@@ -24,50 +24,36 @@ from i0t.search.qrels import layout_of_qrels, read_qrels
 from i0t.standardize import GapRemover
 from i0t.standardize.registry import RemoverChoice, fit_to_files
 
-Fitted = Mapping[str, "GapRemover | None"]  # method to remover; None leaves the features as they are
+Fitted = Mapping[str, "GapRemover | None"]  # method to remover; None: raw features
 Fit = Callable[[np.ndarray, np.ndarray], Fitted]  # image features and text features of the calibration pairs
 
-
-SPLITS = 20  # random halves that are averaged, where nothing else is fitted on
+SPLITS = 20  # random splits, if no other pairs are fitted on
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What to search, and by what.
+    """Options of an evaluation of search."""
 
-    Attributes:
-        source: files of the vectors.
-        choices: removers, beside none.
-        fit_on: files to fit on; empty for random halves of the source.
-        splits: how many halves.
-        seed: of the halves.
-        index: kind of `VectorIndex`.
-        k: how many of the first results count.
-        qrels: file of judgments; None for one relevant item per pair.
-        queries: files of the queries' vectors; empty where they are items of the source.
-        output: folder of the record.
-    """
-
-    source: tuple[str, ...]
-    choices: tuple[RemoverChoice, ...]
-    fit_on: tuple[str, ...] = ()
+    source: tuple[str, ...]  # files of the vectors
+    choices: tuple[RemoverChoice, ...]  # removers, besides none
+    fit_on: tuple[str, ...] = ()  # files to fit on; empty: random splits of the source
     splits: int = SPLITS
-    seed: int = 0
-    index: str = "flat"
-    k: int = 10
-    qrels: str | None = None
-    queries: tuple[str, ...] = ()
-    output: str = str(TENSORS)
+    seed: int = 0  # of the splits
+    index: str = "flat"  # kind of `VectorIndex`
+    k: int = 10  # number of results that count
+    qrels: str | None = None  # file of judgments; None: one relevant item per query
+    queries: tuple[str, ...] = ()  # files of the queries' vectors; empty: items of the source
+    output: str = str(TENSORS)  # folder of the record
 
 
 @dataclass
 class MethodResult:
-    """What one method reached, over one or more splits.
+    """Results of one method over one or more splits.
 
     Attributes:
         splits: metrics of each split, in 0..1.
-        query_ndcg: NDCG of every query, averaged over the splits that it was a query in.
-        index: what faiss built, of the last split.
+        query_ndcg: NDCG of each query, averaged over the splits in which it was a query.
+        index: description of the faiss index of the last split.
     """
 
     splits: list[dict[str, float]] = field(default_factory=list)
@@ -75,22 +61,22 @@ class MethodResult:
     index: dict[str, object] = field(default_factory=dict)
 
     def mean(self) -> dict[str, float]:
-        """Every metric averaged over the splits."""
+        """Mean of every metric over the splits."""
         return {name: float(np.mean([split[name] for split in self.splits])) for name in self.splits[0]}
 
     def deviation(self) -> dict[str, float]:
-        """Standard deviation of every metric between the splits; 0 with one split."""
+        """Standard deviation of every metric over the splits; 0 with one split."""
         return {name: float(np.std([split[name] for split in self.splits])) for name in self.splits[0]}
 
     def ndcg_interval(self, level: float = 0.95, resamples: int = 2000) -> tuple[float, float]:
-        """Bootstrap interval of NDCG over the queries: how far other queries of the kind might have moved it."""
+        """Bootstrap interval of NDCG over queries."""
         means = [self.query_ndcg[rows].mean() for rows in resampled_rows(len(self.query_ndcg), resamples, seed=0)]
         low, high = percentile_interval(np.array(means), level)
         return float(low), float(high)
 
 
 def evaluate(source: Embeddings, options: SearchOptions) -> tuple[dict[str, MethodResult], dict[str, Any]]:
-    """Results by method, and the protocol: the task, and where what removes the gap was fitted."""
+    """Evaluate all methods; return results by method, and the protocol."""
     how: dict[str, Any] = {"kind": options.index, "k": options.k}
     if options.qrels:
         results, protocol = _by_judgments(source, options, how)
@@ -116,8 +102,8 @@ def _by_judgments(
     assert options.qrels is not None
     if not options.fit_on:
         raise I0TError(
-            "--qrels: say what to fit on, --fit-on FILE, vectors of other items by the same model. The SOURCE itself "
-            "will do where there are none: its means are then those of the evaluated items, and the record says so."
+            "--qrels needs --fit-on FILE: vectors of other items of the same model. Without such vectors, name SOURCE "
+            "itself: its means are then those of the evaluated items, and the record says so."
         )
     queries = load_embeddings(options.queries) if options.queries else None
     layout, images, texts = layout_of_qrels(read_qrels(options.qrels), source, queries)
@@ -133,7 +119,7 @@ def _by_judgments(
 def _fitted(
     options: SearchOptions, source: Embeddings, queries: Embeddings | None = None
 ) -> tuple[Fitted, dict[str, Any]]:
-    """Removers of every method by --fit-on, after looking for evaluated items among what they were fitted to."""
+    """Fit the removers to the files of --fit-on, and look for evaluated items among the fitted ones."""
     evaluated = {"overlap": source, **({} if queries is None else {"overlap_of_queries": queries})}
     fitted = fit_to_files(options.choices, options.fit_on, list(evaluated.values()))
     fit_files = {Path(path).resolve() for path in options.fit_on}
@@ -143,7 +129,7 @@ def _fitted(
         if found or fit_files == {Path(path).resolve() for path in embeddings.files}:
             leak = True
             what = "queries" if embeddings is queries else "items that are evaluated"
-            say(f"fitted on {what}, which flatters: {found}")
+            say(f"fitted on {what}, so results look better than they are: {found}")
     known = leak or overlaps["overlap"].image_share is not None
     protocol = {
         "fit_on": list(options.fit_on),
@@ -155,22 +141,16 @@ def _fitted(
 
 
 def items_sha256(embeddings: Embeddings) -> str:
-    """Hash of all that a result may rest on: vectors, what pairs up, and the ids that judgments name."""
+    """Hash of all that a result depends on: vectors, pairs, and ids."""
     ids = [embeddings.image_ids, embeddings.metadata.get("text_ids"), embeddings.image_of_text.tolist()]
     return list_sha256([embeddings.features_sha256, json.dumps(ids)])
 
 
 def first_pairs(embeddings: Embeddings) -> np.ndarray:
-    """(P, 2) every image that has a text, with its first: one caption per image, so that queries are independent.
+    """(P, 2) images with their first text: one caption per image, so that queries are independent.
 
     Raises:
         I0TError: no image has a text.
-
-    Example:
-        >>> eye = np.eye(2, dtype=np.float32)
-        >>> embeddings = Embeddings(eye, eye[[0, 0, 1]], np.array([0, 0, 1]), ["a", "b"], ["", "", ""])
-        >>> first_pairs(embeddings).tolist()
-        [[0, 0], [1, 2]]
     """
     pairs = embeddings.pairs
     if not len(pairs):
@@ -188,19 +168,19 @@ def evaluate_splits(
     k: int = 10,
     progress: bool = False,
 ) -> dict[str, MethodResult]:
-    """Fit on a random half of the pairs, search among the other half; repeat.
+    """Fit to a random half of the pairs and search among the other half, for several random splits.
 
     Args:
-        embeddings: images, each with its first text.
-        fit: makes the removers of every method from calibration features.
-        splits: how many random halves.
-        seed: of the halves.
+        embeddings: images; the first text per image is used.
+        fit: fits the removers of all methods to calibration features.
+        splits: number of random splits.
+        seed: of the splits.
         kind: of `VectorIndex`.
-        k: how many of the first results count.
-        progress: show a bar.
+        k: number of results that count.
+        progress: show a progress bar.
 
     Returns:
-        Method to result. Each split also has the areas of `one_scale_auc`.
+        Result by method. Each split also has the areas of `one_scale_auc`.
 
     Raises:
         I0TError: fewer than four pairs.
@@ -216,7 +196,7 @@ def evaluate_splits(
     """
     pairs = first_pairs(embeddings)
     if len(pairs) < 4:
-        raise I0TError(f"{len(pairs)} pairs are too few to split in two halves that both hold both modalities.")
+        raise I0TError(f"{len(pairs)} pairs are too few for two parts with both modalities.")
     images, texts = embeddings.image_features[pairs[:, 0]], embeddings.text_features[pairs[:, 1]]
     results: dict[str, MethodResult] = {}
     total: dict[str, np.ndarray] = {}
@@ -236,7 +216,7 @@ def evaluate_splits(
 
 
 def evaluate_fitted(embeddings: Embeddings, fitted: Fitted, kind: str = "flat", k: int = 10) -> dict[str, MethodResult]:
-    """Search among all pairs of a set, images each with its first text, with removers that were fitted elsewhere."""
+    """Search among all pairs (first text per image), with fitted removers."""
     pairs = first_pairs(embeddings)
     images, texts = embeddings.image_features[pairs[:, 0]], embeddings.text_features[pairs[:, 1]]
     results = {}
@@ -249,7 +229,7 @@ def evaluate_fitted(embeddings: Embeddings, fitted: Fitted, kind: str = "flat", 
 def evaluate_layout(
     images: np.ndarray, texts: np.ndarray, layout: MixedLayout, fitted: Fitted, kind: str = "flat", k: int = 10
 ) -> dict[str, MethodResult]:
-    """Search a corpus whose layout comes from judgments; there are no pairs, so no `one_scale_auc`."""
+    """Search a corpus with a layout from judgments; without pairs, there is no `one_scale_auc`."""
     results = {}
     for method, remover in fitted.items():
         per_query, index = search_quality(*_moved(remover, images, texts), layout, kind, k)

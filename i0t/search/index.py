@@ -1,4 +1,4 @@
-"""A faiss index of vectors that leaves no tie to chance.
+"""`VectorIndex`: a faiss index that returns all ties.
 
 Shapes: C corpus vectors, A queries, L items returned, D dimensions.
 """
@@ -14,14 +14,14 @@ from i0t.errors import I0TError
 from i0t.metrics.ranking import distinct_rows, unit_rows
 
 KINDS = ("flat", "ivfpq")
-MARGIN = 22  # items fetched beyond the k asked for, which hold most ties at its edge
+MARGIN = 22  # items to fetch beyond k, which include most ties with the k-th
 
 
 class VectorIndex:
-    """Vectors in faiss by inner product; unit vectors are made first, so scores are cosines.
+    """Vectors in faiss with inner products; vectors are normalised first, so scores are cosines.
 
-    Bit-identical vectors are stored once and returned together with equal scores, and a search goes on to the end
-    of the ties of its last item.
+    Bit-identical vectors are stored once and returned together with equal scores. A search returns all ties with the
+    last item.
 
     Args:
         features: (C, D) array or tensor.
@@ -29,10 +29,10 @@ class VectorIndex:
             faiss.index_factory such as "IVF64,SQ8" or "HNSW32".
 
     Attributes:
-        description: the index_factory string and, for inverted lists, how many are probed.
+        description: the index_factory string and, for inverted lists, the number of probed lists.
 
     Raises:
-        I0TError: a bad row, several vectors per item, or a kind that faiss cannot build on these vectors.
+        I0TError: a bad row, several vectors per item, or a kind that faiss cannot build for these vectors.
 
     Example:
         >>> places, scores = VectorIndex(np.eye(3)).search(np.eye(3)[1:2], k=1)
@@ -50,16 +50,15 @@ class VectorIndex:
         self._index, self.description = _build(vectors[first], kind)
 
     def search(self, queries: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest items of every query, at least `k` of them if there are.
+        """Find the `k` nearest items of every query, and all ties with the k-th.
 
         Args:
             queries: (A, D) array or tensor.
-            k: how many are wanted.
+            k: number of items.
 
         Returns:
-            (A, L) int64 places in the corpus, -1 where an approximate index ran out of candidates, and (A, L)
-            float32 scores in descending order, -inf there. L >= k unless the corpus is smaller; the items that
-            tie with the k-th are all among them.
+            (A, L) int64 places in the corpus, and (A, L) float32 scores in descending order. L >= k unless the
+            corpus is smaller. An approximate index may find fewer items: then places are -1 and scores -inf.
         """
         vectors = _vectors(queries, "queries", self._index.d)
         stored = self._index.ntotal
@@ -75,7 +74,7 @@ class VectorIndex:
         return np.where(rows < 0, -1, self._copies[rows]), scores
 
     def _with_copies(self, rows: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Every stored vector exchanged for the places of all its copies."""
+        """Replace every stored vector by the places of all its copies."""
         counts = np.where(rows < 0, 0, np.diff(self._bounds)[rows])
         length = int(counts.sum(axis=1).max())
         places = np.full((len(rows), length), -1, dtype=np.int64)
@@ -90,13 +89,11 @@ class VectorIndex:
 
 
 def ivfpq_factory(n_vectors: int, dim: int) -> str:
-    """A faiss.index_factory string for IVF-PQ that suits the size of the corpus.
+    """Return a faiss.index_factory string for IVF-PQ, for this size of corpus.
 
-    Lists: 4 sqrt(C), but 39 vectors per list as faiss wants for training them. Codes: a sub-quantiser for every 8
-    dimensions (or the nearest number that divides D), of 8 bits where there are vectors enough to train them, and
-    without the polysemous training ("np"), which takes half a minute and changes no score.
-
-    Fewer than 39 vectors are not worth compressing.
+    Lists: 4 sqrt(C), but at least 39 vectors per list, which faiss needs to train them; fewer than 39 vectors are not
+    compressed. Codes: one sub-quantiser per 8 dimensions (or the nearest divisor of D), of 8 bits if there are enough
+    vectors to train them, without polysemous training ("np"), which takes half a minute and changes no score.
 
     Example:
         >>> ivfpq_factory(1_000_000, 512), ivfpq_factory(250, 512), ivfpq_factory(3, 512)
@@ -112,26 +109,26 @@ def ivfpq_factory(n_vectors: int, dim: int) -> str:
 
 
 def _build(vectors: np.ndarray, kind: str) -> tuple[Any, dict[str, Any]]:
-    """A trained and filled faiss index, and what a record says of it."""
+    """Train and fill a faiss index; return it with its description for a record."""
     import faiss
 
     named = {"flat": "Flat", "ivfpq": ivfpq_factory(len(vectors), vectors.shape[1])}
     factory = named.get(kind, kind)
     try:
-        # Any: the class that it returns depends on the factory.
+        # Any: the class depends on the factory.
         index: Any = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        if kind == "ivfpq" and factory != "Flat":  # it knows how few vectors there are: no warnings
+        if kind == "ivfpq" and factory != "Flat":  # no warnings: the factory considers the number of vectors
             index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
         index.train(vectors)
         index.add(vectors)
-    except RuntimeError as error:  # all that faiss raises; its last line says what was wrong
+    except RuntimeError as error:  # faiss raises nothing else; the reason is in the last line
         reason = str(error).strip().splitlines()[-1]
         raise I0TError(
             f"--index {kind}: faiss cannot build it on {len(vectors)} vectors of {vectors.shape[1]} dimensions "
             f"({reason}). Use flat or ivfpq, or a string of faiss.index_factory."
         ) from None
     description: dict[str, Any] = {"factory": factory}
-    lists = faiss.try_extract_index_ivf(index)  # also within OPQ, PCA and refinement; None of other indices
+    lists = faiss.try_extract_index_ivf(index)  # also inside OPQ, PCA and refinement; None for other indices
     if lists is not None:
         lists.nprobe = math.isqrt(lists.nlist - 1) + 1  # its square root, rounded up
         description["nprobe"] = lists.nprobe
@@ -139,22 +136,14 @@ def _build(vectors: np.ndarray, kind: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _vectors(features: Any, name: str, dim: int | None = None) -> np.ndarray:
-    """(A, D) float32 unit vectors, contiguous as faiss wants them."""
+    """(A, D) float32 unit vectors, contiguous for faiss."""
     vectors = unit_rows(features, name, dim)
     require_one_vector(vectors, name)
     return np.ascontiguousarray(vectors)
 
 
 def require_one_vector(features: np.ndarray, name: str) -> None:
-    """Refuse (N, Q, D), several vectors per item.
-
-    Args:
-        features: (N, D) array.
-        name: what to call it in the error.
-
-    Raises:
-        I0TError: it has three axes.
-    """
+    """Raise an error for features (N, Q, D), with several vectors per item."""
     if features.ndim != 2:
         raise I0TError(
             f"{name}: {features.shape[1]} vectors per item, as BLIP-2 has. A vector index holds one per item; use the "

@@ -1,6 +1,6 @@
-"""A search in an index that mixes images and texts: what it holds, what the queries are, and what they find.
+"""Search in an index that mixes images and texts: corpus, queries, and the quality of the results.
 
-All items are numbered through: image i is item i, text j is item N + j.
+Item numbers: image i is item i, text j is item N + j.
 
 Shapes: N images, M texts, P pairs, C corpus items, A queries, R judgments, D dimensions.
 """
@@ -27,12 +27,7 @@ class MixedLayout:
         corpus: (C,) item numbers in the index.
         queries: (A,) item numbers of the queries.
         judged: (R, 2) rows (place in `queries`, place in `corpus`) of relevant items.
-        grades: (R,) how relevant, above 0.
-
-    Example:
-        >>> layout = MixedLayout(2, np.array([0, 1, 3]), np.array([2]), np.array([[0, 0]]), np.array([1.0]))
-        >>> layout.corpus_is_text.tolist(), layout.query_is_text.tolist()
-        ([False, False, True], [True])
+        grades: (R,) relevance, above 0.
     """
 
     n_images: int
@@ -53,14 +48,14 @@ class MixedLayout:
 
 
 def half_and_half(pairs: np.ndarray, n_images: int) -> MixedLayout:
-    """The mixed index of n pairs: the image of each of the first half, the text of each of the second.
+    """Make the mixed index of P pairs: images of the first P/2 pairs, texts of the others.
 
-    The other item of every pair is a query, so each query has one relevant item, which is of the other modality.
-    A model that ranks a query's own modality first finds nothing.
+    The other item of every pair is a query, so each query has one relevant item, of the other modality. A model that
+    ranks a query's own modality first finds nothing.
 
     Args:
         pairs: (P, 2) rows (image, text), two or more.
-        n_images: N, from which the items of texts count on.
+        n_images: N.
 
     Raises:
         I0TError: fewer than two pairs.
@@ -87,17 +82,17 @@ def half_and_half(pairs: np.ndarray, n_images: int) -> MixedLayout:
 def search_quality(
     image_features: np.ndarray, text_features: np.ndarray, layout: MixedLayout, kind: str = "flat", k: int = 10
 ) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Build the index of a layout, search it with all its queries, and judge what it returns.
+    """Build the index of a layout, search it with all queries, and measure the results.
 
     Args:
         image_features: (N, D).
         text_features: (M, D).
-        layout: what stands in the index, and the queries.
+        layout: corpus and queries.
         kind: of `VectorIndex`.
-        k: how many of the first results count.
+        k: number of results that count.
 
     Returns:
-        `ndcg`, `recall` and `text_share`, (A,) each in 0..1; and what faiss built.
+        `ndcg`, `recall` and `text_share`, (A,) each in 0..1; and the description of the index.
 
     Raises:
         I0TError: several vectors per item, a bad row, or an index that faiss cannot build.
@@ -112,10 +107,10 @@ def search_quality(
 
 
 def summary(per_query: Mapping[str, np.ndarray], layout: MixedLayout) -> dict[str, float]:
-    """Means over queries: `ndcg`, `recall`, and the share of texts in the first k by the modality of the query.
+    """Means over queries: `ndcg`, `recall`, and the share of texts in the top k by the modality of the query.
 
-    `corpus_text_share` is what the shares are without any preference. A share is NaN where no query is of that
-    modality.
+    Without a preference for a modality, the shares equal `corpus_text_share`. A share is NaN if there is no query of
+    that modality.
     """
     is_text, share = layout.query_is_text, per_query["text_share"]
     known = ~np.isnan(share)
@@ -135,10 +130,10 @@ def summary(per_query: Mapping[str, np.ndarray], layout: MixedLayout) -> dict[st
 def pair_quality(
     images: np.ndarray, texts: np.ndarray, kind: str = "flat", k: int = 10
 ) -> tuple[dict[str, float], dict[str, np.ndarray], dict[str, object]]:
-    """Metrics of row-aligned pairs (P, D): the mixed search of `half_and_half`, and where matched cosines stand.
+    """Metrics of row-aligned pairs (P, D): mixed search by `half_and_half`, and `one_scale_auc`.
 
     Returns:
-        `summary` and `one_scale_auc`; what `search_quality` found for every query; and what faiss built.
+        `summary` with `one_scale_auc`; metrics per query of `search_quality`; and the description of the index.
     """
     layout = half_and_half(np.stack([np.arange(len(images))] * 2, axis=1), len(images))
     per_query, index = search_quality(images, texts, layout, kind, k)

@@ -1,12 +1,12 @@
-"""Relevance judgments (qrels) of a corpus of one's own: TREC, BEIR's table, JSON or Parquet.
+"""Relevance judgments (qrels) of a user's corpus: TREC, BEIR's table, JSON or Parquet.
 
     TREC (any suffix)  four columns without a header: query, iteration (unused), document, grade
     .tsv               BEIR's header `query-id corpus-id score`, tab separated
     .json              {"query": {"document": grade}}, or a list of {"query_id", "doc_id", "relevance"}
     .parquet           columns query_id, doc_id, relevance
 
-Grades of 0 and below mean not relevant and are dropped. Ids name items of the embeddings: an image by its
-image_id, a text by its entry of the metadata's list `text_ids`; or either by its row, `image:0`, `text:0`.
+Grades of 0 and below mean not relevant and are left out. Ids are those of the embeddings: the image_id of an
+image, the entry of a text in the metadata's list `text_ids`; or row numbers, `image:0`, `text:0`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ Judgment = tuple[str, str, float]
 
 def read_qrels(path: str | Path) -> list[Judgment]:
     """Read (query, document, grade) of all relevant documents, in the file's order.
-
-    Args:
-        path: a file of one of the forms above.
 
     Raises:
         I0TError: the file is missing, empty or malformed; the message names the line or entry.
@@ -61,27 +58,26 @@ def read_qrels(path: str | Path) -> list[Judgment]:
 def layout_of_qrels(
     judgments: list[Judgment], corpus: Embeddings, queries: Embeddings | None = None
 ) -> tuple[MixedLayout, np.ndarray, np.ndarray]:
-    """The search task of judgments over embeddings.
+    """Make the search task of judgments.
 
     Args:
         judgments: from `read_qrels`.
         corpus: images and texts of the index.
-        queries: images and texts that are queries; None: the queries are items of `corpus`, and all other items
-            make the index.
+        queries: images and texts of the queries; None: queries are items of `corpus`, and all other items are the
+            index.
 
     Returns:
-        The layout, and the image features and text features that its item numbers count through, those of the
-        corpus first.
+        The layout, and the image and text features that it numbers, those of the corpus first.
 
     Raises:
-        I0TError: an id that no item has, a query that is also a document, queries of another model than the
-            corpus, or several vectors per item.
+        I0TError: an unknown id, a query that is also a document, queries of another model, or several vectors per
+            item.
     """
     query_names = list(dict.fromkeys(query for query, _, _ in judgments))
     images, texts = corpus.image_features, corpus.text_features
     if queries is not None:
         corpus.origin.require_same_model(queries.origin, "the vectors of the corpus", "the queries")
-        require_one_vector(images, "images")  # which cannot be joined otherwise
+        require_one_vector(images, "images")  # else they cannot be joined
         require_one_vector(queries.image_features, "images of the queries")
         images, texts = np.concatenate([images, queries.image_features]), np.concatenate([texts, queries.text_features])
     numbers = _numbers(corpus, 0, len(images))
@@ -98,8 +94,8 @@ def layout_of_qrels(
         item = _item(numbers, document, "document")
         if item not in place_of:
             raise I0TError(
-                f"qrels: document {document} of query {query} is itself a query, so it is not in the index. Give the "
-                "queries in a file of their own: --queries FILE."
+                f"qrels: document {document} of query {query} is itself a query, so it is not in the index. Put the "
+                "queries into another file: --queries FILE."
             )
         judged.append((query_place[query], place_of[item]))
     grades = np.array([grade for _, _, grade in judgments])
@@ -107,7 +103,7 @@ def layout_of_qrels(
 
 
 def _numbers(embeddings: Embeddings, first_image: int, first_text: int) -> dict[str, int]:
-    """Item number of every name: `image:row` and `text:row`, and the ids of the file itself."""
+    """Item number by name: `image:row`, `text:row`, and the ids of the file."""
     n_images, n_texts = len(embeddings.image_features), len(embeddings.text_features)
     numbers = {f"image:{row}": first_image + row for row in range(n_images)}
     numbers |= {f"text:{row}": first_text + row for row in range(n_texts)}

@@ -1,9 +1,9 @@
-"""What removes the gap as one matrix and one bias per modality, for stores that know nothing of this package.
+"""`VectorTransform`: a gap remover as one matrix and one bias per modality, for use without this package.
 
     x' = N(A N(x) + b)
 
-x is a column; for rows V it is N(N(V) @ A.T + b). Both normalisations N matter: A and b were fitted to unit
-vectors, and what comes out is compared by cosine.
+x is a column; for rows V it is N(N(V) @ A.T + b). Both normalisations N are needed: A and b were fitted to unit
+vectors, and results are compared by cosine.
 
 Shapes: N vectors, D dimensions.
 """
@@ -30,23 +30,17 @@ TENSORS = ("image_matrix", "image_bias", "text_matrix", "text_bias")
 
 @dataclass(frozen=True)
 class VectorTransform:
-    """The affine maps of a fitted remover.
+    """The affine maps of a fitted remover."""
 
-    Attributes:
-        image_matrix, text_matrix: (D, D) float64 A.
-        image_bias, text_bias: (D,) float64 b.
-        description: remover, parameters, where it was fitted.
-    """
-
-    image_matrix: np.ndarray
-    image_bias: np.ndarray
+    image_matrix: np.ndarray  # (D, D) float64 A
+    image_bias: np.ndarray  # (D,) float64 b
     text_matrix: np.ndarray
     text_bias: np.ndarray
-    description: dict[str, Any] = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)  # of the remover
 
     @classmethod
     def of(cls, remover: GapRemover) -> VectorTransform:
-        """The maps of a fitted remover.
+        """Make the transform of a fitted remover.
 
         Raises:
             I0TError: it is not fitted.
@@ -77,7 +71,7 @@ class VectorTransform:
         return moves.apply(as_float64, f"{modality} vectors", hint="has no direction left once moved")
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file atomically: the four tensors, and in its header the formula."""
+        """Write one safetensors file atomically: four tensors, and the formula in the header."""
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in TENSORS}
         header = {"format": FORMAT, "formula": FORMULA, "description": json.dumps(self.description)}
         with atomic_path(path) as temporary:
@@ -86,7 +80,7 @@ class VectorTransform:
 
     @classmethod
     def load(cls, path: str | Path) -> VectorTransform:
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
             I0TError: missing, truncated or another format.
