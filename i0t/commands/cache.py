@@ -1,6 +1,6 @@
-"""Program: what is kept of earlier encoding, in `tensors/cache`. `i0t cache`, `scripts/cache.sh`.
+"""Program: list or clear the cache of encoded features, `tensors/cache`. `i0t cache`, `scripts/cache.sh`.
 
-Features are found again by content: model, precision, device and items. --clear removes them all.
+The features are found by content: model, precision, device and items.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _table(cache: EncodingCache) -> str:
             with safe_open(path, framework="numpy") as file:
                 shape = file.get_slice("features").get_shape()
                 about = json.loads((file.metadata() or {})["about"])
-        except Exception as error:  # whatever a damaged file raises, it is shown as one
+        except Exception as error:  # a damaged file may raise anything
             shape, about = [], {"what": f"damaged ({type(error).__name__})"}
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stat.st_mtime))
         rows.append([when, about.get("what", ""), "x".join(map(str, shape)), stat.st_size / 2**20, path.stem[:12]])
@@ -38,12 +38,12 @@ def _table(cache: EncodingCache) -> str:
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show or clear the cache; returns the exit status."""
+    """Run the program; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="i0t cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", help=f"default: ${VARIABLE}, else tensors/cache")
-    parser.add_argument("--clear", action="store_true", help="remove everything it holds")
+    parser.add_argument("--clear", action="store_true", help="remove all entries")
     arguments = parser.parse_args(argv)
     cache = EncodingCache(arguments.folder)
     if arguments.clear:

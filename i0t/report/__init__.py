@@ -12,30 +12,28 @@ PROJECTIONS = ("umap", "pca")
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """How a report is made.
+    """Options of a report."""
 
-    Attributes:
-        projection: of the sphere, "umap" (as in the paper) or "pca" (quick).
-        neighbors: of each point in UMAP's graph.
-        seed: of the split, the draws, the projection and the resamples.
-    """
-
-    projection: str = PROJECTIONS[0]
-    neighbors: int = 15
-    seed: int = 0
+    projection: str = PROJECTIONS[0]  # for the sphere: "umap" (as in the paper) or "pca" (quick)
+    neighbors: int = 15  # per point in UMAP's graph
+    seed: int = 0  # of the split, the draws, the projection and the resamples
 
 
 DEFAULTS = ReportOptions()
 
 
 def add_report_flags(parser: argparse.ArgumentParser) -> None:
-    """`--projection` and `--neighbors`."""
-    parser.add_argument("--projection", choices=PROJECTIONS, default="umap", help="of the sphere (default umap)")
-    parser.add_argument("--neighbors", type=int, default=15, metavar="K", help="of a point in UMAP (default 15)")
+    """Add `--projection` and `--neighbors`."""
+    parser.add_argument(
+        "--projection", choices=PROJECTIONS, default="umap", help="projection to the sphere (default umap)"
+    )
+    parser.add_argument(
+        "--neighbors", type=int, default=15, metavar="K", help="neighbours per point in UMAP (default 15)"
+    )
 
 
 def report_options(arguments: argparse.Namespace) -> ReportOptions:
-    """What these flags and `--seed` say.
+    """Read the flags of `add_report_flags`, and `--seed`.
 
     Raises:
         I0TError: too few neighbours.

@@ -1,4 +1,4 @@
-"""Program: the report page of embeddings, as `i0t gap --report` writes it. `python -m i0t.report FILE...`."""
+"""Program: write the report page of embeddings, as `i0t gap --report`. `python -m i0t.report FILE...`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from i0t.report.page import write_report
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read, measure, write; print the page's path."""
+    """Run the program; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m i0t.report",
         description="Write one HTML page, and figures for papers beside it, that show the modality gap of "

@@ -1,4 +1,4 @@
-"""What each number of the report means, in words that fit a tooltip, and how to read and print it."""
+"""Definitions of the report's numbers, for tooltips, and how to print them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,15 @@ from typing import NamedTuple
 
 
 class Definition(NamedTuple):
-    """One number of the report.
+    """One number of the report."""
 
-    Attributes:
-        label: its name on the page.
-        text: what it is, its range and how to read it.
-        source: where it comes from; empty for plain counts.
-        digits: decimals it is shown with.
-        unit: after the number, e.g. "%".
-        scale: the page shows the library's value times this.
-        good: "low", "high" or "" where a direction says nothing by itself.
-    """
-
-    label: str
-    text: str
+    label: str  # on the page
+    text: str  # what it is, its range and how to read it
     source: str = ""
-    digits: int = 3
-    unit: str = ""
-    scale: float = 1
-    good: str = ""
+    digits: int = 3  # decimals
+    unit: str = ""  # after the number, e.g. "%"
+    scale: float = 1  # factor on the library's value
+    good: str = ""  # "low", "high", or "" if neither is better
 
 
 MEASURES = {
@@ -37,38 +27,37 @@ MEASURES = {
     ),
     "centroid_distance_debiased": Definition(
         "Centroid distance, de-biased",
-        "The centroid distance without what a finite number of items adds to it: the means of few items differ even "
-        "where there is no gap. A picture and its captions count as one draw. Meaningless for vectors centred on their "
-        "own means.",
+        "The centroid distance without the bias of finite samples: means of few items differ even without a gap. An "
+        "image and its captions count as one draw. Meaningless for vectors centred on their own means.",
         "square root of CD² − tr Cov(x − y)/n for n pairs, at least 0",
         good="low",
     ),
     "relative_modality_gap": Definition(
         "Relative modality gap",
-        "How far apart a matched pair lies, against two random items of one modality: 0.5 means just as far, more "
-        "means that the gap outweighs the content. Depends least on the number of items. Range 0 to 1.",
+        "Distance of a matched pair, compared with two random items of one modality: 0.5 means equal, more means "
+        "that the gap is larger than differences of content. Depends least on the number of items. Range 0 to 1.",
         "Schrodi et al. 2024",
         good="low",
     ),
     "linear_separability": Definition(
         "Linear separability",
-        "1 minus the mean squared error of a linear regression that tells images (1) from texts (0), fitted on 70 % "
-        "of the vectors, tested on the rest. 1 is separable, no gap is about 0.75; lower, without bound, where there "
-        "are few vectors for the dimensions or the means come from the tested set.",
+        "1 minus the mean squared error of a linear regression of images (1) against texts (0), fitted on 70 % of "
+        "the vectors, tested on the rest. 1 is separable, no gap is about 0.75. It can be much lower with few "
+        "vectors for the dimensions, or if the means come from the tested set.",
         "paper section 3; Fahim et al. 2024",
         good="low",
     ),
     "separability_auc": Definition(
         "Held-out separability (AUC)",
-        "Chance that a ridge classifier, fitted on other pairs, scores a random image above a random text. 0.5 is no "
-        "gap, 1 is separable. Well below 0.5 the means leaked: they were taken from the tested items themselves.",
+        "Probability that a ridge classifier, fitted on other pairs, scores a random image above a random text. 0.5 "
+        "is no gap, 1 is separable. Well below 0.5, the means leaked: they come from the tested items themselves.",
         "five folds, linked items kept together",
     ),
     "cross_modal_neighbor_share": Definition(
         "Nearest neighbour of the other modality",
         "Share of items whose nearest neighbour, among all images and texts, is of the other modality. With a gap it "
-        "is close to 0: a mixed search answers pictures with pictures only. Where every caption is closest to its own "
-        "picture it is 100 %.",
+        "is close to 0: a mixed search with an image finds only images. If every caption is closest to its own "
+        "image, it is 100 %.",
         "mean of both directions",
         1,
         "%",
@@ -77,23 +66,23 @@ MEASURES = {
     ),
     "first_cross_modal_rank_image": Definition(
         "First text in an image's results",
-        "Search all images and texts with an image: mean rank of the first text. 1 is the top; with a gap it follows "
-        "after (almost) all images. Compare only equal numbers of items.",
+        "Search all images and texts with an image: mean rank of the first text. 1 is the top; with a gap it is "
+        "behind (almost) all images. Compare only equal numbers of items.",
         "",
         1,
         good="low",
     ),
     "first_cross_modal_rank_text": Definition(
         "First image in a text's results",
-        "Search all images and texts with a text: mean rank of the first image. 1 is the top; with a gap it follows "
-        "after (almost) all texts. Compare only equal numbers of items.",
+        "Search all images and texts with a text: mean rank of the first image. 1 is the top; with a gap it is "
+        "behind (almost) all texts. Compare only equal numbers of items.",
         "",
         1,
         good="low",
     ),
     "min_cosine_distance": Definition(
         "Minimum cosine distance",
-        "1 minus the largest cosine of any image with any text: how close the modalities come at their closest. "
+        "1 minus the largest cosine of any image with any text: the smallest distance between the modalities. "
         "Range 0 to 2.",
         "paper section 3",
         good="low",
@@ -140,8 +129,8 @@ OTHERS = {
     ),
     "modality_gap": Definition(
         "Modality gap",
-        "Models such as CLIP put all images in one narrow cone and all texts in another, so that two random pictures "
-        "are closer to one another than a picture is to its own caption.",
+        "Models such as CLIP put all images in one narrow cone and all texts in another, so that two random images "
+        "are closer to one another than an image is to its own caption.",
         "Liang et al. 2022",
     ),
     "i0t_post": Definition(
@@ -152,13 +141,13 @@ OTHERS = {
     ),
     "held_out": Definition(
         "Held-out means",
-        "The means come from items that are not tested: half of all linked groups, drawn at random. It is what a "
-        "deployed system can have, and what “after” stands for everywhere on this page unless it says otherwise.",
+        "The means come from items that are not tested: half of all linked groups, drawn at random. A deployed "
+        "system can do the same. “After” on this page means held-out means unless it says otherwise.",
     ),
     "test_means": Definition(
         "Test means (leak)",
-        "The means come from the very items that are tested: the paper's protocol. The centroid distance then falls "
-        "to almost zero by construction, whatever the model. Shown for comparison only.",
+        "The means come from the tested items: the paper's protocol. The centroid distance is then almost zero by "
+        "construction, for any model. Shown for comparison only.",
         "paper section 4.2",
     ),
     "cosine": Definition(
@@ -169,26 +158,26 @@ OTHERS = {
     ),
     "mean_activation": Definition(
         "Mean activation",
-        "Mean of one dimension over all unit vectors of a modality. Content averages out; what stays is the same for "
-        "every image or every text. Dimensions that stick out, with 5 times the median or more, are marked.",
+        "Mean of one dimension over all unit vectors of a modality. Content averages out; what remains is common to "
+        "all images or all texts. Dimensions with 5 times the median or more are marked.",
         "paper Fig. 3",
     ),
     "gap_share": Definition(
         "Share of the squared gap",
-        "CD² is a sum over dimensions of (image mean − text mean)²: the part that the named dimensions add to it.",
+        "CD² is the sum over dimensions of (image mean − text mean)²; this is the part of the named dimensions.",
     ),
     "law": Definition(
         "The law c·√(1/n + 1/m)",
         "Means of n calibration items and of m other items differ by chance alone, by about c·√(1/n + 1/m). c is the "
-        "root mean square of CD ÷ √(1/n + 1/m) over all draws. Where the points follow the curve, chance is all that "
-        "is left of the gap and more calibration items lower it.",
+        "root mean square of CD ÷ √(1/n + 1/m) over all draws. If the points follow the curve, the remaining gap is "
+        "chance, and more calibration items lower it.",
         "compare paper Table 3, which tests on the items that gave the means",
     ),
     "sphere": Definition(
         "Sphere",
-        "Every vector as a point of a 3-D sphere. UMAP (output metric haversine) keeps neighbours together; distances "
-        "between far groups mean little. PCA shows the three directions of largest spread. Before and after are laid "
-        "out separately, so that only who is near whom can be compared.",
+        "Every vector as a point on a 3-D sphere. UMAP (output metric haversine) keeps neighbours together; distances "
+        "between far groups mean little. PCA shows the three directions of largest variance. Before and after have "
+        "separate layouts, so compare only which points are close.",
         "paper App. D",
     ),
 }

@@ -1,6 +1,6 @@
-"""Figures in matplotlib: those of the report for papers, each as PNG (300 dpi) and PDF, and the demo's picture.
+"""Figures in matplotlib: those of the report, for papers (PNG with 300 dpi, and PDF), and the demo's figure.
 
-As the paper's Figs. 1, 3, 4 and 5: UMAP to the 3-D sphere (App. D), cosines, mean activations.
+They follow the paper's Figs. 1, 3, 4 and 5: UMAP to the 3-D sphere (App. D), cosines, mean activations.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe-Ito: told apart with every common colour blindness, and in grey.
+# Okabe-Ito: distinct for all common kinds of colour blindness, and in grey.
 IMAGE_COLOUR, TEXT_COLOUR, MATCHED_COLOUR = "#0072B2", "#D55E00", "#009E73"
 UNMATCHED_COLOUR, AFTER_COLOUR = "#6b7280", "#a03a78"
 KINDS = {
@@ -54,15 +54,7 @@ STYLE: dict[Any, Any] = {
 
 
 def save_figures(measured: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw every figure that the numbers allow, as .png and .pdf.
-
-    Args:
-        measured: what `i0t.report.measurements.measure` returned.
-        folder: an existing folder.
-
-    Returns:
-        The files, PNG before PDF, in the order of the page.
-    """
+    """Draw all figures of the numbers of `i0t.report.measurements.measure`; return the paths, .png and .pdf."""
     drawers: dict[str, Callable[[dict[str, Any]], Figure]] = {
         "sphere": _sphere,
         "cosines": _cosines,
@@ -79,12 +71,12 @@ def save_figures(measured: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def gap_picture(stages: dict[str, Embeddings], path: str | Path, seed: int = 0) -> Path:
-    """One picture of what removing the gap did: each stage a row, the sphere and the cosines.
+    """Draw the effect of removing the gap in one figure: one row per stage, with the sphere and the cosines.
 
     Args:
-        stages: title to embeddings, e.g. {"before": ..., "after": ...}, of the same items.
+        stages: title to embeddings of the same items, e.g. {"before": ..., "after": ...}.
         path: .png, .pdf or .svg.
-        seed: of UMAP, of the points shown and of the pairs.
+        seed: of UMAP, of the shown points and of the pairs.
 
     Returns:
         `path`.
@@ -105,7 +97,7 @@ def gap_picture(stages: dict[str, Embeddings], path: str | Path, seed: int = 0) 
             right.set_xlim(cosines["edges"][0], cosines["edges"][-1])
             left.legend(loc="lower left", bbox_to_anchor=(-0.16, -0.04), handletextpad=0.2)
         figure.supxlabel(
-            "Sphere: UMAP, pale on the far side. Histograms: all on one scale, dashed is the mean of matched pairs.",
+            "Sphere: UMAP, pale on the far side. Histograms: one scale for all; dashed: mean of matched pairs.",
             fontsize=8,
             color="#444444",
         )
@@ -116,7 +108,7 @@ def gap_picture(stages: dict[str, Embeddings], path: str | Path, seed: int = 0) 
 
 
 def _save(draw: Callable[[], Figure], paths: list[Path], **options: Any) -> None:
-    """Draw in the style of all figures and write whole files."""
+    """Draw in the common style and write files atomically."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -146,7 +138,7 @@ def _sphere(measured: dict[str, Any]) -> Figure:
 
 
 def _draw_sphere(axes: Axes, points: dict[str, list[float]], title: str) -> None:
-    """Images and texts on the front of the unit sphere, with its circles of latitude and longitude; pale behind."""
+    """Draw images and texts on the unit sphere, with circles of latitude and longitude; pale on the far side."""
     from matplotlib.patches import Circle
 
     tilt = np.array([[1, 0, 0], [0, np.cos(0.22), -np.sin(0.22)], [0, np.sin(0.22), np.cos(0.22)]])
@@ -181,7 +173,7 @@ def _cosines(measured: dict[str, Any]) -> Figure:
 
 
 def _draw_cosines(axes: Axes, found: dict[str, Any], stage: str, title: str) -> None:
-    """Histograms of each kind of pair, one above the other, all stages on one scale; thick lines: means."""
+    """Draw histograms per kind of pair, with one scale for all stages; thick lines are means."""
     edges, kinds = np.array(found["edges"]), list(reversed(KINDS.items()))
     most = max(max(kind["shares"]) for name, kinds in found.items() if name != "edges" for kind in kinds.values())
     for row, (kind, (_, colour)) in enumerate(kinds):

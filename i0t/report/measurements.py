@@ -1,8 +1,8 @@
-"""Everything the report shows, as plain numbers: one dictionary for the page and for the figures.
+"""All numbers of the report: one dictionary for the page and the figures.
 
-Protocol: half of the linked groups give the means, the other half is tested, raw and after I0T_post
-with these means ("after"). The paper's protocol, means of the tested items themselves, is measured
-beside it as "leak" and never called plain "after".
+Protocol: half of the linked groups give the means; the other half is tested, before and after I0T_post
+with these means ("after"). The paper's protocol, means of the tested items themselves, is measured as
+well and is called "leak".
 
 Shapes: D dimensions, P pairs shown on the sphere.
 """
@@ -25,29 +25,29 @@ from i0t.report.recall import recall_at_1
 from i0t.report.sphere import facing, project
 from i0t.report.splits import Groups, centred, groups_of, take
 
-MOST_POINTS = 800  # of each modality on the sphere: more hide one another, and UMAP takes its time
-MOST_COSINES = 20_000  # of each kind: the histogram's bins are then right to a tenth of a percent or so
+MOST_POINTS = 800  # per modality on the sphere: more would overlap, and UMAP would be slow
+MOST_COSINES = 20_000  # per kind: then the bins are right to about 0.1 %
 FEWEST_BINS, MOST_BINS = 16, 80
-PEAKS = 3  # dimensions marked for each modality, at most
-PEAK_FACTOR = 5  # and whose |mean| is this many times the median |mean|
-CARRIERS = 5  # dimensions whose share of CD² is told
+PEAKS = 3  # marked dimensions per modality, at most
+PEAK_FACTOR = 5  # their |mean| is at least this many times the median |mean|
+CARRIERS = 5  # dimensions whose share of CD² is named
 
 Stages = Mapping[str, UnitPairs]
 
 
 def measure(embeddings: Embeddings, options: ReportOptions = DEFAULTS, say: Any = lambda step: None) -> dict[str, Any]:
-    """All numbers of the report.
+    """Compute all numbers of the report.
 
     Args:
-        embeddings: of any producer.
+        embeddings: images and texts.
         options: projection and seed.
         say: called with the name of each step when it starts.
 
     Returns:
-        Plain lists, floats (NaN where undefined) and strings, ready for JSON but for NaN.
+        Plain lists, floats (NaN if undefined) and strings.
 
     Raises:
-        I0TError: too few items, or what `modality_gap` refuses.
+        I0TError: too few items, or as `modality_gap`.
     """
     seed, groups = options.seed, Groups(embeddings)
     calibration, tested = groups.draw(len(groups.counted) // 2, np.random.default_rng(seed))
@@ -77,12 +77,12 @@ def measure(embeddings: Embeddings, options: ReportOptions = DEFAULTS, say: Any 
 
 
 def unit_pairs(embeddings: Embeddings) -> UnitPairs:
-    """What the measures and the figures work on, checked and normalised once."""
+    """Check and normalise embeddings, for measures and figures."""
     return UnitPairs.of(embeddings.image_features, embeddings.text_features, embeddings.pairs)
 
 
 def _recall(embeddings: Embeddings, groups: Groups, versions: dict[str, Embeddings], seed: int) -> dict[str, Any]:
-    """Both directions at every stage, and of all items."""
+    """R@1 in both directions, at every stage and for all items."""
     recall = recall_at_1(versions, groups_of(versions["before"])[0], seed)
     for direction, found in recall_at_1({"all": embeddings}, groups.of_image, seed).items():
         recall[direction].update(found)
@@ -107,8 +107,8 @@ def cosine_histograms(stages: Stages, seed: int = 0) -> dict[str, Any]:
     """Cosines of matched, unmatched, image-image and text-text pairs (paper Fig. 5).
 
     Returns:
-        "edges" of the bins, shared by all, and for each stage and kind the share of cosines in each
-        bin ("shares"), their "mean" and how many there were ("count"; no entry where there are none).
+        "edges" of the bins, the same for all; and for each stage and kind the share of cosines per bin
+        ("shares"), their "mean" and number ("count"); no entry for a kind without pairs.
     """
     found = {name: _cosines(stage, np.random.default_rng(seed)) for name, stage in stages.items()}
     everything = np.concatenate([values for kinds in found.values() for values in kinds.values()])
@@ -146,19 +146,19 @@ def _cosines(stage: UnitPairs, rng: np.random.Generator) -> dict[str, np.ndarray
 
 
 def _random_pairs(n: int, m: int, rng: np.random.Generator) -> np.ndarray:
-    """(K, 2) rows: all combinations where they are few, else a random choice."""
+    """(K, 2) rows: all combinations if they are few, else a random sample."""
     if n * m <= MOST_COSINES:
         return np.stack(np.divmod(np.arange(n * m), m), axis=1)
     return np.stack([rng.integers(n, size=MOST_COSINES), rng.integers(m, size=MOST_COSINES)], axis=1)
 
 
 def activations(stages: Stages) -> dict[str, Any]:
-    """Mean activation per dimension of both modalities, and the dimensions that stick out (paper Fig. 3).
+    """Mean activation per dimension and modality, and the dimensions with large means (paper Fig. 3).
 
     Returns:
-        For each stage "image" and "text", (D,) means of unit vectors; "peaks", the dimensions of
-        each modality that stick out before; "carriers", those of the largest
-        (image mean - text mean)^2 before, with their joint "carried" share of CD^2.
+        For each stage "image" and "text", (D,) means of unit vectors; "peaks", the dimensions with large
+        means per modality, before; "carriers", those with the largest (image mean - text mean)^2 before,
+        and "carried", their share of CD^2.
     """
     means = {name: (stage.x.mean(axis=0), stage.y.mean(axis=0)) for name, stage in stages.items()}
     carriers = dimensions_of(stages["before"])[:CARRIERS]
@@ -177,16 +177,16 @@ def _peaks(mean: np.ndarray) -> list[int]:
 
 
 def sphere(embeddings: Embeddings, stages: Stages, options: ReportOptions) -> dict[str, Any]:
-    """Points of at most `MOST_POINTS` items of each modality, the same at all stages, with what they are.
+    """Project at most `MOST_POINTS` items per modality, the same at all stages, to the sphere.
 
     Args:
-        embeddings: the items, by name.
+        embeddings: the items, with names.
         stages: the same items at each stage.
         options: projection and seed.
 
     Returns:
-        For each stage "image" and "text", flat x, y, z rounded to 3 decimals; "partner", for each text
-        shown the row of its image shown or -1; "image_ids" and "texts".
+        For each stage "image" and "text", flat x, y, z rounded to 3 decimals; "partner", the row of each
+        shown text's image, or -1; "image_ids" and "texts".
     """
     images, texts = _shown(embeddings, np.random.default_rng(options.seed))
     part = take(embeddings, images, texts)
@@ -208,7 +208,7 @@ def sphere(embeddings: Embeddings, stages: Stages, options: ReportOptions) -> di
 
 
 def _shown(embeddings: Embeddings, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Which images and texts the sphere shows: one text per image where they pair up, else any."""
+    """Choose images and texts for the sphere: pairs of an image and a text if there are pairs, else any."""
     n_images, n_texts = len(embeddings.image_features), len(embeddings.text_features)
     images, texts = np.zeros(n_images, dtype=bool), np.zeros(n_texts, dtype=bool)
     if len(embeddings.pairs):

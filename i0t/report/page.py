@@ -1,7 +1,7 @@
 """The report: one self-contained HTML page, and its figures as PNG and PDF beside it.
 
-The page is a template of `assets/` with the numbers as JSON in it; a script of ours draws the
-figures. It loads nothing: no network, no fonts, no libraries.
+The page is a template of `assets/` with the numbers as JSON; its own script draws the figures. It loads
+nothing: no network, no fonts, no libraries.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ def write_report(
 ) -> Path:
     """Measure the gap before and after I0T_post and write the report.
 
-    The means come from half of the linked items, drawn at random; the other half is tested. What
-    means of the tested items themselves give (the paper's protocol) is shown beside it as a leak.
+    The means come from a random half of the linked items; the other half is tested. Results with means of
+    the tested items themselves (the paper's protocol) are shown, too, as a leak.
 
     Args:
-        embeddings: four or more linked groups (pairs, mostly). Without any pairs, retrieval and the
-            measures of pairs are shown as a dash.
+        embeddings: four or more linked groups (mostly pairs). Without pairs, retrieval and the measures of
+            pairs are shown as a dash.
         folder: made if missing; gets `report.html` and each figure as .png (300 dpi) and .pdf.
         options: projection of the sphere, and seed.
-        notes: lines shown at the top, such as warnings of the caller.
+        notes: lines at the top of the page, such as warnings.
 
     Returns:
         The path of `report.html`.
@@ -55,7 +55,7 @@ def write_report(
         I0TError: too few items, a bad row, or a folder that cannot be written.
     """
     folder = ensure_folder(folder)
-    # No bar where standard error is no terminal; one step is the wait for UMAP's compilation.
+    # No bar if standard error is not a terminal. In one step, UMAP is compiled.
     with tqdm(total=STEPS, desc="report", leave=False, disable=None) as bar:
 
         def say(step: str) -> None:
@@ -79,15 +79,7 @@ def render(
     figures: Sequence[Path] = (),
     notes: Sequence[str] = (),
 ) -> str:
-    """The page as text.
-
-    Args:
-        measured: what `measure` returned.
-        metadata: of the embeddings; names and paths in it may hold any character.
-        seed: to be told on the page.
-        figures: files beside the page, to be named on it.
-        notes: lines shown at the top.
-    """
+    """Fill the template with the numbers of `measure`; names in `metadata` may have any characters."""
     content = {
         **measured,
         "glossary": {key: definition._asdict() for key, definition in GLOSSARY.items()},
@@ -104,12 +96,12 @@ def render(
         "js": "\n".join(_asset(name) for name in SCRIPTS),
         "data": script_json(content),
     }
-    # One pass: what a slot receives is never searched for slots again.
+    # One pass: inserted text is not searched for slots.
     return re.sub(r"\{\{(\w+)\}\}", lambda slot: slots[slot[1]], _asset("page.html"))
 
 
 def script_json(content: Any) -> str:
-    r"""JSON that is safe inside a <script> element: no <, > or & in it, NaN and infinity as null.
+    r"""Format JSON that is safe inside a <script> element: without <, > and &; NaN and infinity become null.
 
     Example:
         >>> script_json({"name": "</script>&", "value": float("nan")})

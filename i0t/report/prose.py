@@ -1,4 +1,4 @@
-"""The sentences of the report: what the numbers say, in plain words, and how they were made."""
+"""The sentences of the report: results and methods in plain words."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from i0t.report.calibration_curve import DRAWS
 from i0t.report.measurements import PEAK_FACTOR, PEAKS
 from i0t.report.recall import RESAMPLES
 
-FEW = 100  # tested items below which every number is a rough one
+FEW = 100  # with fewer tested items, all numbers are rough
 FILES = (".safetensors", ".pt", ".pth", ".npy")
 LOW = 0.19  # centroid distance from which a gap counts as moderate (paper section 3.1)
 
 
 def title(metadata: dict[str, Any]) -> str:
-    """Model and data set, each once; of a file its name alone."""
+    """Model and data set, without repetition; of a file only its name."""
     names = [str(metadata[key]) for key in ("model", "dataset") if metadata.get(key)]
     return (
         " · ".join(dict.fromkeys(Path(name).stem if Path(name).suffix in FILES else name for name in names))
@@ -29,7 +29,7 @@ def title(metadata: dict[str, Any]) -> str:
 
 
 def headline(measured: dict[str, Any]) -> str:
-    """What the gap is, how large it is here, and what removing it did."""
+    """Size of the gap, and the effect of removing it."""
     distance, found = measured["measures"]["centroid_distance"], measured["severity"]
     size = f"{distance['before']:.3f} apart on a scale from 0 to 2 ({found['before']})"
     first = f"This model keeps images in one place and texts in another, {size}"
@@ -48,31 +48,31 @@ def _retrieval(measured: dict[str, Any]) -> str:
     for direction in ("i2t", "t2i"):
         before, after = (f"{measured['recall'][direction][name][0]:.1f} %" for name in ("before", "after"))
         found[direction] = f"in {after} of cases" + (", as before" if after == before else f" instead of {before}")
-    return f" A picture then finds its own text first {found['i2t']}, a text its own picture {found['t2i']}."
+    return f" An image then finds its own text first {found['i2t']}, a text its own image {found['t2i']}."
 
 
 def protocol(measured: dict[str, Any]) -> str:
     """Which items gave the means and which were tested."""
     counts, unit = measured["counts"], measured["unit"]
     return (
-        f"{counts['calibration']:,} {unit} drawn at random from this file give the means, the other "
+        f"the means come from {counts['calibration']:,} {unit}, drawn at random from this file; the other "
         f"{counts['tested']:,} are tested, before and after."
     )
 
 
 def notes_on(measured: dict[str, Any]) -> list[str]:
-    """What the reader must know before trusting the numbers."""
+    """Warnings for the top of the page."""
     notes = []
     tested, unit = measured["counts"]["tested"], measured["unit"]
     if tested < FEW:
-        notes.append(f"Only {tested} {unit} are tested: every number on this page is a rough one.")
+        notes.append(f"Only {tested} {unit} are tested: all numbers on this page are rough.")
     if not measured["recall"]:
         notes.append("These embeddings name no pairs: retrieval and the measures of matched pairs are left out.")
     return notes
 
 
 def columns(measured: dict[str, Any]) -> dict[str, list[str]]:
-    """Name and explanation of each column of the table, and the key of its definition if it has one."""
+    """Name, explanation and, if it has one, key of the definition of each column of the table."""
     counts, unit = measured["counts"], measured["unit"]
     tested = f"tested {counts['tested']:,} {unit}"
     return {
@@ -111,7 +111,7 @@ def _cosines(measured: dict[str, Any]) -> str:
     closer = " and ".join(
         f"two random {kind}" for kind in ("images", "texts") if before.get(kind, -1) > before["matched"]
     )
-    first = f"{closer.capitalize()} are on average closer than a picture and its own caption; " if closer else ""
+    first = f"{closer.capitalize()} are on average closer than an image and its own caption; " if closer else ""
     rest = max(after.get(kind, -1) for kind in ("images", "texts", "unmatched"))
     order = "above" if after["matched"] > rest else "not above"
     return (
@@ -126,7 +126,7 @@ def _activations(measured: dict[str, Any]) -> str:
     share = found["carried"]
     carried = "" if math.isnan(share) else f" Dimensions {named} alone carry {100 * share:.0f} % of the squared gap."
     return (
-        f"Means over unit vectors; dimensions that stick out before ({PEAK_FACTOR} times the median or more, at most "
+        f"Means over unit vectors; dimensions with large means before ({PEAK_FACTOR} times the median or more, at most "
         f"{PEAKS} of each modality) are marked in both panels.{carried}"
     )
 
@@ -138,9 +138,9 @@ def _calibration(measured: dict[str, Any]) -> str:
     last = float(np.mean(curve["distances"][-1]))
     return (
         f"Means of n {unit}, tested on all others; {DRAWS} random draws each (pale) and their mean. With n = "
-        f"{curve['n'][-1]:,} on average {last:.3f} is left ({severity(last)}). The law with c = {curve['c']:.2f} lies "
-        f"within {100 * curve['worst_misfit']:.0f} % of the means; by it, {needed:,} {unit} bring an endless stream "
-        f"below {LOW} (low)."
+        f"{curve['n'][-1]:,} on average {last:.3f} is left ({severity(last)}). The law with c = {curve['c']:.2f} is "
+        f"within {100 * curve['worst_misfit']:.0f} % of the means; by this law, {needed:,} {unit} are enough to get "
+        f"below {LOW} (low) on an endless stream."
     )
 
 
@@ -162,7 +162,7 @@ def _recall(measured: dict[str, Any]) -> str:
 def method(
     measured: dict[str, Any], metadata: dict[str, Any], seed: int, version: str, figures: Sequence[Path]
 ) -> list[list[str]]:
-    """Name and text of each line of "How this was measured"."""
+    """Name and text of the lines of "How this was measured"."""
     counts, unit = measured["counts"], measured["unit"]
     source = metadata.get("source") or ", ".join(map(str, metadata.get("files", []))) or "not recorded"
     known = {"model": "Model", "dataset": "Data set", "split": "Split", "fingerprint": "Fingerprint of the weights"}
@@ -177,14 +177,14 @@ def method(
         [
             "After",
             f"I0T_post: subtract each modality's mean, scale to length 1. Means of {counts['calibration']:,} {unit} of "
-            f"the same file, drawn at random with seed {seed}; tested on the other {counts['tested']:,}. Items that "
-            "pairs link never stand on both sides.",
+            f"the same file, drawn at random with seed {seed}; tested on the other {counts['tested']:,}. Items "
+            "that are linked by pairs are always in the same part.",
         ],
         ["Test means", "The paper's protocol: means of the tested items themselves. They leak."],
         [
             "Intervals",
             f"95 %, bootstrap over queries ({RESAMPLES:,} resamples, linked queries together), for R@1 only. The "
-            "points of the calibration curve show the luck of one draw.",
+            "points of the calibration curve are single draws.",
         ],
         ["Made with", f"i0t {version}, seed {seed}"],
     ]

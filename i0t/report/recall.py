@@ -1,4 +1,4 @@
-"""R@1 of several versions of the same items, with intervals that show what the number of queries allows."""
+"""R@1 of several versions of the same items, with intervals over queries."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def recall_at_1(
 ) -> dict[str, dict[str, list[float]]]:
     """R@1 in percent, image to text and text to image, with 95 % bootstrap intervals.
 
-    Queries are resampled by linked group, the candidates stay; all versions see the same resamples,
-    so that the interval of a difference is that of paired queries.
+    Queries are resampled by linked group; candidates are not. All versions use the same resamples, so that
+    intervals of differences are those of paired queries.
 
     Args:
-        versions: name to embeddings of the same items; differences are to the first.
+        versions: name to embeddings of the same items; differences are relative to the first.
         groups: (N,) linked group of each image.
         seed: of the resamples.
 
@@ -45,16 +45,16 @@ def recall_at_1(
 
 
 def _query_hits(embeddings: Embeddings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By direction: (A,) the image each query belongs to, and its expected hit at rank 1 in 0..1 (ties as chance).
+    """By direction: (A,) image of each query, and (A,) expected hit at rank 1 in 0..1 (ties as chance).
 
-    Queries are the images that have a text ("i2t") or the texts that have an image ("t2i"); all
-    items of the other side are candidates.
+    Queries are the images with a text ("i2t") or the texts with an image ("t2i"); all items of the other
+    modality are candidates.
     """
     images = unit_rows(embeddings.image_features, "image_features")
     texts = unit_rows(embeddings.text_features, "text_features")
     image, text = embeddings.pairs.T
-    asking, row = np.unique(image, return_inverse=True)
-    i2t = tied_ranks(images[asking], texts, np.stack([row, text], axis=1))
-    asking_texts, first, row = np.unique(text, return_index=True, return_inverse=True)
-    t2i = tied_ranks(texts[asking_texts], images, np.stack([row, image], axis=1))
-    return {"i2t": (asking, i2t.hit_probability(1)), "t2i": (image[first], t2i.hit_probability(1))}
+    query_images, row = np.unique(image, return_inverse=True)
+    i2t = tied_ranks(images[query_images], texts, np.stack([row, text], axis=1))
+    query_texts, first, row = np.unique(text, return_index=True, return_inverse=True)
+    t2i = tied_ranks(texts[query_texts], images, np.stack([row, image], axis=1))
+    return {"i2t": (query_images, i2t.hit_probability(1)), "t2i": (image[first], t2i.hit_probability(1))}

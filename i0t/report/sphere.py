@@ -13,18 +13,18 @@ from i0t.errors import I0TError
 from i0t.report import PROJECTIONS
 
 EPOCHS = 200  # of UMAP's layout
-FEWEST_FOR_UMAP = 8  # below, a graph of neighbours says nothing that PCA does not
+FEWEST_FOR_UMAP = 8  # with fewer items, PCA is used
 
 
 def project(features: np.ndarray, projection: str = "umap", *, seed: int = 0, neighbors: int = 15) -> np.ndarray:
-    """Unit features as points of the 3-D unit sphere.
+    """Project unit features to the 3-D unit sphere.
 
     Args:
-        features: (n, D), all items that share the sphere.
-        projection: "umap" (the paper's, output metric haversine, started from the PCA) or "pca" (the
-            direction from the common mean along the first three components: quick, linear, repeatable).
+        features: (n, D), all items of one sphere.
+        projection: "umap" (as in the paper: output metric haversine, started from PCA) or "pca" (direction from
+            the common mean along the first three components: quick and linear).
         seed: of UMAP.
-        neighbors: of each point in UMAP's graph, at most n - 1.
+        neighbors: per point in UMAP's graph, at most n - 1.
 
     Returns:
         (n, 3) points of length 1.
@@ -38,11 +38,11 @@ def project(features: np.ndarray, projection: str = "umap", *, seed: int = 0, ne
         return _unit_or_pole(principal_components(features))
     from sklearn.metrics.pairwise import cosine_distances
 
-    # UMAP would compute the same matrix, but one pair after another from Python: 8 s for 2 000 items.
+    # UMAP would compute the same matrix pair by pair in Python: 8 s for 2 000 items.
     exact = len(features) < 4096
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="n_jobs value")  # a seed costs the parallelism, as wanted
-        warnings.filterwarnings("ignore", message="using precomputed metric")  # no inverse is wanted
+        warnings.filterwarnings("ignore", message="n_jobs value")  # a seed turns off parallelism, as intended
+        warnings.filterwarnings("ignore", message="using precomputed metric")  # no inverse transform is needed
         from umap import UMAP
 
         layout = UMAP(
@@ -58,7 +58,7 @@ def project(features: np.ndarray, projection: str = "umap", *, seed: int = 0, ne
 
 
 def principal_components(features: np.ndarray) -> np.ndarray:
-    """(n, 3) first three principal components; zeros where there are fewer."""
+    """(n, 3) first three principal components; zeros if there are fewer."""
     from sklearn.decomposition import PCA
 
     found = PCA(min(3, *features.shape), random_state=0).fit_transform(features)
@@ -66,14 +66,14 @@ def principal_components(features: np.ndarray) -> np.ndarray:
 
 
 def facing(points: np.ndarray, is_image: np.ndarray) -> np.ndarray:
-    """Turn the sphere so that images are left and texts right of the viewer, who looks along -z.
+    """Rotate the sphere so that images are on the left and texts on the right of a viewer who looks along -z.
 
     Args:
         points: (n, 3) of length 1.
         is_image: (n,) bool.
 
     Returns:
-        (n, 3) the same points, rotated: neither modality hides the other, whatever UMAP's axes were.
+        (n, 3) rotated points, in which neither modality hides the other.
 
     Example:
         >>> facing(np.array([[0.0, 0, 1], [0, 0, -1]]), np.array([True, False])).round(3) + 0.0
@@ -82,7 +82,7 @@ def facing(points: np.ndarray, is_image: np.ndarray) -> np.ndarray:
     """
     images, texts = points[is_image].mean(axis=0), points[~is_image].mean(axis=0)
     right = _unit_or_pole((texts - images)[None])[0]
-    # What is left of the common mean faces the viewer: the crowded side is in front.
+    # The rest of the common mean faces the viewer: most points are in front.
     common = (images + texts) / 2
     toward = common - (common @ right) * right
     if np.linalg.norm(toward) < 1e-6:
@@ -93,21 +93,21 @@ def facing(points: np.ndarray, is_image: np.ndarray) -> np.ndarray:
 
 
 def _unit_or_pole(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length 1; one without direction becomes the pole."""
+    """Normalise vectors; a zero vector becomes the pole."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.where(lengths > 1e-12, vectors / np.maximum(lengths, 1e-12), [0.0, 0.0, 1.0])
 
 
 def _pca_angles(features: np.ndarray) -> np.ndarray:
-    """(n, 2) polar and azimuth angles of the first three principal components, for UMAP to start from.
+    """(n, 2) polar and azimuth angles of the first three principal components, as UMAP's start.
 
-    Two modalities that share no neighbour are two graphs without an edge between them, and only the
-    start says where each goes: UMAP's own start scatters both over the whole sphere, which hides the gap.
+    If the modalities share no neighbours, their graphs are not connected, and the start decides where each is
+    placed. UMAP's own start spreads both over the whole sphere, which hides the gap.
     """
     x, y, z = principal_components(features).T
     angles = np.stack([np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)], axis=1)
     angles -= angles.min(axis=0)
-    # UMAP stretches each column of a start to 0..10, three half turns. One point at 10 makes that the
-    # identity for all the others; its neighbours pull it back.
+    # UMAP scales each column of a start to 0..10. One point at 10 makes this the identity for all others;
+    # its neighbours pull it back.
     angles[0] = 10.0
     return angles.astype(np.float32)

@@ -1,7 +1,7 @@
-"""Calibration and test items that share no pair: the protocol of the report.
+"""Random splits into calibration and test items that share no pair: the protocol of the report.
 
-Items that pairs link, directly or not (a picture and its five captions, a class and its pictures),
-form a group, and a group never stands on both sides.
+Items that are linked by pairs, directly or not (an image and its five captions, a class and its images), form
+a group. A group is never split.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from i0t.gap.unit_pairs import linked_groups
 from i0t.metrics.resampling import random_split
 from i0t.standardize import Standardizer
 
-FEWEST_GROUPS = 4  # two on each side: a mean and a spread
+FEWEST_GROUPS = 4  # two in each part
 
 
 class Groups:
-    """The linked groups of an embeddings file, and random splits of them.
+    """The linked groups of embeddings, and random splits of them.
 
     Attributes:
-        of_image, of_text: (N,) and (M,) number of each item's group.
-        counted: (G,) the groups that hold an image: what n and m count.
-        captioned, image_only, text_only: the groups of both modalities, and of one. A draw takes of each in
-            proportion, so that a few captions among many images are shared out as well.
+        of_image, of_text: (N,) and (M,) group number of each item.
+        counted: (G,) groups with an image; n and m count these.
+        captioned, image_only, text_only: groups with both modalities, and with one. A split takes the same share
+            of each, so that both parts have captions even if there are few.
 
     Raises:
-        I0TError: too few groups for two sides.
+        I0TError: too few groups for two parts.
     """
 
     def __init__(self, embeddings: Embeddings) -> None:
@@ -48,7 +48,7 @@ class Groups:
 
     @property
     def unit(self) -> str:
-        """What n and m count, in the plural."""
+        """Name of what n and m count, in the plural."""
         pairs = self.embeddings.pairs
         if not len(pairs):
             return "images"
@@ -58,20 +58,20 @@ class Groups:
 
     @property
     def fewest(self) -> int:
-        """Least calibration groups among which, in proportion, there is one with a text."""
+        """Smallest number of calibration groups that includes one with a text."""
         return math.ceil(len(self.counted) / (len(self.captioned) + len(self.text_only)))
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Embeddings, Embeddings]:
-        """`count` groups for calibration, and all others for testing, at random.
+        """Split at random into `count` groups for calibration, and all others for testing.
 
         Raises:
-            I0TError: no group, or none left.
+            I0TError: one part would be empty.
         """
         if not 0 < count < len(self.counted):
-            raise I0TError(f"{count} of {len(self.counted)} {self.unit} leave a side without an image.")
+            raise I0TError(f"{count} of {len(self.counted)} {self.unit} leave a part without an image.")
         share = count / len(self.counted)
         n_captioned, n_texts = round(share * len(self.captioned)), round(share * len(self.text_only))
-        # Both sides need a text: of an image if two have one, else one of its own.
+        # Both parts need a text: one of an image if two images have one, else a single text.
         if len(self.captioned) > 1:
             n_captioned = min(max(n_captioned, 1), len(self.captioned) - 1)
         else:
@@ -88,14 +88,14 @@ class Groups:
 
 
 def groups_of(embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) and (M,) number of the linked group of each image and each text."""
+    """(N,) and (M,) number of the linked group of each image and text."""
     n_images = len(embeddings.image_features)
     group = linked_groups(embeddings.pairs, n_images, len(embeddings.text_features))
     return group[:n_images], group[n_images:]
 
 
 def take(embeddings: Embeddings, images: np.ndarray, texts: np.ndarray) -> Embeddings:
-    """The chosen images (N,) bool and texts (M,) bool; no chosen text may belong to an image left out."""
+    """Select images (N,) bool and texts (M,) bool; no selected text may belong to an image that is left out."""
     new_image, new_text = (np.where(kept, np.cumsum(kept) - 1, -1) for kept in (images, texts))
     owner = embeddings.image_of_text[texts]
     return replace(
@@ -110,7 +110,7 @@ def take(embeddings: Embeddings, images: np.ndarray, texts: np.ndarray) -> Embed
 
 
 def centred(embeddings: Embeddings, fitted_on: Embeddings) -> Embeddings:
-    """I0T_post with the means of `fitted_on`; these may be the same items, where a leak is to be shown."""
+    """Apply I0T_post with the means of `fitted_on` (the same items, to show a leak)."""
     standardizer = Standardizer().fit(fitted_on.image_features, fitted_on.text_features)
     return embeddings.with_features(
         standardizer.transform_image(embeddings.image_features), standardizer.transform_text(embeddings.text_features)

@@ -1,4 +1,4 @@
-"""Program: train after a recipe. `scripts/train.sh` (stage 1) and `scripts/post_train.sh` (stage 2)."""
+"""Program: train with a recipe. `scripts/train.sh` (stage 1) and `scripts/post_train.sh` (stage 2)."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ Train an encoder on ShareGPT4V long captions and write its checkpoint.
   bash scripts/post_train.sh                   stage 2: I0T_async's BatchNorm heads on the last checkpoint
   bash scripts/train.sh --recipe lcco steps=100 seed=42       any value of a recipe can be set
 
-A run that was interrupted goes on where it was when the same command is given again; a finished one is
-kept (--fresh trains again). On several GPUs or machines (the batch is shared, the result is the same):
+The same command resumes an interrupted run; a finished run is kept (--fresh trains again). On several GPUs
+or machines, which share the batch and give the same result:
 
   ACCELERATE=configs/accelerate/two_gpus.yaml bash scripts/train.sh
 
-Checkpoints land in <data_dir>/checkpoints (or --output; or tensors/checkpoints where the data folder
-cannot be written), and the name is noted in configs/ckpt_file_name.txt for the next program.
+Checkpoints are written to <data_dir>/checkpoints (or --output; or tensors/checkpoints if the data folder
+cannot be written), and the name is written to configs/ckpt_file_name.txt for the next program.
 Watch a run with: tensorboard --logdir <that folder>/runs"""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[TrainOptions, tuple[str | None, str | None]]:
-    """The command line: how to train, and the data folders it names.
+    """Parse the command line into options and data folders.
 
     Raises:
-        I0TError: an override that cannot be read, a device that is not there.
+        I0TError: an invalid override, or a missing device.
     """
     parser = argparse.ArgumentParser(
         prog="train", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recipe", default="lccom", help="a file of configs/recipes (default: lccom)")
     parser.add_argument("--base", help="model, spec or checkpoint to start from (default: the recipe's)")
-    parser.add_argument("--fresh", action="store_true", help="begin anew; removes what there is of this very run")
+    parser.add_argument("--fresh", action="store_true", help="train again; removes the files of this run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
     add_common_flags(
         parser,
-        batch_size="pairs a step, over all processes: the loss contrasts them all (default: the recipe's). "
-        "Where memory is short set chunk_size=N instead, pairs a forward pass",
+        batch_size="pairs per step, over all processes: the loss contrasts them all (default: the recipe's). "
+        "To save memory, set chunk_size=N instead: pairs per forward pass",
     )
     arguments = parser.parse_intermixed_args(argv)  # key=value may stand between flags
     flags = {"seed": arguments.seed, "batch_size": arguments.batch_size}

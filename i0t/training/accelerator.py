@@ -1,4 +1,4 @@
-"""The accelerator of a run: Hugging Face accelerate's processes, with what training here needs of them."""
+"""Hugging Face accelerate for training: processes, batch size, random state."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 def make_accelerator(device: str, precision: str = "auto") -> Accelerator:
-    """The processes that `accelerate launch` started, or this one alone.
+    """Make the accelerator of the processes of `accelerate launch`, or of a single process.
 
     Args:
-        device: of a single process, "cpu", "cuda", "cuda:1"; of several, only "cpu" matters.
+        device: "cpu", "cuda", "cuda:1"; with several processes only "cpu" matters.
         precision: see `resolve_precision`.
     """
     device = own_device(device)
@@ -28,16 +28,16 @@ def make_accelerator(device: str, precision: str = "auto") -> Accelerator:
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision=MIXED[resolve_precision(torch.device(device), precision)],
-        # Encoders have no running statistics that differ between processes: batch norms in them are frozen.
+        # No buffers to broadcast: batch norms in the encoders are frozen.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
 
 
 def require_even_batch(batch_size: int, accelerator: Accelerator) -> None:
-    """Refuse a batch that the processes cannot share evenly.
+    """Check that the processes can share a batch evenly.
 
     Raises:
-        I0TError: it does not divide.
+        I0TError: they cannot.
     """
     part, rest = divmod(batch_size, accelerator.num_processes)
     if rest or not part:
@@ -48,13 +48,13 @@ def require_even_batch(batch_size: int, accelerator: Accelerator) -> None:
 
 
 def summed(values: list[int], accelerator: Accelerator) -> torch.Tensor:
-    """Small counts summed over the processes, on the device, without waiting for it."""
+    """Sum small counts over the processes, on the device, without waiting for it."""
     own = torch.tensor(values, dtype=torch.float32, device=accelerator.device)
     return accelerator.reduce(own, "sum") if accelerator.num_processes > 1 else own
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """What dropout will draw from, on the CPU and on `device`."""
+    """Return the random state of the CPU and of `device`, which dropout uses."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -62,7 +62,7 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Draw again from where `random_state` was taken."""
+    """Set the random state to one of `random_state`."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,4 +1,4 @@
-"""What a recipe makes of its base before training: positions, dropout, heads, what is frozen, AdamW, the objective."""
+"""Prepare the base of a recipe for training: positions, dropout, heads, frozen parameters, AdamW, objective."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from i0t.training.recipe import Recipe
 
 
 def prepare_encoder(encoder: Encoder, recipe: Recipe) -> None:
-    """Give the base what the recipe trains: longer positions, dropout, heads, logit scale.
+    """Set up the base in place: longer positions, dropout, heads, logit scale.
 
     Raises:
-        I0TError: the base already has heads, has no temperature, or cannot be given the positions.
+        I0TError: the base already has heads, has no temperature, or its positions cannot be stretched.
     """
     if recipe.context_length != encoder.context_length:
         set_context_length(encoder, recipe.context_length)
@@ -40,9 +40,9 @@ def prepare_encoder(encoder: Encoder, recipe: Recipe) -> None:
 
 
 def freeze(encoder: Encoder, recipe: Recipe) -> list[nn.Parameter]:
-    """Freeze all that the recipe does not train and return what it does.
+    """Freeze what the recipe does not train; return the trained parameters.
 
-    Of stretched text positions the first rows stay as they are (section 4.1), whichever run or rival stretched them.
+    The first rows of stretched text positions do not change (section 4.1).
     """
     encoder.requires_grad_(False)
     if recipe.trains in ("encoders", "both"):
@@ -56,11 +56,11 @@ def freeze(encoder: Encoder, recipe: Recipe) -> list[nn.Parameter]:
 
 
 def set_train_mode(encoder: Encoder, recipe: Recipe) -> None:
-    """Train mode for what the recipe trains.
+    """Set train mode for what the recipe trains.
 
-    Frozen encoders keep only their attention dropout, which makes MCSIE's views. Batch norms *within*
-    the encoders (RN50) keep their running statistics, so that a picture's features do not depend on which
-    others share its batch, process or chunk.
+    Frozen encoders only have attention dropout, which makes the views of MCSIE. Batch norms *within* the
+    encoders (RN50) use their running statistics, so that the features of an image do not depend on its
+    batch, process or chunk.
     """
     encoder.train()
     if recipe.trains == "heads":
@@ -73,7 +73,7 @@ def set_train_mode(encoder: Encoder, recipe: Recipe) -> None:
 
 
 def build_optimizer(encoder: Encoder, parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; positions are not decayed, or the frozen first rows would shrink."""
+    """Make AdamW, without weight decay of positions, which would shrink the frozen first rows."""
     positions = getattr(encoder.model, "positional_embedding", None)
     groups = [
         {"params": [p for p in parameters if p is not positions], "weight_decay": recipe.weight_decay},
@@ -95,10 +95,10 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
 
 
 def build_objective(recipe: Recipe) -> nn.Module:
-    """The loss class that the recipe names by dotted path.
+    """Make the objective that the recipe names by dotted path.
 
     Raises:
-        I0TError: there is no such class, its arguments are wrong, or it does not suit the recipe's heads.
+        I0TError: no such class, wrong arguments, or it does not fit the recipe's heads.
     """
     module, _, name = recipe.objective.partition(":")
     try:
@@ -114,5 +114,5 @@ def build_objective(recipe: Recipe) -> nn.Module:
 
 
 def needs_short_captions(objective: nn.Module) -> bool:
-    """Whether an objective takes the features of the short captions as well."""
+    """Whether an objective also needs the features of short captions."""
     return bool(getattr(objective, "needs_short_captions", False))

@@ -1,4 +1,4 @@
-"""Progress of a run: the bar, TensorBoard, and the signal that asks it to stop."""
+"""Progress of a run: progress bar, TensorBoard, and SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 
 class ProgressLog:
-    """Progress bar and TensorBoard scalars below `folder`; nothing where not `shown`: on all but the main process."""
+    """Progress bar and TensorBoard scalars below `folder`; nothing if not `shown` (on all but the main process)."""
 
     def __init__(
         self, folder: Path, name: str, first_step: int, total_steps: int, batch_size: int, shown: bool
@@ -23,11 +23,11 @@ class ProgressLog:
         if shown:
             from torch.utils.tensorboard import SummaryWriter
 
-            # What a killed run logged beyond the state that this one goes on from is dropped.
+            # Drop what a killed run logged after the state that this run resumes from.
             self.writer = SummaryWriter(folder, purge_step=first_step + 1 if first_step else None)
 
     def step(self, step: int, values: dict[str, float]) -> None:
-        """One step's losses, learning rate, gradient norm and logit scale."""
+        """Show and log the losses, learning rate, gradient norm and logit scale of a step."""
         pairs_a_second = (self.bar.format_dict["rate"] or 0) * self.batch_size
         self.bar.set_postfix(
             loss=f"{values['loss']:.3f}",
@@ -55,7 +55,7 @@ class ProgressLog:
 
 @contextmanager
 def stop_signal() -> Iterator[SimpleNamespace]:
-    """Within its block SIGTERM, a cluster's pre-emption, sets `received` instead of killing the process."""
+    """Catch SIGTERM (pre-emption on a cluster) inside the block: it sets `received` instead of killing the process."""
     stop = SimpleNamespace(received=False)
     before = signal.signal(signal.SIGTERM, lambda *_: setattr(stop, "received", True))
     try:

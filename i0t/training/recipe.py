@@ -1,7 +1,7 @@
-"""A recipe: everything a training run depends on, typed, validated and saved in its checkpoint.
+"""`Recipe`: all values of a training run, typed, validated and saved in its checkpoint.
 
-`configs/recipes/NAME.yaml` holds the paper's values; its `sample:` block holds what differs on the
-built-in sample (or with `--base tiny`), where the paper's values would take days to show anything.
+`configs/recipes/NAME.yaml` has the paper's values; its `sample:` block has those for the built-in sample
+(or with `--base tiny`), where the paper's values would take days.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from i0t.errors import I0TError
 from i0t.paths import configs_folder
 
-LAST = "last"  # as base: the checkpoint that configs/ckpt_file_name.txt names
-WITHOUT_EFFECT = {"save_every", "keep_states"}  # values that no weight depends on
+LAST = "last"  # as base: the checkpoint in configs/ckpt_file_name.txt
+WITHOUT_EFFECT = {"save_every", "keep_states"}  # values that do not affect the weights
 
 
 class Recipe(BaseModel):
@@ -28,37 +28,39 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str  # the file's
+    name: str  # of the file
     objective: str  # the loss class, "module:Class"
     base: str  # model to start from; "last" means the last checkpoint, or its base if this recipe made it
     trains: Literal["encoders", "heads", "both"]  # "heads": encoders are frozen (asynchronous, BN*)
     objective_args: dict[str, Any] = {}  # of the loss class's constructor
     heads: Literal["batch_norm", "layer_norm"] | None = None  # normalisation heads to add
-    views: Literal[1, 2] = 1  # of each item by dropout; 2 is MCSIE
+    views: Literal[1, 2] = 1  # dropout views per item; 2 is MCSIE
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)  # in every attention layer while training
-    context_length: int = Field(default=248, ge=3)  # text positions are stretched to it; the first of them stay
+    context_length: int = Field(default=248, ge=3)  # text positions are stretched to it; the first ones do not change
     subset: str = "coco"  # ShareGPT4V folder: coco, llava, sam, all
-    # WebDataset shards instead of ShareGPT4V's JSON and pictures, e.g. "/data/{00000..00117}.tar" or
+    # WebDataset shards instead of ShareGPT4V's JSON and images, e.g. "/data/{00000..00117}.tar" or
     # "pipe:aws s3 cp s3://bucket/{00000..00117}.tar -"; the first one is for validation.
     shards: str | None = None
     shard_pairs: int | None = Field(default=None, ge=1)  # in all shards but the first
     epochs: int = Field(default=3, ge=1)  # passes over the training set
-    steps: int | None = Field(default=None, ge=1)  # this many instead
-    batch_size: int = Field(default=128, ge=2)  # pairs a step, over all processes; a contrastive loss needs negatives
-    # Pairs of a process per forward pass: fewer than its batch save memory and give the same gradients
+    steps: int | None = Field(default=None, ge=1)  # instead of epochs
+    batch_size: int = Field(default=128, ge=2)  # pairs per step, over all processes; a contrastive loss needs negatives
+    # Pairs per process and forward pass: fewer than the batch saves memory and gives the same gradients
     # (cached embeddings), at the cost of a second forward pass.
     chunk_size: int | None = Field(default=None, ge=1)
-    # Of training and validation; "auto" is bf16 on CUDA (fp16 where the card only emulates bf16), fp32 elsewhere.
+    # Of training and validation; "auto" is bf16 on CUDA (fp16 if the card only emulates bf16), fp32 elsewhere.
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     learning_rate: float = Field(default=1e-6, gt=0)  # AdamW's, after warm-up, before cosine decay to 0
     weight_decay: float = Field(default=1e-2, ge=0)  # AdamW's
     warmup_steps: int = Field(default=200, ge=0)  # linear
     max_grad_norm: float | None = Field(default=None, gt=0)  # gradients are clipped to it
-    logit_scale: float | None = Field(default=None, gt=0, le=100)  # factor on cosines at the start; none: the base's
+    logit_scale: float | None = Field(
+        default=None, gt=0, le=100
+    )  # factor on cosines at the start; None: that of the base
     train_logit_scale: bool = True  # never above 100
-    validate_every: int = Field(default=1000, ge=0)  # steps; 0 only at the end
+    validate_every: int = Field(default=1000, ge=0)  # steps; 0: only at the end
     save_every: int = Field(default=500, ge=1)  # steps between states to resume from
-    keep_states: int = Field(default=2, ge=1)  # how many of them stay
+    keep_states: int = Field(default=2, ge=1)  # number of states to keep
     seed: int = Field(default=7, ge=0)  # of weights, order and dropout (the paper: 7, 42, 71)
 
     @model_validator(mode="after")
@@ -72,9 +74,9 @@ class Recipe(BaseModel):
         return self
 
     def run_name(self, *inputs: str) -> str:
-        """File name stem of its checkpoints and states: equal runs share it, different ones never do.
+        """File name stem of checkpoints and states, unique per run.
 
-        `inputs` are what else the weights depend on: fingerprints of the base and of the data.
+        `inputs` are the fingerprints of the base and the data, on which the weights depend, too.
         """
         values = self.model_dump(exclude=WITHOUT_EFFECT)
         digest = hashlib.sha256(json.dumps([values, *inputs], sort_keys=True).encode()).hexdigest()[:6]
@@ -82,17 +84,12 @@ class Recipe(BaseModel):
 
 
 def recipe_names() -> list[str]:
-    """The recipes there are: the YAML files of `configs/recipes`."""
+    """Names of the recipes in `configs/recipes`."""
     return sorted(path.stem for path in (configs_folder() / "recipes").glob("*.yaml"))
 
 
 def load_recipe(name: str, overrides: Mapping[str, Any] = MappingProxyType({}), sample: bool = False) -> Recipe:
-    """Read `configs/recipes/NAME.yaml`.
-
-    Args:
-        name: the recipe.
-        overrides: values that replace the file's.
-        sample: apply the `sample:` block, before the overrides.
+    """Read `configs/recipes/NAME.yaml`; with `sample`, apply its `sample:` block before the overrides.
 
     Raises:
         I0TError: no such recipe, unknown key, or a value of the wrong kind.
@@ -118,13 +115,13 @@ def load_recipe(name: str, overrides: Mapping[str, Any] = MappingProxyType({}), 
 
 
 def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
-    """Values of a recipe as a command line has them.
+    """Parse key=value arguments of a command line.
 
     >>> read_overrides(["steps=100", "learning_rate=1e-5", "subset=all"])
     {'steps': 100, 'learning_rate': 1e-05, 'subset': 'all'}
 
     Raises:
-        I0TError: no `key=value`, or the value is not valid YAML.
+        I0TError: not `key=value`, or the value is not valid YAML.
     """
     values = {}
     for text in texts:
@@ -136,7 +133,7 @@ def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML 1.2's floats: PyYAML takes 1e-5, without a point, for a word."""
+    """Loader for YAML 1.2 floats: PyYAML reads 1e-5, without a point, as text."""
 
 
 _Yaml.add_implicit_resolver(

@@ -1,4 +1,4 @@
-"""A training run from its options to its checkpoints: what the program, the demo and `i0t score` call."""
+"""`train`: a training run from options to checkpoints, for the program, the demo and `i0t score`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from i0t.files import atomic_path
 from i0t.paths import Roots, last_checkpoint, say, write_last_checkpoint
 from i0t.training.recipe import LAST, Recipe, load_recipe
 
-if TYPE_CHECKING:  # torch takes seconds to import, which --help and unknown recipes need not wait for
+if TYPE_CHECKING:  # importing torch takes seconds, which --help and unknown recipes do not need
     from i0t.encoders.encoder import Encoder
     from i0t.training.batches import PairSource, ValidationPairs
     from i0t.training.loop import Trainer
@@ -21,44 +21,40 @@ if TYPE_CHECKING:  # torch takes seconds to import, which --help and unknown rec
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How to train. What the weights depend on is in the recipe, the base and the data alone."""
+    """Options of training. The weights depend only on the recipe, the base and the data."""
 
     recipe: str = "lccom"  # a file of `configs/recipes`
     base: str | None = None  # model, spec or checkpoint to start from; None: the recipe's
     overrides: Mapping[str, Any] = field(default_factory=dict)  # values of the recipe, e.g. {"steps": 100}
     output: Path | None = None  # folder of checkpoints, states and logs; None: `roots.checkpoints()`
     device: str = "cpu"  # or "cuda", "cuda:1"
-    workers: int = 0  # picture decoding processes
-    skip_unreadable: bool = False  # leave out missing pictures, put other pairs in the place of unreadable ones
-    fresh: bool = False  # remove what there is of this very run and begin anew
-    note_checkpoint: bool = False  # in `configs/ckpt_file_name.txt`, for the next program
+    workers: int = 0  # processes that decode images
+    skip_unreadable: bool = False  # leave out missing images, replace unreadable ones by other pairs
+    fresh: bool = False  # remove the files of this run and train again
+    note_checkpoint: bool = False  # write it to `configs/ckpt_file_name.txt`, for the next program
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run that was trained to its end."""
+    """A finished run."""
 
-    summary: dict[str, Any]  # recipe, steps, validation figures; also in the checkpoints
+    summary: dict[str, Any]  # recipe, steps, validation; also in the checkpoints
     last: Path  # checkpoint of the last step
     best: Path  # checkpoint of the best validation R@1
-    was_there: bool  # it had been trained before, and nothing was done
+    was_there: bool  # whether it had been trained before
 
 
 def train(options: TrainOptions, roots: Roots) -> TrainedRun | None:
-    """Train after a recipe: an interrupted run goes on where it was, a finished one is kept.
+    """Train with a recipe: an interrupted run is resumed, a finished one is kept.
 
-    On several processes (`accelerate launch`) each calls this.
-
-    Args:
-        options: see there.
-        roots: where the training data are.
+    With several processes (`accelerate launch`), each must call this.
 
     Returns:
         The finished run; None if SIGTERM stopped it before its last step.
 
     Raises:
         I0TError: unknown recipe or base, missing data, a folder that cannot be written, an unreadable
-            picture, a loss that is no number, a disk that is too full.
+            image, a loss that is not finite, a full disk.
     """
     trainer = make_trainer(options, roots)
     files = trainer.files
@@ -80,10 +76,10 @@ def train(options: TrainOptions, roots: Roots) -> TrainedRun | None:
 
 
 def make_trainer(options: TrainOptions, roots: Roots) -> Trainer:
-    """The trainer that the options ask for, ready to run.
+    """Make the trainer of the options, ready to run.
 
     Raises:
-        I0TError: as `train`, but for what happens while it runs.
+        I0TError: as `train`, except for errors of the run itself.
     """
     import torch
 
@@ -97,9 +93,9 @@ def make_trainer(options: TrainOptions, roots: Roots) -> Trainer:
     recipe = load_recipe(options.recipe, {**overrides, "base": base}, encoder.is_small)
     accelerator = make_accelerator(options.device, recipe.precision)
     folder = options.output or roots.checkpoints()
-    with accelerator.main_process_first():  # it indexes and unpacks, the others find that done
+    with accelerator.main_process_first():  # it makes the index and unpacks, once for all
         source, validation = _load_pairs(recipe, roots, folder, options.skip_unreadable)
-    torch.manual_seed(recipe.seed + accelerator.process_index)  # of dropout, which is to differ between processes
+    torch.manual_seed(recipe.seed + accelerator.process_index)  # of dropout, which must differ between processes
     say(
         f"{recipe.name} from {base}: {len(source)} pairs, {len(validation)} for validation, "
         f"{accelerator.num_processes} x {accelerator.device.type}; checkpoints go to {folder}"
@@ -108,10 +104,10 @@ def make_trainer(options: TrainOptions, roots: Roots) -> Trainer:
 
 
 def _load_base(recipe: Recipe, roots: Roots) -> tuple[str, Encoder]:
-    """What to start from, by name and loaded.
+    """Load the base; return its name, and the encoder.
 
-    Where it is the last checkpoint and this very recipe made that, it is what that one started from:
-    so the same command finds its run again, and another seed starts from the same base.
+    If the base is "last" and this recipe made the last checkpoint, the base of that checkpoint is used. So the
+    same command finds its run again, and another seed starts from the same base.
     """
     from i0t.encoders import load_encoder
     from i0t.encoders.checkpoint import training_of
@@ -123,18 +119,18 @@ def _load_base(recipe: Recipe, roots: Roots) -> tuple[str, Encoder]:
     if before.get("name") != recipe.name:
         return str(last), load_encoder(last, roots=roots)
     base = before["base"]
-    say(f"{last} is itself of recipe {recipe.name}: starting from its base, {base} (--base names another)")
+    say(f"{last} was made by recipe {recipe.name}: starting from its base, {base} (--base names another)")
     try:
         return base, load_encoder(base, roots=roots)
     except I0TError as error:
         raise I0TError(
             f"{last}: recipe {recipe.name} made it from {base}, which cannot be loaded again: {error} "
-            "Say what to start from: --base CHECKPOINT."
+            "Name another base: --base CHECKPOINT."
         ) from None
 
 
 def _load_pairs(recipe: Recipe, roots: Roots, folder: Path, skip_missing: bool) -> tuple[PairSource, ValidationPairs]:
-    """Training and validation pairs; names of missing pictures go to a list beside the checkpoints."""
+    """Load training and validation pairs; names of missing images are written to a list beside the checkpoints."""
     from i0t.data.sharegpt4v import load_sharegpt4v
     from i0t.training.batches import DiskPairs, ValidationPairs
     from i0t.training.shard_batches import ShardPairs
@@ -151,19 +147,19 @@ def _load_pairs(recipe: Recipe, roots: Roots, folder: Path, skip_missing: bool) 
         with atomic_path(path) as temporary:
             temporary.write_text("".join(f"{name}\n" for name in missing), encoding="utf-8")
         say(
-            f"left out because their pictures are missing: {len(pairs.missing)} training and {len(validation.missing)} "
+            f"left out because their images are missing: {len(pairs.missing)} training and {len(validation.missing)} "
             f"validation pairs, listed in {path}"
         )
     return DiskPairs(pairs), ValidationPairs(validation.images, validation.captions)
 
 
 def _note_base(trainer: Trainer, roots: Roots) -> None:
-    """Before a fresh run removes its checkpoint: if that is the noted one, the run's base takes its place.
+    """Before a fresh run removes its checkpoint: if the path file names it, write the run's base there.
 
-    Or the same command would not find what to start from after an interruption.
+    Else the same command would not find its base after an interruption.
     """
     base = Path(trainer.recipe.base)
-    with suppress(I0TError):  # nothing is noted, or not what is there
+    with suppress(I0TError):  # no checkpoint is named, or it does not exist
         noted = last_checkpoint(roots).resolve() == trainer.files.last_path.resolve()
         if noted and base.is_file() and trainer.accelerator.is_main_process:
             write_last_checkpoint(base, roots)

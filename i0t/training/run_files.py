@@ -1,4 +1,4 @@
-"""The files of one run: its name, checkpoints, states, and the room they take on the disk."""
+"""`RunFiles`: name, checkpoints and states of one run, and their size on the disk."""
 
 from __future__ import annotations
 
@@ -18,19 +18,10 @@ from i0t.training.saved_states import SavedStates, require_space
 
 
 class RunFiles:
-    """What one run writes and is resumed from.
+    """The files that a run writes and resumes from.
 
-    A run is known by its recipe and by the fingerprints of its base and data: the same ones find its
-    files again, other ones never touch them.
-
-    Args:
-        folder: of checkpoints, states and logs.
-        recipe: its values name the run.
-        inputs: fingerprints of the base and of the data.
-        total_steps: of the run.
-        encoder: what is trained, on its device.
-        optimizer: of its trainable parameters.
-        accelerator: the processes; the main one writes checkpoints, each writes its part of a state.
+    A run is identified by its recipe and by the fingerprints of its base and data (`inputs`). The main process
+    writes checkpoints; each process writes its part of a state.
     """
 
     def __init__(
@@ -45,7 +36,7 @@ class RunFiles:
     ) -> None:
         self.folder, self.recipe, self.inputs, self.total_steps = ensure_folder(folder), recipe, inputs, total_steps
         self.encoder, self.optimizer, self.accelerator = encoder, optimizer, accelerator
-        # Frozen encoders come with the base; a state holds what changes.
+        # A state has only what changes: not frozen encoders.
         heads = encoder.heads if recipe.trains == "heads" else None
         self._trained: torch.nn.Module = encoder if heads is None else heads
         name = recipe.run_name(*inputs.values())
@@ -53,17 +44,17 @@ class RunFiles:
         self.last_path = folder / f"{name}-last.safetensors"  # the checkpoint of the last validated step
         self.best_path = folder / f"{name}-best.safetensors"  # of the best validation R@1
         self.log_folder = folder / "runs" / name  # TensorBoard's
-        # Steps done, best validation, pictures skipped, seconds taken: part of every state.
+        # Part of every state.
         self.progress: dict[str, Any] = {"step": 0, "best": {}, "skipped": 0, "seconds": 0.0}
 
     @property
     def finished_summary(self) -> dict[str, Any] | None:
-        """The training summary of this very run if it has been trained to its end before."""
+        """The training summary of this run, if it is finished."""
         summary = training_of(self.last_path)
         return summary if summary.get("step") == self.total_steps else None
 
     def remove(self, checkpoints: bool) -> None:
-        """Remove the states, and the checkpoints if asked to; all processes call this."""
+        """Remove the states, and optionally the checkpoints; all processes must call this."""
         if self.accelerator.is_main_process:
             for path in (self.last_path, self.best_path) if checkpoints else ():
                 path.unlink(missing_ok=True)
@@ -71,7 +62,7 @@ class RunFiles:
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
-        """Go on from the newest state, if there is one."""
+        """Resume from the newest state, if there is one."""
         found = self.states.load()
         if found is None:
             return
@@ -88,10 +79,10 @@ class RunFiles:
         say(f"{self.recipe.name}: goes on after step {self.progress['step']} of {self.total_steps} (--fresh: anew)")
 
     def save_state(self) -> None:
-        """Write a state to resume from; all processes call this.
+        """Write a state to resume from; all processes must call this.
 
         Raises:
-            I0TError: the disk is too full for it.
+            I0TError: the disk is full.
         """
         require_space(self.folder, self._state_bytes, "the next state")
         scaler = self.accelerator.scaler
@@ -105,7 +96,7 @@ class RunFiles:
         self.states.save(self.progress["step"], shared, random_state(self.accelerator.device))
 
     def save_checkpoint(self, metrics: dict[str, float], n_validation: int) -> None:
-        """Write the last checkpoint, and the best if it is that; the main process calls this."""
+        """Write the last checkpoint, and the best one if this is the best; only for the main process."""
         is_best = _score(metrics) > _score(self.progress["best"])
         if is_best:
             self.progress["best"] = metrics
@@ -126,12 +117,12 @@ class RunFiles:
             save_checkpoint(path, self.encoder, summary)
 
     def require_space_for_run(self) -> None:
-        """Refuse to begin what the disk cannot hold beside what is there of this run.
+        """Check that the disk has space for the run.
 
         Raises:
-            I0TError: less is free.
+            I0TError: it has not.
         """
-        # A new state or checkpoint is whole before it takes the place of an old one.
+        # A new state or checkpoint is complete before it replaces an old one.
         states = max(0, self.recipe.keep_states + 1 - len(self.states.steps()))
         checkpoints = 1 + sum(not path.is_file() for path in (self.last_path, self.best_path))
         require_space(self.folder, states * self._state_bytes + checkpoints * _bytes(self.encoder), "this run")

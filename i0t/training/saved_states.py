@@ -1,11 +1,11 @@
-"""States that a run can be resumed from: written atomically, the newest kept, damaged ones passed over.
+"""`SavedStates`: states to resume a run from, written atomically; the newest are kept, damaged ones skipped.
 
 A state is a folder `step-00000500` with `shared.pt` (weights, optimizer, step, best score) and one
-`process-0.pt` for each process (its random state). It is written under another name and renamed when
-it is whole. The learning rate and the order of the pairs are functions of the step and need no state.
+`process-0.pt` per process (its random state). It is written under another name and renamed when complete.
+The learning rate and the order of the pairs are functions of the step and need no state.
 
-`Accelerator.save_state` is not used: its `load_state` goes on without a word when it cannot restore the
-random state, leaves a model half loaded when a later file is damaged, and writes frozen encoders, too.
+`Accelerator.save_state` is not used: its `load_state` is silent if it cannot restore the random state, leaves
+a model partly loaded if a later file is damaged, and it writes frozen encoders, too.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from i0t.processes import from_main, gather
 
 SHARED, PROCESS = "shared.pt", "process-{}.pt"
 PREFIX, UNFINISHED = "step-", ".unfinished-"
-# What torch.load raises on a file that is cut off or is no state.
+# Raised by torch.load for a truncated file, or another file.
 DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
 
 
 class SavedStates:
-    """The newest `keep` states of one run, in a folder of its own that all machines see."""
+    """The newest `keep` states of one run, in a folder that all machines see."""
 
     def __init__(self, folder: Path, keep: int, accelerator: Accelerator) -> None:
         self.folder, self.keep, self.accelerator = folder, keep, accelerator
 
     def steps(self) -> list[int]:
-        """Steps of the whole states that are there, ascending."""
+        """Steps of the complete states, ascending."""
         found = (path.name.removeprefix(PREFIX) for path in self.folder.glob(f"{PREFIX}*"))
         return sorted(int(name) for name in found if name.isdigit())
 
@@ -47,15 +47,15 @@ class SavedStates:
 
     @property
     def newest(self) -> Path | None:
-        """The last whole state, None if there is none."""
+        """The last complete state, or None."""
         steps = self.steps()
         return self.path(steps[-1]) if steps else None
 
     def save(self, step: int, shared: dict[str, Any], own: dict[str, Any]) -> None:
-        """Write a state: what all processes share, and what is each one's own; all of them call this.
+        """Write a state: the shared part, and the part of each process; all processes must call this.
 
         Raises:
-            I0TError: the disk is too full, or another machine does not see the folder.
+            I0TError: the disk is full, or another machine does not see the folder.
         """
         main = self.accelerator.is_main_process
         unfinished = self.folder / f"{UNFINISHED}{step:08d}"
@@ -75,15 +75,15 @@ class SavedStates:
             _sync(self.folder)
             steps = self.steps()
             here = steps.index(step) + 1
-            # Later ones could not be read when the run was resumed: kept, they would push out whole ones.
+            # Later states could not be read when the run was resumed; if kept, they would replace complete ones.
             for other in steps[: max(0, here - self.keep)] + steps[here:]:
                 shutil.rmtree(self.path(other))
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
-        """The newest state that every process can read: what all share, and this process's own part.
+        """Load the newest state that every process can read: the shared part, and this process's own part.
 
-        All processes call this and get the same step: one that took another would train other weights.
-        The own part is None where the run had fewer processes. None if there is no such state at all.
+        All processes must call this, and get the same step. The own part is None if the run had fewer
+        processes. Returns None if there is no such state.
         """
         for step in reversed(from_main(self.steps())):
             found, problem = self._read(step)
@@ -94,7 +94,7 @@ class SavedStates:
         return None
 
     def _read(self, step: int) -> tuple[tuple[dict[str, Any], dict[str, Any] | None] | None, str]:
-        """A state as this process finds it, and what is wrong with it ("" if nothing)."""
+        """Read a state; return it, and what is wrong with it ("" if nothing)."""
         own = self.path(step) / PROCESS.format(self.accelerator.process_index)
         try:
             return (_load(self.path(step) / SHARED), _load(own) if own.is_file() else None), ""
@@ -107,10 +107,10 @@ class SavedStates:
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
-    """Refuse to begin what the disk cannot hold: `needed` bytes in `folder`, for `what`.
+    """Check that the disk of `folder` has `needed` bytes free, for `what`.
 
     Raises:
-        I0TError: less is free, saying how much.
+        I0TError: it has not.
     """
     free = shutil.disk_usage(ensure_folder(folder)).free
     if free < needed:

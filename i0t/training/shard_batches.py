@@ -1,9 +1,9 @@
-"""Batches of training pairs from WebDataset shards, for pictures that live in object storage.
+"""Batches of training pairs from WebDataset shards, for images in object storage.
 
-Each sample is a picture (jpg, jpeg, png or webp) and a `txt` with its long caption. The first shard is
-for validation. webdataset reads and mixes the samples; which shards a worker reads in an epoch, and in
-which order, is drawn from the seed, so the same seed, processes and workers give the same batches. A
-resumed run reads past what it has had without decoding it.
+Each sample is an image (jpg, jpeg, png or webp) and a `txt` with its long caption. The first shard is for
+validation. webdataset reads and shuffles the samples. The seed decides which shards a worker reads in an epoch,
+and in which order, so the same seed, processes and workers give the same batches. A resumed run reads past
+earlier samples without decoding them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from i0t.files import atomic_path
 from i0t.training.batches import SUBSTITUTES, BatchOptions, Pair, ValidationPairs
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
-BUFFER = 2_000  # samples to shuffle among; a shard usually holds ten thousand
+BUFFER = 2_000  # samples in the shuffle buffer; a shard usually has ten thousand
 
 
 class ShardPairs:
@@ -36,7 +36,7 @@ class ShardPairs:
 
     Args:
         shards: a path, URL or `pipe:` command with `{00000..00117}` for the numbers.
-        pairs: how many pairs the training shards (all but the first) hold; an epoch's length.
+        pairs: number of pairs in the training shards (all but the first), the length of an epoch.
 
     Raises:
         I0TError: fewer than two shards.
@@ -60,17 +60,19 @@ class ShardPairs:
                 f"{len(self.urls)} training shards are fewer than {options.processes} processes x {workers} workers: "
                 f"each streams its own. Use --workers {max(1, len(self.urls) // options.processes)}, or more shards."
             )
-        # The loader asks one worker after the other, so each has given this many whole rounds ...
+        # The loader takes batches from the workers in turn: each has given this many complete rounds ...
         rounds, rest = divmod(options.first_step, workers)
         stream = _ShardStream(self.urls, options, skipped=rounds * options.own_batch)
         loader = options.loader(stream, batch_size=options.own_batch, drop_last=True)
-        return islice(iter(loader), rest, options.total_steps - options.first_step + rest)  # ... and some one more
+        return islice(
+            iter(loader), rest, options.total_steps - options.first_step + rest
+        )  # ... and some workers one batch more
 
     def validation(self, folder: Path) -> ValidationPairs:
-        """The first pairs of the first shard, with their pictures unpacked below `folder`.
+        """Return the first pairs of the first shard, with images unpacked below `folder`.
 
         Raises:
-            I0TError: the shard cannot be read, or a sample lacks its picture or caption.
+            I0TError: the shard cannot be read, or a sample has no image or caption.
         """
         images, captions = [], []
         for sample in islice(_samples([self.first]), VALIDATION_RECORDS):
@@ -87,9 +89,9 @@ class ShardPairs:
 
 
 class _ShardStream(IterableDataset[Pair]):
-    """Decoded samples of one worker's shards, epoch after epoch, without those it has given before.
+    """Decoded samples of one worker's shards, epoch after epoch, without the first `skipped`.
 
-    Errors travel as values because an exception raised in a worker reaches the user as a traceback.
+    Errors are returned, because an exception in a worker would reach the user as a traceback.
     """
 
     def __init__(self, urls: list[str], options: BatchOptions, skipped: int) -> None:
@@ -98,8 +100,8 @@ class _ShardStream(IterableDataset[Pair]):
     def __iter__(self) -> Iterator[Pair]:
         try:
             yield from self._decoded()
-        except I0TError as error:  # of a shard, which no flag skips: an epoch would be shorter than it says
-            while True:  # the loader drops a last batch that is not full
+        except I0TError as error:  # of a whole shard; no flag skips it, as the epoch would be too short
+            while True:  # repeated, as the loader drops a last batch that is not full
                 yield None, "", [str(error)]
 
     def _decoded(self) -> Iterator[Pair]:
@@ -140,7 +142,7 @@ class _ShardStream(IterableDataset[Pair]):
 
 
 def _samples(urls: list[str]) -> Iterator[dict[str, Any]]:
-    """The samples of one shard after another."""
+    """Yield the samples of one shard after another."""
     for url in urls:
         try:
             yield from webdataset.DataPipeline(webdataset.SimpleShardList([url]), webdataset.tarfile_to_samples())
@@ -151,7 +153,7 @@ def _samples(urls: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a shard, in one line, without the objects that webdataset adds to it."""
+    """What is wrong with a shard, in one line, without the objects that webdataset adds to the message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error.args[0] if error.args else type(error).__name__)
@@ -159,7 +161,7 @@ def _reason(error: Exception) -> str:
 
 
 def _parts(sample: dict[str, Any]) -> tuple[str, str]:
-    """(suffix of the picture, caption) of a sample."""
+    """(suffix of the image, caption) of a sample."""
     suffix = next((suffix for suffix in PICTURES if suffix in sample), None)
     if suffix is None or "txt" not in sample:
         found = ", ".join(key for key in sample if not key.startswith("__"))

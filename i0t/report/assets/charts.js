@@ -1,4 +1,4 @@
-// The four SVG charts. Each is drawn anew at the width it has, so that its text keeps its size.
+// The four SVG charts. Each is redrawn when its width changes, so that its text keeps its size.
 const KINDS = [["matched", "matched", "var(--matched)"], ["unmatched", "unmatched", "var(--unmatched)"],
   ["images", "image\u2013image", "var(--image)"], ["texts", "text\u2013text", "var(--text)"]];
 const STAGES = [["before", "Before"], ["after", "After, held-out means"]];
@@ -95,7 +95,7 @@ function drawActivations(width) {
   return { height: total(height), marks };
 }
 
-// Numbers of the marked dimensions above (or below) their peaks, pushed apart where they would overlap.
+// Numbers of the marked dimensions above (or below) their peaks, moved apart if they would overlap.
 function peakLabels(labels, x, y, left, right) {
   const parts = [];
   for (const up of [true, false]) {
@@ -126,7 +126,7 @@ function peakLabels(labels, x, y, left, right) {
 
 const triangle = (x, y, size) => `M${x} ${y - size}L${x + size} ${y + size * .8}L${x - size} ${y + size * .8}Z`;
 
-// 1, 2, 5 in each decade, or every digit where those would be fewer than three.
+// 1, 2, 5 in each decade, or all digits if there would be fewer than three ticks.
 function logTicks(low, high) {
   const inside = (digits) => [.0001, .001, .01, .1, 1].flatMap((decade) => digits.map((digit) => Number((digit * decade).toPrecision(1))))
     .filter((at) => at >= low && at <= high);

@@ -1,5 +1,5 @@
 "use strict";
-// Texts, tiles, table, definitions and theme. All content goes in as text, never as markup.
+// Texts, tiles, table, definitions and theme. All content is inserted as text, never as markup.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const MINUS = "\u2212", DASH = "\u2013";

@@ -1,4 +1,4 @@
-// Two spheres that turn together: drag (sideways on a phone, so that the page still scrolls) or arrow keys.
+// Two spheres that turn together, by dragging (sideways on a phone, so that the page can scroll) or arrow keys.
 const Sphere = { views: [], turn: null, picked: null };
 const HOME = () => rotation([1, 0, 0], .22);
 
@@ -74,7 +74,7 @@ function nearest(canvas, event, reach) {
   return best && { side: best.side, row: best.row };
 }
 
-// A picked point, and its partner of the other modality, are marked on both spheres and named below.
+// A picked point and its partner of the other modality are marked on both spheres and named below.
 function pick(found) {
   const { partner, image_ids: ids, texts } = DATA.sphere;
   Sphere.picked = null;

@@ -26,16 +26,7 @@ class Contrastive(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, image_features: torch.Tensor, text_features: torch.Tensor, logit_scale: torch.Tensor) -> Losses:
-        """Losses of one batch.
-
-        Args:
-            image_features: (B, D), L2-normalised.
-            text_features: (B, D), L2-normalised.
-            logit_scale: scalar, the factor on the cosines (not its logarithm).
-
-        Returns:
-            {"contrastive_loss": scalar}.
-        """
+        """{"contrastive_loss": scalar} of (B, D) unit features; `logit_scale` is the factor itself, not its log."""
         logits = logit_scale * image_features @ text_features.T  # (B, B)
         targets = torch.arange(len(logits), device=logits.device)
         per_image = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)

@@ -1,10 +1,9 @@
-"""Long-CLIP's objective (row LC of the ladder): a second term matches short captions with the picture's main parts.
+"""Long-CLIP's objective (row LC of the ladder): a second term matches short captions with the image's main parts.
 
-The main parts of a batch's image features are their reconstruction from the first 32 principal
-components (Zhang et al. 2024, section 3.3). Autograd through an SVD gives NaN wherever two singular
-values meet, although the reconstruction depends only on the *subspace* of the first components: its
-gradient is finite as long as the last kept and the first dropped value differ, and that gradient is
-what `_TopProjector` computes.
+The main parts of a batch's image features are their reconstruction from the first 32 principal components
+(Zhang et al. 2024, section 3.3). Autograd through an SVD gives NaN if two singular values are equal. But the
+reconstruction depends only on the *subspace* of the first components, and its gradient is finite if the last
+kept and the first dropped value differ. `_TopProjector` computes that gradient.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from torch import nn
 from i0t.training.objectives.contrastive import Contrastive, Losses
 
 COMPONENTS = 32
-# Eigenvalues whose difference, relative to the largest, is below this are equal as far as float32 features tell.
+# Eigenvalues with a smaller difference, relative to the largest, are equal within the precision of float32 features.
 CLOSEST_GAP = 1e-6
-COLLAPSED = 1e-6  # a largest eigenvalue below this: unit features that are all one point
+COLLAPSED = 1e-6  # if the largest eigenvalue is smaller, all unit features are one point
 
 
 class _TopProjector(torch.autograd.Function):
@@ -36,12 +35,12 @@ class _TopProjector(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """First-order perturbation: only pairs (kept i, dropped j) move P, by 1 / (value_i - value_j)."""
+        """First-order perturbation: only pairs (kept i, dropped j) change P, by 1 / (value_i - value_j)."""
         values, vectors = ctx.saved_tensors
         rest, top = vectors[:, : -ctx.components], vectors[:, -ctx.components :]
         gaps = values[-ctx.components :][:, None] - values[: -ctx.components][None, :]  # (k, B - k), >= 0
-        # Where the last kept and the first dropped value meet, the subspace itself is ambiguous; such a
-        # pair is damped to nothing instead of blowing up: 1/g becomes g / (g^2 + e^2).
+        # If the last kept and the first dropped value are equal, the subspace is ambiguous; the weight of such
+        # a pair goes to 0, not to infinity: 1/g becomes g / (g^2 + e^2).
         smallest = CLOSEST_GAP * values[-1].clamp_min(COLLAPSED)
         weights = gaps / (gaps.square() + smallest.square())
         symmetric = (gradient + gradient.T) / 2
@@ -50,11 +49,11 @@ class _TopProjector(torch.autograd.Function):
 
 
 def pca_reconstruction(features: torch.Tensor, components: int = COMPONENTS) -> torch.Tensor:
-    """The features rebuilt from their mean and first principal components, as Long-CLIP does.
+    """Rebuild features from their mean and first principal components, as Long-CLIP does.
 
     Args:
         features: (B, D); computed in float64, differentiable everywhere.
-        components: how many are kept. With B - 1 of them or more, nothing is lost.
+        components: number of components; with B - 1 or more, nothing is lost.
 
     Returns:
         (B, D), of the same dtype, not normalised.
@@ -69,7 +68,7 @@ def pca_reconstruction(features: torch.Tensor, components: int = COMPONENTS) -> 
     exact = features.double()
     mean = exact.mean(dim=0)
     centred = exact - mean
-    # The (B, B) Gram matrix has the same non-zero spectrum as the (D, D) covariance, and B is the smaller.
+    # The (B, B) Gram matrix has the same non-zero spectrum as the (D, D) covariance, and is smaller.
     projector = _TopProjector.apply(centred @ centred.T, components)
     return (projector @ centred + mean).to(features.dtype)
 
@@ -77,8 +76,8 @@ def pca_reconstruction(features: torch.Tensor, components: int = COMPONENTS) -> 
 class LongClip(nn.Module):
     """L = L_CLIP(images, long captions) + L_CLIP(PCA of the images, short captions) (row LC).
 
-    Both terms have label smoothing 0.1, as in Long-CLIP's training. The components are those of the
-    whole batch over all processes (Long-CLIP takes each process's own part).
+    Both terms have label smoothing 0.1, as in Long-CLIP's training. The components are those of the whole
+    batch over all processes (in Long-CLIP: of each process).
 
     Args:
         components: of the PCA.
