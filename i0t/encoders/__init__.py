@@ -18,7 +18,7 @@ class EncodeOptions:
 
     Attributes:
         batch_size: items per forward pass.
-        workers: processes that decode images (0: this one).
+        workers: processes that decode images and tokenise many texts (0: this one).
         precision: of the forward passes: "fp32", "bf16", "fp16", or "auto" (half precision on CUDA, else fp32).
         skip_unreadable: leave out images that cannot be read.
         cache: look for the features of these very items in `tensors/cache` first, and keep them there.
