@@ -36,5 +36,16 @@ setup(
         "umap-learn>=0.5.6",
         "torchmetrics>=1.4",
     ],
-    extras_require={"test": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6,<1", "selenium>=4.20"]},
+    extras_require={
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6,<1",
+            "mypy>=1.13,<3",
+            "types-PyYAML",
+            "types-tabulate",
+            "types-tqdm",
+            "selenium>=4.20",
+        ]
+    },
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import BlipConfig, BlipForImageTextRetrieval, BlipTextConfig, BlipVisionConfig
@@ -54,7 +55,7 @@ def load(name: str, file: str | Path, vocabulary: str | Path) -> Encoder:
         rest = {key: value for key, value in state.items() if not key.startswith("visual_encoder.")}
         state = rest | {f"vision_model.{key}": value for key, value in vision.items()}
         model = BlipForImageTextRetrieval(_config(state))
-        model.itm_head = nn.Identity()
+        model.add_module("itm_head", nn.Identity())
         load_exactly(model, state)
     return _encoder(name, model, log_scale(temperature), vocabulary)
 
@@ -86,7 +87,8 @@ class Blip(nn.Module):
     def __init__(self, model: BlipForImageTextRetrieval, logit_scale: nn.Parameter | None) -> None:
         super().__init__()
         self.model, self.logit_scale = model, logit_scale
-        self.context_length = model.config.text_config.max_position_embeddings
+        config: Any = model.config  # transformers says that its parts may be dicts
+        self.context_length = config.text_config.max_position_embeddings
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) to features (B, D) of the [CLS] position, not normalised."""
@@ -104,7 +106,8 @@ def _encoder(
     name: str, model: BlipForImageTextRetrieval, logit_scale: nn.Parameter | None, vocabulary: str | Path
 ) -> Encoder:
     set_eps(model.vision_model, VISION_EPS)
-    vision, text = model.config.vision_config, model.config.text_config
+    config: Any = model.config  # transformers says that its parts may be dicts
+    vision, text = config.vision_config, config.text_config
     towers = Blip(model, logit_scale)
     sizes = {
         "embed_dim": model.vision_proj.out_features,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ def load(
         vision = _fuse_biases(renamed(tower, VISION_NAMES))
         state = renamed(rest, _NAMES) | {f"vision_model.{key}": value for key, value in vision.items()}
         model = Blip2ForImageTextRetrieval(_config(source, state))
-        model.itm_head = nn.Identity()
+        model.add_module("itm_head", nn.Identity())
         load_exactly(model, state)
     return _encoder(name, model, log_scale(temperature), vocabulary)
 
@@ -117,7 +118,8 @@ class Blip2(nn.Module):
     def __init__(self, model: Blip2ForImageTextRetrieval, logit_scale: nn.Parameter | None) -> None:
         super().__init__()
         self.model, self.logit_scale = model, logit_scale
-        self.context_length = model.config.qformer_config.max_position_embeddings
+        config: Any = model.config  # transformers says that its parts may be dicts
+        self.context_length = config.qformer_config.max_position_embeddings
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) to features (B, Q, D), not normalised."""
@@ -139,7 +141,8 @@ def _encoder(
 ) -> Encoder:
     set_eps(model.vision_model, VISION_EPS)
     model.vision_model.post_layernorm.eps = LN_VISION_EPS
-    vision, text = model.config.vision_config, model.config.qformer_config
+    config: Any = model.config  # transformers says that its parts may be dicts
+    vision, text = config.vision_config, config.qformer_config
     towers = Blip2(model, logit_scale)
     sizes = {
         "embed_dim": model.vision_projection.out_features,

@@ -51,7 +51,7 @@ def load(name: str, file: str | Path, layout: str, round_fp16: bool = False) -> 
         state = LAYOUTS[layout](state)
         if round_fp16:
             state = rounded_like_openai(state)
-        architecture = {"model": clip_config(state), "preprocess": PREPROCESS}
+        architecture: dict[str, Any] = {"model": clip_config(state), "preprocess": PREPROCESS}
         if layout == "longclip":  # further training keeps its first positions, as its authors' does
             architecture["stretched_from"] = POSITIONS_OF_CLIP
         encoder = build_encoder(architecture, heads="batch_norm" if heads else None, name=name)

@@ -7,7 +7,7 @@ from typing import Any
 from i0t.errors import I0TError, first_line
 
 
-def from_hub(model_class: type, name: str) -> Any:
+def from_hub(model_class: type[Any], name: str) -> Any:
     """A transformers model in float32, downloaded on first use.
 
     Args:

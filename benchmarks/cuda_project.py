@@ -23,8 +23,8 @@ from i0t.data.sharegpt4v import LongCaptions, load_sharegpt4v
 from i0t.encoders import load_encoder
 from i0t.encoders.encoder import Encoder
 from i0t.training.accelerator import make_accelerator
+from i0t.training.batches import DiskPairs, PairSource
 from i0t.training.loop import Trainer
-from i0t.training.pairs import DiskPairs, Source
 from i0t.training.recipe import load_recipe
 
 RECIPE, MODEL, TINY = "lccom", "ViT-B-32-quickgelu/random", "tiny"
@@ -123,7 +123,7 @@ def bare_model(model: str, context_length: int, dropout: float, device: torch.de
 
 
 def new_trainer(
-    setting: Setting, source: Source, precision: str, device: torch.device | None = None, **changes: Any
+    setting: Setting, source: PairSource, precision: str, device: torch.device | None = None, **changes: Any
 ) -> Trainer:
     """A trainer of the recipe on `new_encoder`, alone in this process.
 
@@ -153,7 +153,7 @@ def sample_pairs(setting: Setting, split: str) -> LongCaptions:
     return load_sharegpt4v(data_dir(make_sample(setting.folder / "sample", size)), split)
 
 
-def sample_source(setting: Setting) -> Source:
+def sample_source(setting: Setting) -> PairSource:
     """The training split as the trainer reads it: from disk, with decoding processes."""
     return DiskPairs(sample_pairs(setting, "train"))
 
@@ -183,6 +183,6 @@ def apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 def _opened(path: Path) -> Any:
-    from i0t.data.images import open_image
+    from i0t.data.items import open_image
 
     return open_image(path)

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.cuda_project import DTYPES, Check, Setting, bare_model, configuration, new_trainer
-from i0t.encoders.towers import END_OF_TEXT
+from i0t.encoders.encoder import END_OF_TEXT
 
 VIEWS, DROPOUT = 2, 0.1  # of recipe lccom
 # Dense bf16 and fp16 with fp32 accumulation, from the maker's data sheets; the first name that fits counts.

@@ -13,6 +13,7 @@ from evaluation.run import run_task
 from evaluation.task import Task, require_pictures
 from i0t.cli import program
 from i0t.data.class_sets import ClassSet
+from i0t.data.entries import Kind
 from i0t.data.items import Items
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
@@ -42,7 +43,7 @@ class Classification(Task):
     )
 
     name: ClassVar[str] = "classification"
-    kind: ClassVar[str] = "classes"
+    kind: ClassVar[Kind] = "classes"
     printed: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy")
     headline: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy")
 

@@ -13,6 +13,7 @@ import numpy as np
 from evaluation.run import run_task
 from evaluation.task import Task
 from i0t.cli import program
+from i0t.data.entries import Kind
 from i0t.data.items import Items
 from i0t.data.ratings import RatedCaptions
 from i0t.embeddings import Embeddings
@@ -47,7 +48,7 @@ class Correlation(Task):
     )
 
     name: ClassVar[str] = "correlation"
-    kind: ClassVar[str] = "ratings"
+    kind: ClassVar[Kind] = "ratings"
     printed: ClassVar[tuple[str, ...]] = ("tau_b", "tau_c", "ref_tau_b", "ref_tau_c")
     headline: ClassVar[tuple[str, ...]] = ("tau_b", "tau_c")
     headline_of: ClassVar[dict[str, tuple[str, ...]]] = {name: (tau,) for name, tau in PAPER_TAU.items()}
@@ -122,8 +123,8 @@ class _RatedRows:
         self.n_used = len(present)
         if average:
             ratings: dict[tuple[int, int, str], list[float]] = {}
-            for *item, rating in present:
-                ratings.setdefault(tuple(item), []).append(rating)
+            for row, image, text, rating in present:
+                ratings.setdefault((row, image, text), []).append(rating)
             present = [(*item, float(np.mean(rated))) for item, rated in ratings.items()]
         self.images = [row for row, _, _, _ in present]
         self.candidates = [text_row[text] for _, _, text, _ in present]

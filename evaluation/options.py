@@ -8,12 +8,20 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar
 
 from evaluation.task import Task
-from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, encode_options, workers_of
+from i0t.cli import (
+    add_common_flags,
+    add_encoding_flags,
+    add_partial_flag,
+    add_remover_flags,
+    encode_options,
+    remover_choices,
+    workers_of,
+)
 from i0t.data.datasets import datasets_of
 from i0t.encoders import EncodeOptions
 from i0t.paths import TENSORS
-from i0t.standardize.fitting import TEST
-from i0t.standardize.registry import NONE, RemoverChoice, add_remover_flags, remover_choices
+from i0t.standardize.registry import NONE, RemoverChoice, all_parameters
+from i0t.standardize.saved import TEST
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 
@@ -108,6 +116,7 @@ def options_of(task: type[Task], arguments: argparse.Namespace) -> EvaluationOpt
     """What the command line asks for."""
     arguments.workers = workers_of(arguments)
     (remover,) = remover_choices(arguments, [arguments.remove_gap])
+    parameters = {name: remover.parameters.get(name, held.default) for name, (held, _) in all_parameters().items()}
     return EvaluationOptions(
         task=task_of(arguments, task),
         encoding=encode_options(arguments),
@@ -116,7 +125,7 @@ def options_of(task: type[Task], arguments: argparse.Namespace) -> EvaluationOpt
         fit_samples=arguments.fit_samples,
         seed=arguments.seed,
         allow_partial=arguments.allow_partial,
-        flags=dict(vars(arguments)),
+        flags={**vars(arguments), **parameters},
     )
 
 

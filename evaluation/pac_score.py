@@ -33,6 +33,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from tqdm import tqdm
 
+from i0t.encoders.encoder import ClipModel
 from i0t.errors import I0TError
 from i0t.features import is_torch, l2_normalize, to_numpy
 from i0t.metrics.caption_scores import SCORES
@@ -47,7 +48,7 @@ Transform = Callable[[Image.Image], torch.Tensor]
 
 
 def PACScore(
-    model: torch.nn.Module,
+    model: ClipModel,
     transform: Transform | None,
     images: Sequence[str | Path] | np.ndarray,
     candidates: Sequence[str],
@@ -82,11 +83,10 @@ def PACScore(
     """
     standardizer = _standardizer(standardizer, "PAC-S is I0T-S here")
     texts = _strings(candidates, "candidates")
-    given_features = _is_array(images)
-    images = _unit(images, "images") if given_features else _paths(images)
-    if len(images) != len(texts):
-        raise I0TError(f"PACScore: {len(images)} images for {len(texts)} candidates. Give one of each a row.")
-    image_features = images if given_features else _encode_images(model, transform, images, device)
+    pictures = _unit(images, "images") if _is_array(images) else _paths(images)
+    if len(pictures) != len(texts):
+        raise I0TError(f"PACScore: {len(pictures)} images for {len(texts)} candidates. Give one of each a row.")
+    image_features = _encode_images(model, transform, pictures, device) if isinstance(pictures, list) else pictures
     candidate_features = _encode_texts(model, texts, device)
     score = replace(SCORES["pac_s"], w=float(w)) if standardizer is None else SCORES["i0t_s"]
     scores = score.reference_free(
@@ -96,7 +96,7 @@ def PACScore(
 
 
 def RefPACScore(
-    model: torch.nn.Module,
+    model: ClipModel,
     references: Sequence[Sequence[str]],
     candidates: Sequence[str] | np.ndarray,
     device: str,
@@ -130,11 +130,10 @@ def RefPACScore(
     """
     standardizer = _standardizer(standardizer, "RefPAC-S is of no use with I0T-S, see evaluation/pac_score.py")
     lists = [_strings(own, f"references of candidate {row}") for row, own in enumerate(references)]
-    given_features = _is_array(candidates)
-    candidates = _unit(candidates, "candidates") if given_features else _strings(candidates, "candidates")
-    if len(lists) != len(candidates):
-        raise I0TError(f"RefPACScore: {len(lists)} lists of references for {len(candidates)} candidates.")
-    candidate_features = candidates if given_features else _encode_texts(model, candidates, device)
+    texts = _unit(candidates, "candidates") if _is_array(candidates) else _strings(candidates, "candidates")
+    if len(lists) != len(texts):
+        raise I0TError(f"RefPACScore: {len(lists)} lists of references for {len(texts)} candidates.")
+    candidate_features = _encode_texts(model, texts, device) if isinstance(texts, list) else texts
     candidate_features = _moved(standardizer, "text", candidate_features)
     distinct = list(dict.fromkeys(text for own in lists for text in own))
     reference_features = _moved(standardizer, "text", _encode_texts(model, distinct, device))
@@ -147,7 +146,7 @@ def RefPACScore(
     return np.mean(best), best
 
 
-def _encode_images(model: torch.nn.Module, transform: Transform | None, paths: list[str], device: str) -> np.ndarray:
+def _encode_images(model: ClipModel, transform: Transform | None, paths: list[str], device: str) -> np.ndarray:
     """(N, D) unit features of pictures."""
     transform = transform or image_transform_v2(PreprocessCfg(), is_train=False)
     # fp16 models differ in whether they cast pixels themselves; the first convolution tells what they need.
@@ -160,7 +159,7 @@ def _encode_images(model: torch.nn.Module, transform: Transform | None, paths: l
     return _encode_distinct(paths, encode, "pictures")
 
 
-def _encode_texts(model: torch.nn.Module, texts: list[str], device: str) -> np.ndarray:
+def _encode_texts(model: ClipModel, texts: list[str], device: str) -> np.ndarray:
     """(N, D) unit features of the prefix and each text."""
     tokenize = open_clip.SimpleTokenizer(context_length=int(getattr(model, "context_length", CONTEXT_LENGTH)))
     prefix = SCORES["pac_s"].prefix

@@ -13,6 +13,7 @@ from evaluation.run import run_task
 from evaluation.task import Task
 from i0t.cli import not_negative, program
 from i0t.data.captions import CaptionSet
+from i0t.data.entries import Kind
 from i0t.data.items import Items
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
@@ -37,7 +38,7 @@ class Retrieval(Task):
     )
 
     name: ClassVar[str] = "retrieval"
-    kind: ClassVar[str] = "captions"
+    kind: ClassVar[Kind] = "captions"
     needs_data: ClassVar[bool] = False
     printed: ClassVar[tuple[str, ...]] = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
     headline: ClassVar[tuple[str, ...]] = ("i2t_r1", "t2i_r1")

@@ -28,8 +28,8 @@ from i0t.gap import modality_gap
 from i0t.paths import Roots, last_checkpoint, say
 from i0t.results.record import Record, run_table
 from i0t.standardize import GapRemover
-from i0t.standardize.fitting import TRAIN, describe, fit_remover
-from i0t.standardize.registry import NONE
+from i0t.standardize.registry import NONE, TRAIN, fit_remover
+from i0t.standardize.saved import describe
 
 NOT_CHECKED = {"state": "not checked", "why": "embeddings of another program, measured without the data set"}
 

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
+from i0t.data.entries import Kind
 from i0t.data.items import Items
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
@@ -47,7 +48,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    kind: ClassVar[str]
+    kind: ClassVar[Kind]
     printed: ClassVar[tuple[str, ...]]
     headline: ClassVar[tuple[str, ...]]
     headline_of: ClassVar[dict[str, tuple[str, ...]]] = {}

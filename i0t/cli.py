@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from i0t.errors import I0TError, first_line
 from i0t.paths import TENSORS, Roots, configs_folder, configured_roots, say
@@ -15,9 +16,17 @@ from i0t.processes import count_here, own_device, rank
 
 if TYPE_CHECKING:
     from i0t.encoders import EncodeOptions
+    from i0t.standardize.registry import RemoverChoice
 
 
-def program(main: Callable[[Sequence[str] | None], int]) -> Callable[[Sequence[str] | None], int]:
+class Program(Protocol):
+    """Takes a command line, that of the process if there is none, and returns the exit status."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run the program."""
+
+
+def program(main: Callable[[Sequence[str] | None], int]) -> Program:
     """Turn bad input into one line and exit status 2, and Ctrl-C into status 130."""
 
     @wraps(main)
@@ -88,6 +97,72 @@ def encode_options(arguments: argparse.Namespace, share: bool = True) -> EncodeO
         cache=not arguments.no_cache,
         share=share,
     )
+
+
+def add_remover_flags(
+    parser: argparse._ActionsContainer,
+    flag: str = "--remove-gap",
+    default: str | Sequence[str] = "",
+    several: bool = False,
+) -> None:
+    """`flag`, which names removers, one flag for each parameter that any of them has, and `--set` for others.
+
+    Args:
+        parser: or a group of its flags.
+        flag: its name.
+        default: a name, or several; "": nothing is removed.
+        several: whether it takes several names.
+    """
+    from i0t.standardize.registry import NONE, all_parameters, fitting_names, remover_class
+
+    default = default or NONE
+    helps = {name: inspect.cleandoc(remover_class(name).__doc__ or "").partition("\n")[0] for name in fitting_names()}
+    names = ([NONE] if default == NONE else []) + list(helps)
+    shown = default if isinstance(default, str) else " ".join(default)
+    told = " ".join(f"{name}: {text}" for name, text in helps.items())
+    parser.add_argument(
+        flag,
+        default=default,
+        nargs="+" if several else None,
+        metavar="NAME",
+        help=f"{', '.join(names)}, or MODULE:CLASS (default {shown}). {told}".replace("%", "%%"),
+    )
+    for name, (parameter, owners) in all_parameters().items():
+        text = f"of {', '.join(owners)}: {parameter.help} (default {parameter.default})".replace("%", "%%")
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=text)
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters of a remover by MODULE:CLASS"
+    )
+
+
+def remover_choices(arguments: argparse.Namespace, names: Sequence[str]) -> list[RemoverChoice]:
+    """The removers of these names, with the parameters that the flags of `add_remover_flags` name.
+
+    Raises:
+        I0TError: no such remover, a parameter that none of them has, or a value that it refuses.
+    """
+    from i0t.standardize.registry import NONE, RemoverChoice, all_parameters, parameters_of
+
+    texts = {name: getattr(arguments, name) for name in all_parameters() if getattr(arguments, name) is not None}
+    flags = {name: f"--{name.replace('_', '-')}" for name in texts}
+    for item in arguments.set:
+        name, _, texts[name] = item.partition("=")
+        flags[name] = f"--set {name}"
+    have = {name: {} if name == NONE else {held.name: held for held in parameters_of(name)} for name in names}
+    for name in texts:
+        if not any(name in known for known in have.values()):
+            told = "; ".join(f"{remover} has {', '.join(known) or 'none'}" for remover, known in have.items())
+            raise I0TError(f"{flags[name]}: no parameter of what is chosen ({told}). Write NAME=NUMBER of those.")
+    choices = []
+    for remover, known in have.items():
+        try:
+            own = {name: known[name].parse(text) for name, text in texts.items() if name in known}
+        except ValueError as error:
+            raise I0TError(f"{' '.join(flags.values())}: {error}. Write NAME=NUMBER, as {remover} has them.") from None
+        choices.append(RemoverChoice(remover, own))
+        if remover != NONE:
+            choices[-1].make()  # refuses bad values before anything is read
+    return choices
 
 
 def add_root_flags(parser: argparse._ActionsContainer) -> None:

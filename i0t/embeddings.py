@@ -184,7 +184,7 @@ class Embeddings:
         """SHA-256 of both feature arrays, as float32."""
         digest = hashlib.sha256()
         for features in (self.image_features, self.text_features):
-            digest.update(np.ascontiguousarray(features, dtype=np.float32))
+            digest.update(np.ascontiguousarray(features, dtype=np.float32).data)
         return digest.hexdigest()
 
     def with_features(self, image_features: np.ndarray, text_features: np.ndarray) -> Embeddings:
@@ -193,7 +193,7 @@ class Embeddings:
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file atomically and return its path."""
-        tensors = {
+        tensors: dict[str, np.ndarray] = {
             "image_features": np.ascontiguousarray(self.image_features, dtype=np.float32),
             "text_features": np.ascontiguousarray(self.text_features, dtype=np.float32),
             "image_of_text": np.ascontiguousarray(self.image_of_text, dtype=np.int64),
@@ -213,12 +213,9 @@ class Embeddings:
             I0TError: the file is missing, truncated or of another format.
         """
         tensors, header = read_safetensors(path, FORMAT, "an Embeddings file", TENSORS, HEADERS)
-        return cls(
-            **{key: tensors[key] for key in TENSORS},
-            **{key: json_entry(path, header, key) for key in HEADERS},
-            labels=tensors.get("labels"),
-            files=(str(Path(path).absolute()),),
-        )
+        values: dict[str, Any] = {key: tensors[key] for key in TENSORS}
+        values |= {key: json_entry(path, header, key) for key in HEADERS}
+        return cls(**values, labels=tensors.get("labels"), files=(str(Path(path).absolute()),))
 
 
 def load_embeddings(paths: str | Path | Sequence[str | Path], paired: bool = True) -> Embeddings:
@@ -237,18 +234,18 @@ def load_embeddings(paths: str | Path | Sequence[str | Path], paired: bool = Tru
     Raises:
         I0TError: other files, shapes that do not pair up, or a row that is NaN, infinite or zero.
     """
-    paths = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
-    kinds = {path.suffix for path in paths}
-    if kinds == {".npy"} and len(paths) <= 2:
-        return _of_arrays(paths, paired)
-    if kinds != {".safetensors"} or len(paths) != 1:
-        raise I0TError(f"{' '.join(map(str, paths))}: give {PAIRED}.")
-    loaded = Embeddings.load(paths[0])
-    known = {} if loaded.metadata.get("model") else {"model": paths[0].stem, "model_is_file_name": True}
+    files = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    kinds = {path.suffix for path in files}
+    if kinds == {".npy"} and len(files) <= 2:
+        return _of_arrays(files, paired)
+    if kinds != {".safetensors"} or len(files) != 1:
+        raise I0TError(f"{' '.join(map(str, files))}: give {PAIRED}.")
+    loaded = Embeddings.load(files[0])
+    known = {} if loaded.metadata.get("model") else {"model": files[0].stem, "model_is_file_name": True}
     return replace(
         loaded,
-        image_features=unit_vectors(loaded.image_features, f"{paths[0]}: images"),
-        text_features=unit_vectors(loaded.text_features, f"{paths[0]}: texts"),
+        image_features=unit_vectors(loaded.image_features, f"{files[0]}: images"),
+        text_features=unit_vectors(loaded.text_features, f"{files[0]}: texts"),
         metadata={**loaded.metadata, **known},
     )
 

@@ -16,6 +16,7 @@ from i0t.errors import I0TError
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import TypeIs
 
 Features = TypeVar("Features", np.ndarray, "torch.Tensor")
 Item = TypeVar("Item")
@@ -26,7 +27,7 @@ SMALLEST_NORM = 1e-6
 UNIT = 1e-4  # vectors whose length is this close to 1 are taken as they are
 
 
-def is_torch(features: Any) -> bool:
+def is_torch(features: Any) -> TypeIs[torch.Tensor]:
     """Whether `features` is a torch tensor, without importing torch.
 
     Example:

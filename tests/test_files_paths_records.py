@@ -21,9 +21,8 @@ import numpy as np
 import pytest
 
 import i0t.data.sample
-from i0t import Embeddings, I0TError, Standardizer, paths
+from i0t import Embeddings, I0TError, Standardizer, cli, paths
 from i0t.cli import resolve_roots
-from i0t.data import roots as data_roots
 from i0t.data.sample import SampleSize, make_sample
 from i0t.files import (
     atomic_path,
@@ -36,7 +35,7 @@ from i0t.files import (
 )
 from i0t.paths import REPO, Roots, last_checkpoint, read_path_file, write_last_checkpoint
 from i0t.results.record import Record, environment
-from i0t.standardize.fitting import describe
+from i0t.standardize.saved import describe
 
 # --- files -----------------------------------------------------------------------------------
 
@@ -139,7 +138,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "configs"
     folder.mkdir()
     monkeypatch.setenv("I0T_CONFIGS", str(folder))
-    for module in (paths, data_roots):
+    for module in (paths, cli):
         monkeypatch.setattr(module, "TENSORS", tmp_path / "tensors")
     return folder
 

@@ -13,15 +13,14 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from i0t.cli import program
+from i0t.cli import add_remover_flags, program, remover_choices
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
 from i0t.features import l2_normalize, row_slices
 from i0t.files import ensure_folder, write_npy
 from i0t.search.transform import VectorTransform
-from i0t.standardize import GapRemover
-from i0t.standardize.fitting import fit_to_files
-from i0t.standardize.registry import RemoverChoice, add_remover_flags, load_remover, remover_choices
+from i0t.standardize import MODALITIES, GapRemover, Modality
+from i0t.standardize.registry import RemoverChoice, fit_to_files, load_remover
 from i0t.standardize.shard_processes import LEDGER, Work, apply_shards
 from i0t.standardize.shards import Shard, find_shards
 
@@ -123,10 +122,10 @@ def shards_of(arguments: argparse.Namespace) -> list[Work]:
     Raises:
         I0TError: none named, or none found.
     """
-    patterns = {"image": list(arguments.images), "text": list(arguments.texts)}
+    patterns: dict[Modality, list[str]] = {"image": list(arguments.images), "text": list(arguments.texts)}
     if arguments.folder:
         root = Path(arguments.folder)
-        for modality, name in (("image", "img_emb"), ("text", "text_emb")):
+        for modality, name in zip(MODALITIES, ("img_emb", "text_emb"), strict=True):
             if (root / name).is_dir():
                 patterns[modality].append(str(root / name))
         if not any(patterns.values()):

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from i0t.cli import add_common_flags, add_encoding_flags, encode_options, program, resolve_roots
+from i0t.cli import (
+    add_common_flags,
+    add_encoding_flags,
+    add_remover_flags,
+    encode_options,
+    program,
+    remover_choices,
+    resolve_roots,
+)
 from i0t.embeddings import Embeddings, Origin, load_embeddings
 from i0t.encoders import EncodeOptions
 from i0t.errors import I0TError
@@ -24,7 +32,7 @@ from i0t.scoring.pairs import ScoredPair, all_pairs, read_pairs
 from i0t.scoring.percentiles import Calibration, calibrate
 from i0t.scoring.resume import PartialScores, Rows
 from i0t.scoring.scorer import PairScorer
-from i0t.standardize.registry import RemoverChoice, add_remover_flags, remover_choices
+from i0t.standardize.registry import RemoverChoice
 
 if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
@@ -242,8 +250,9 @@ def _score(encoder: Encoder, calibration: Calibration, protocol: dict[str, Any],
             bar.update(len(chunk))
     if options.csv:
         write_csv(options.csv, rows)
-    for path in filter(None, (options.json, Path(options.output) / RECORD)):
-        write_json(path, {"protocol": protocol, "rows": rows})
+    for path in (options.json, Path(options.output) / RECORD):
+        if path:
+            write_json(path, {"protocol": protocol, "rows": rows})
     partial.remove()
     return rows
 

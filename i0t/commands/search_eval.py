@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from i0t.cli import program
+from i0t.cli import add_remover_flags, program, remover_choices
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
 from i0t.files import ensure_folder, write_json
+from i0t.gap import centroid_distance
 from i0t.paths import TENSORS
 from i0t.search.evaluate import SPLITS, MethodResult, SearchOptions, evaluate, items_sha256
 from i0t.standardize import fitted_origin
-from i0t.standardize.registry import add_remover_flags, own_names, remover_choices, remover_class
+from i0t.standardize.registry import own_names, remover_class
 
 DESCRIPTION = """\
 Search an index that holds images and texts together, and say what it finds: NDCG@10, recall@10, and which modality
@@ -150,33 +151,32 @@ def _save(
     seconds: float,
 ) -> Path:
     """Write the record; its name differs whenever the content of any file or the protocol does."""
-    from i0t.results.record import environment  # imports torch, after the table is printed
+    from i0t.results.record import Record  # imports torch, after the table is printed
 
     origin = {**fitted_origin(source).as_dict(), "dataset": source.name, "items_sha256": items_sha256(source)}
-    methods = {name: _record_of(result) for name, result in results.items()}
+    methods = {name: _figures_of(result) for name, result in results.items()}
+    record = Record(
+        task="mixed search",
+        dataset=source.name,
+        metrics={f"{name}_{key}": value for name, of in methods.items() for key, value in of["metrics"].items()},
+        gap={"centroid_distance": centroid_distance(source.image_features, source.text_features)},
+        protocol={**protocol, "remove_gap": "none"},  # of the whole record: each method has metrics of its own
+        config={"model": {"name": origin.get("model"), "fingerprint": origin.get("fingerprint")}},
+        data={**origin, "sha256": origin["items_sha256"]},
+        seconds=round(seconds, 2),
+        headline=tuple(f"{name}_ndcg" for name in methods),
+        sections={"source": [str(Path(file).absolute()) for file in options.source], "methods": methods},
+    )
     digest = hashlib.sha256(json.dumps([protocol, origin["items_sha256"], sorted(methods)]).encode()).hexdigest()[:8]
     path = Path(options.output) / f"search-{source.name}-{digest}.json"
-    write_json(
-        path,
-        {
-            "task": "mixed search",
-            "source": [str(Path(file).absolute()) for file in options.source],
-            "methods": methods,
-            "protocol": protocol,
-            "data": origin,
-            "seconds": round(seconds, 2),
-            "environment": environment(),
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        },
-    )
+    write_json(path, record.as_dict())
     return path
 
 
-def _record_of(result: MethodResult) -> dict[str, Any]:
+def _figures_of(result: MethodResult) -> dict[str, Any]:
     """Metrics in 0..1: mean, standard deviation between splits, and the interval of NDCG."""
-    known = {name: None if np.isnan(value) else value for name, value in result.mean().items()}  # JSON has no NaN
     return {
-        "metrics": known,
+        "metrics": result.mean(),
         "standard_deviation_of_splits": result.deviation() if len(result.splits) > 1 else None,
         "ndcg_95": result.ndcg_interval(),
         "queries": len(result.query_ndcg),

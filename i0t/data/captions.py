@@ -31,6 +31,7 @@ class CaptionSet(Dataset):
         captions: N lists of captions.
     """
 
+    images: Sequence[Path]
     captions: Sequence[Sequence[str]]
 
     def count_texts(self, per_image: int | None = None) -> int:

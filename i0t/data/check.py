@@ -144,7 +144,7 @@ def _notes(found: Census, checked: int, errors: list[str]) -> list[str]:
     lines = [f"{name}: {found.problem}"] if found.problem else []
     if found.state not in USABLE and found.built_in_sample:
         lines.append("    make the sample again: python -m i0t.data.sample --help")
-    elif found.state not in USABLE:
+    elif found.state not in USABLE and preparation:
         pages = wrap(preparation.pages, WIDTH, initial_indent="    get: ", subsequent_indent="    ")
         lines += [*pages, f"    then: {preparation.command}"]
     lines += [f"{name}: {error}" for error in errors[:3]]
@@ -155,7 +155,8 @@ def _notes(found: Census, checked: int, errors: list[str]) -> list[str]:
 
 def _plain(found: Census, checked: int, errors: list[str]) -> dict[str, Any]:
     """One data set as JSON."""
-    get = {} if found.state in USABLE else {"get": found.expected.preparation.pages}
+    preparation = found.expected.preparation
+    get = {"get": preparation.pages} if preparation and found.state not in USABLE else {}
     return {
         "dataset": found.expected.name,
         **found.counts(),

@@ -58,8 +58,8 @@ class Preparation:
     @property
     def command(self) -> str:
         """The command line."""
-        default = next(entry.preparation for entry in ENTRIES if entry.preparation.name == self.name)
-        split = "" if self.split == default.split else f" --split {self.split}"
+        ways = [entry.preparation for entry in ENTRIES if entry.preparation and entry.preparation.name == self.name]
+        split = "" if self.split == ways[0].split else f" --split {self.split}"
         return f"bash scripts/prepare_data.sh {self.name}{split} --from FOLDER"
 
 
@@ -76,7 +76,7 @@ class DatasetEntry:
         file: the list or folder that it is read from, below that root.
         images: how many images a complete copy has.
         texts: how many captions, ratings or classes.
-        preparation: how it is made from its owners' files.
+        preparation: how it is made from its owners' files; None if that is not for `scripts/prepare_data.sh`.
         pictures: the folder of its pictures, below the root; where it is empty, `file` is that folder.
         presence: what must be there below the root, if it is not `file`.
         sample: which number of `SampleSize` says how much of it a built-in sample has, if any, and the images and
@@ -96,7 +96,7 @@ class DatasetEntry:
     file: str
     images: Count
     texts: Count
-    preparation: Preparation
+    preparation: Preparation | None = None
     pictures: str = ""
     presence: str = ""
     sample: tuple[str, int, int] | None = None
@@ -164,7 +164,7 @@ ENTRIES = (
         preparation=Preparation(
             "coco",
             "test",
-            "karpathy:prepare_coco",
+            "caption_lists:prepare_coco",
             "dataset_coco.json and val2014/, captions_val2014.json to compare",
             _COCO_PAGES,
         ),
@@ -181,7 +181,7 @@ ENTRIES = (
         file="Evaluation/Flickr_Captions/NewCaptions/Flickr_GOLD.json",
         images=Count(1000),
         texts=Count(5000),
-        preparation=Preparation("flickr30k", "test", "karpathy:prepare_flickr", *_FLICKR),
+        preparation=Preparation("flickr30k", "test", "caption_lists:prepare_flickr", *_FLICKR),
         pictures=_FLICKR_IMAGES,
         sample=("flickr", 1, 5),
         texts_per_image=5,
@@ -198,7 +198,7 @@ ENTRIES = (
         preparation=Preparation(
             "nocaps",
             "validation",
-            "coco_style:prepare_nocaps",
+            "caption_lists:prepare_nocaps",
             "nocaps_val_4500_captions.json and val/ with the pictures",
             "nocaps.org/download; the pictures are of Open Images' validation set, storage.googleapis.com/openimages",
         ),
@@ -216,7 +216,7 @@ ENTRIES = (
         images=Count(5000),
         texts=Count(25_000),
         preparation=Preparation(
-            "coco", "val2017", "coco_style:prepare_val2017", "captions_val2017.json and val2017/", _COCO_PAGES
+            "coco", "val2017", "caption_lists:prepare_val2017", "captions_val2017.json and val2017/", _COCO_PAGES
         ),
         pictures="PnP-VQA/lavis/coco/images/val2017",
         texts_per_image=5,
@@ -231,7 +231,7 @@ ENTRIES = (
         file="Evaluation/Flickr_Captions/NewCaptions/Flickr_VAL.json",
         images=Count(1014),
         texts=Count(5070),
-        preparation=Preparation("flickr30k", "val", "karpathy:prepare_flickr", *_FLICKR),
+        preparation=Preparation("flickr30k", "val", "caption_lists:prepare_flickr", *_FLICKR),
         pictures=_FLICKR_IMAGES,
         texts_per_image=5,
         optional=True,
@@ -248,7 +248,7 @@ ENTRIES = (
         preparation=Preparation(
             "cifar100",
             "test",
-            "cifar:prepare_cifar100",
+            "classes:prepare_cifar100",
             "cifar-100-python.tar.gz or cifar-100-python/; or --download",
             "www.cs.toronto.edu/~kriz/cifar.html",
         ),
@@ -266,7 +266,7 @@ ENTRIES = (
         preparation=Preparation(
             "birdsnap",
             "test",
-            "birdsnap:prepare_birdsnap",
+            "classes:prepare_birdsnap",
             "test_images.txt and download/images/<class>/ as get_birdsnap.py makes it; or class folders, or test/ with "
             "them",
             "thomasberg.org/datasets/birdsnap/1.1 (birdsnap.tgz: lists and get_birdsnap.py)",
@@ -287,7 +287,7 @@ ENTRIES = (
         preparation=Preparation(
             "flickr8k_expert",
             "test",
-            "flickr8k:prepare_flickr8k",
+            "rating_lists:prepare_flickr8k",
             "flickr8k.json, or ExpertAnnotations.txt and Flickr8k.token.txt; images/ or Flicker8k_Dataset/",
             "github.com/aimagelab/pacscore; github.com/jmhessel/clipscore; Flickr8k's text and pictures "
             "(Hockenmaier's group, University of Illinois, by a form)",
@@ -307,7 +307,7 @@ ENTRIES = (
         preparation=Preparation(
             "flickr8k_cf",
             "test",
-            "flickr8k:prepare_flickr8k",
+            "rating_lists:prepare_flickr8k",
             "crowdflower_flickr8k.json, or CrowdFlowerAnnotations.txt and Flickr8k.token.txt; images/ or "
             "Flicker8k_Dataset/",
             "as of flickr8k_expert",
@@ -328,7 +328,7 @@ ENTRIES = (
         preparation=Preparation(
             "sharegpt4v",
             "train",
-            "sharegpt4v:prepare_sharegpt4v",
+            "caption_lists:prepare_sharegpt4v",
             "share-captioner_coco_lcs_sam_1246k_1107.json and data/ with coco/train2017, llava/llava_pretrain/images, "
             "sam/images",
             "huggingface.co/datasets/Lin-Chen/ShareGPT4V; cocodataset.org (2017 train images); huggingface.co/datasets/"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -66,11 +66,11 @@ class Items:
                 )
 
 
-def open_image(source: ImageSource) -> Image.Image:
+def open_image(source: ImageSource | IO[bytes]) -> Image.Image:
     """Decode a picture fully, as RGB (before any resizing, which would spoil palette images).
 
     Args:
-        source: a path, or a PIL image, which is converted only.
+        source: a path, an open file, or a PIL image, which is converted only.
 
     Raises:
         I0TError: the file is missing, truncated or not a picture.
@@ -149,7 +149,7 @@ def image_loader(
     """
     return DataLoader(
         ImageDataset(sources, preprocess),
-        batch_sampler=batches,
+        batch_sampler=batches,  # type: ignore[arg-type]  # torch asks for lists, but takes any rows
         num_workers=min(workers, len(batches)),
         collate_fn=collate_images,
         pin_memory=pin_memory,

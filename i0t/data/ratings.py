@@ -32,6 +32,7 @@ class RatedCaptions(Dataset):
         n_dropped: how many ratings were NaN and left out.
     """
 
+    images: Sequence[Path]
     references: Sequence[Sequence[str]]
     image_of_rating: Sequence[int]
     candidates: Sequence[str]

@@ -37,6 +37,7 @@ class LongCaptions(Dataset):
         digest: which pairs these are: of the JSON's content, the split, the subset and what was left out.
     """
 
+    images: Sequence[Path]
     captions: Sequence[str]
     digest: str
 

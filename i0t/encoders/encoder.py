@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -23,6 +23,21 @@ from i0t.errors import I0TError
 
 END_OF_TEXT = 49407  # of CLIP's byte-pair vocabulary: the largest id
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class ClipModel(nn.Module):
+    """What `Encoder` asks of its model, as `open_clip.CLIP` has it; a model need not derive from this class.
+
+    `visual`, `positional_embedding` and `attn_mask` are asked of open_clip's models only.
+    """
+
+    encode_image: Callable[[torch.Tensor], torch.Tensor]
+    encode_text: Callable[[torch.Tensor], torch.Tensor]
+    context_length: int
+    logit_scale: nn.Parameter | None
+    visual: nn.Module
+    positional_embedding: nn.Parameter
+    attn_mask: torch.Tensor
 
 
 class Encoder(nn.Module):
@@ -52,7 +67,8 @@ class Encoder(nn.Module):
         name: str = "",
     ) -> None:
         super().__init__()
-        self.model, self.heads = model, heads
+        self.model = cast(ClipModel, model)  # it has what that asks for, but open_clip does not derive from it
+        self.heads = heads
         self.preprocess, self.tokenize = preprocess, tokenize
         self.architecture, self.name = architecture, name
         self._fingerprint: tuple[list[tuple[int, int]], str] | None = None
@@ -75,15 +91,20 @@ class Encoder(nn.Module):
         return int(self.model.context_length)
 
     @property
-    def logit_scale(self) -> torch.Tensor:
-        """Exp of the learned log temperature, a scalar.
+    def log_scale(self) -> nn.Parameter:
+        """The logarithm of `logit_scale`, which is what is learned.
 
         Raises:
             I0TError: the weights came without one.
         """
         if self.model.logit_scale is None:
             raise I0TError(f"{self.name}: its weights hold no temperature.")
-        return self.model.logit_scale.exp()
+        return self.model.logit_scale
+
+    @property
+    def logit_scale(self) -> torch.Tensor:
+        """The factor on cosines in training, a scalar. Raises as `log_scale`."""
+        return self.log_scale.exp()
 
     @property
     def device(self) -> torch.device:
@@ -196,17 +217,17 @@ class Encoder(nn.Module):
         return torch.from_numpy(encode_texts(self, texts, options, normalize).features)
 
 
-def unit_image_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+def unit_image_features(model: ClipModel, pixels: torch.Tensor) -> torch.Tensor:
     """Pixels (B, 3, H, W) to unit features (B, D) before any head; with gradients, for training."""
     return F.normalize(model.encode_image(pixels).float(), dim=-1)
 
 
-def unit_text_features(model: nn.Module, tokens: torch.Tensor, length: int) -> torch.Tensor:
+def unit_text_features(model: ClipModel, tokens: torch.Tensor, length: int) -> torch.Tensor:
     """Token ids (B, L) of a `text_length` to unit features (B, D) before any head; with gradients, for training."""
     return F.normalize(encode_cut_text(model, tokens, length).float(), dim=-1)
 
 
-def text_length(model: nn.Module, tokens: torch.Tensor) -> int:
+def text_length(model: ClipModel, tokens: torch.Tensor) -> int:
     """How many columns of token ids (B, L) features depend on: up to the longest text, if the mask is causal.
 
     Ask while the ids are on the CPU: a card would first compute all that it was asked for before.
@@ -214,7 +235,7 @@ def text_length(model: nn.Module, tokens: torch.Tensor) -> int:
     return int(token_lengths(tokens).max()) if _is_causal(model) else tokens.shape[1]
 
 
-def encode_cut_text(model: nn.Module, tokens: torch.Tensor, length: int) -> torch.Tensor:
+def encode_cut_text(model: ClipModel, tokens: torch.Tensor, length: int) -> torch.Tensor:
     """`model.encode_text` on tokens cut to their `text_length`.
 
     Equal to the uncut result, because the causal mask keeps padding out of all that comes before
@@ -232,7 +253,7 @@ def encode_cut_text(model: nn.Module, tokens: torch.Tensor, length: int) -> torc
     return torch.func.functional_call(_TextModel(model), exchanged, tokens[:, :length], tie_weights=False)
 
 
-def _is_causal(model: nn.Module) -> bool:
+def _is_causal(model: ClipModel) -> bool:
     return getattr(model, "text_pool_type", "") == "argmax" and getattr(model, "attn_mask", None) is not None
 
 
@@ -292,7 +313,7 @@ class Fetched:
 class _TextModel(nn.Module):
     """`encode_text` as `forward`, which is what `functional_call` calls."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: ClipModel) -> None:
         super().__init__()
         self.model = model
 

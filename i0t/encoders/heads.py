@@ -33,6 +33,8 @@ class NormHeads(nn.Module):
         if kind not in KINDS:
             raise I0TError(f"normalisation head {kind!r}: choose one of {', '.join(KINDS)}.")
         self.kind = kind
+        self.image: nn.Module
+        self.text: nn.Module
         if kind == "batch_norm":
             self.image = nn.BatchNorm1d(embed_dim, eps=1e-5, momentum=0.1)
             self.text = nn.BatchNorm1d(embed_dim, eps=1e-5, momentum=0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from i0t.encoders.encoder import ClipModel
 from i0t.errors import I0TError
 
 KEPT_ROWS = 20  # the rows that short captions use; CLIP has learned these well
@@ -45,7 +46,7 @@ def stretch_positions(positions: torch.Tensor, length: int, kept: int = KEPT_ROW
     return torch.cat([positions[:kept], torch.lerp(tail[low], tail[low + 1], weight)])
 
 
-def stretch_text_positions(model: nn.Module, length: int) -> None:
+def stretch_text_positions(model: ClipModel, length: int) -> None:
     """Give an `open_clip.CLIP` a longer text context, in place.
 
     Raises:
@@ -60,7 +61,7 @@ def stretch_text_positions(model: nn.Module, length: int) -> None:
     model.register_buffer("attn_mask", mask, persistent=False)
 
 
-def freeze_first_positions(model: nn.Module, kept: int = KEPT_ROWS) -> None:
+def freeze_first_positions(model: ClipModel, kept: int = KEPT_ROWS) -> None:
     """Let no gradient reach the first rows (Long-CLIP trains only the stretched ones).
 
     Weight decay must be off for this parameter, or it would shrink the rows all the same.

@@ -109,8 +109,8 @@ def row_labels(records: Sequence[Content]) -> list[tuple[str, str, str]]:
         prints.setdefault(row_label(record)[0], set()).add(_print(record))
     labels = []
     for record in records:
-        name, *rest = row_label(record)
-        labels.append((f"{name} [{_print(record)[:6]}]" if len(prints[name]) > 1 else name, *rest))
+        name, remover, means = row_label(record)
+        labels.append((f"{name} [{_print(record)[:6]}]" if len(prints[name]) > 1 else name, remover, means))
     return labels
 
 

@@ -139,7 +139,7 @@ def environment() -> dict[str, Any]:
     """Versions, git commit, machine."""
     import torch  # here, since tables of records need none
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = version(package)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from i0t.cli import usable_device
+from i0t.data.captions import CaptionSet
 from i0t.data.datasets import is_present, load_dataset
 from i0t.data.items import Items
 from i0t.data.sharegpt4v import load_sharegpt4v
@@ -126,5 +127,6 @@ def _pairs_of(dataset: str, roots: Roots) -> tuple[Sequence[Path], Sequence[str]
     if dataset == TRAIN:
         pairs = load_sharegpt4v(roots.data_dir, "train", subset="all")
         return pairs.images, pairs.captions
-    items = load_dataset(dataset, roots, allow_partial=True).items()  # fewer pairs calibrate as well
-    return items.images, items.texts
+    loaded = load_dataset(dataset, roots, allow_partial=True)  # fewer pairs calibrate as well
+    assert isinstance(loaded, CaptionSet)  # all others of DATASETS are
+    return loaded.images, [captions[0] for captions in loaded.captions]

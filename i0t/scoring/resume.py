@@ -31,7 +31,7 @@ class PartialScores:
         self.path, self.key = path, key
         self.known: dict[str, dict[str, Any]] = {}
         if path is not None and path.is_file():
-            header, *lines = _json_lines(path) or [None]
+            header, *lines = _json_lines(path) or [{}]
             if header == {"key": key}:
                 self.known = {line["pair"]: line["row"] for line in lines if not line["row"].get("error")}
 

@@ -22,8 +22,7 @@ from i0t.paths import TENSORS, say
 from i0t.search.mixed_index import MixedLayout, pair_quality, search_quality, summary
 from i0t.search.qrels import layout_of_qrels, read_qrels
 from i0t.standardize import GapRemover
-from i0t.standardize.fitting import fit_to_files
-from i0t.standardize.registry import RemoverChoice
+from i0t.standardize.registry import RemoverChoice, fit_to_files
 
 Fitted = Mapping[str, "GapRemover | None"]  # method to remover; None leaves the features as they are
 Fit = Callable[[np.ndarray, np.ndarray], Fitted]  # image features and text features of the calibration pairs
@@ -92,7 +91,7 @@ class MethodResult:
 
 def evaluate(source: Embeddings, options: SearchOptions) -> tuple[dict[str, MethodResult], dict[str, Any]]:
     """Results by method, and the protocol: the task, and where what removes the gap was fitted."""
-    how = {"kind": options.index, "k": options.k}
+    how: dict[str, Any] = {"kind": options.index, "k": options.k}
     if options.qrels:
         results, protocol = _by_judgments(source, options, how)
     elif options.fit_on:
@@ -220,7 +219,8 @@ def evaluate_splits(
         raise I0TError(f"{len(pairs)} pairs are too few to split in two halves that both hold both modalities.")
     images, texts = embeddings.image_features[pairs[:, 0]], embeddings.text_features[pairs[:, 1]]
     results: dict[str, MethodResult] = {}
-    total, searched = {}, np.zeros(len(pairs))
+    total: dict[str, np.ndarray] = {}
+    searched = np.zeros(len(pairs))
     for split in tqdm(range(splits), desc="splits", disable=None if progress else True, leave=False):
         fitted_on, tested = random_split(len(pairs), np.random.default_rng([seed, split]))
         searched[tested] += 1

@@ -118,7 +118,8 @@ def _build(vectors: np.ndarray, kind: str) -> tuple[Any, dict[str, Any]]:
     named = {"flat": "Flat", "ivfpq": ivfpq_factory(len(vectors), vectors.shape[1])}
     factory = named.get(kind, kind)
     try:
-        index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        # Any: the class that it returns depends on the factory.
+        index: Any = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
         if kind == "ivfpq" and factory != "Flat":  # it knows how few vectors there are: no warnings
             index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
         index.train(vectors)

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from i0t.errors import I0TError
 from i0t.features import check_shape, to_numpy
 from i0t.files import atomic_path, json_entry, read_safetensors
-from i0t.standardize import AffineMap, GapRemover, Modality
+from i0t.standardize import MODALITIES, AffineMap, GapRemover, Modality
 
 FORMAT = "i0t-transform-1"
 FORMULA = "x' = normalise(matrix @ normalise(x) + bias); rows: normalise(normalise(X) @ matrix.T + bias)"
@@ -51,8 +51,9 @@ class VectorTransform:
         Raises:
             I0TError: it is not fitted.
         """
-        parts = [part for modality in ("image", "text") for part in remover.map(modality).matrix_and_bias()]
-        return cls(*(part.astype(np.float64) for part in parts), description=remover.description())
+        parts = [part for modality in MODALITIES for part in remover.map(modality).matrix_and_bias()]
+        wide = {name: part.astype(np.float64) for name, part in zip(TENSORS, parts, strict=True)}
+        return cls(**wide, description=remover.description())
 
     def __call__(self, vectors: Any, modality: Modality) -> np.ndarray:
         """Move vectors of one modality.

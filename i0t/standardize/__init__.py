@@ -2,13 +2,14 @@
 
 from i0t.standardize.arithmetic import AffineMap
 from i0t.standardize.i0t_post import Standardizer
-from i0t.standardize.remover import GapRemover, Modality, fitted_origin
+from i0t.standardize.remover import MODALITIES, GapRemover, Modality, fitted_origin
 from i0t.standardize.running import RunningStandardizer
 from i0t.standardize.saved import FORMAT, Overlap
 from i0t.standardize.second_moments import Whitening, ZScore
 
 __all__ = [
     "FORMAT",
+    "MODALITIES",
     "AffineMap",
     "GapRemover",
     "Modality",

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
-from i0t.cli import program
+from i0t.cli import add_remover_flags, program, remover_choices
 from i0t.commands.apply import CORES, ApplyOptions, add_shard_flags, apply, shards_of
 from i0t.embeddings import Origin
 from i0t.errors import I0TError
 from i0t.files import ensure_folder
-from i0t.standardize.registry import RemoverChoice, add_remover_flags, load_remover, remover_choices
+from i0t.standardize.registry import RemoverChoice, load_remover
 from i0t.standardize.remover import GapRemover
 from i0t.standardize.shard_processes import Work, fit_shards
 
@@ -53,11 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif options.command == "merge":
         merge(options.files, options.remover, Path(options.output))
     else:
-        choice = RemoverChoice(options.remover) if options.remover else None
+        another = RemoverChoice(options.remover) if options.remover else None
         copied = Path(options.folder) / "metadata" if options.folder else None
         apply(
             ApplyOptions(
-                options.output, (options.statistics,), choice, (), shards_of(options), options.jobs or CORES, copied
+                options.output, (options.statistics,), another, (), shards_of(options), options.jobs or CORES, copied
             )
         )
     return 0

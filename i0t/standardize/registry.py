@@ -1,23 +1,25 @@
-"""The one list of gap removers: their names, their parameters, and the flags of every program that offers them."""
+"""The one list of gap removers: their names and parameters, and how one is made, loaded and fitted."""
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Union, get_args, get_origin, get_type_hints
 
+from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
+from i0t.embeddings import Embeddings, Origin, load_embeddings
 from i0t.errors import I0TError
+from i0t.files import safetensors_format
 from i0t.standardize.remover import GapRemover
-from i0t.standardize.saved import remover_named_in
+from i0t.standardize.saved import TEST, remover_named_in
 
-NONE = "none"
+NONE, TRAIN = "none", "train"
 # A new remover is a line here; every program, its flags, the records and the contract's tests then know it.
 # What stands here is imported when it is asked for, so that the library does not depend on the rivals.
 REMOVERS = {
@@ -150,72 +152,89 @@ def _argument_helps(kind: type) -> dict[str, str]:
     return {name: re.sub(r"\s+", " ", text).rstrip(".") for name, text in entries}
 
 
-def add_remover_flags(
-    parser: argparse._ActionsContainer, flag: str = "--remove-gap", default: Any = NONE, several: bool = False
-) -> None:
-    """`flag`, which names removers, one flag for each parameter that any of them has, and `--set` for others.
-
-    Args:
-        parser: or a group of its flags.
-        flag: its name.
-        default: a name, or several.
-        several: whether it takes several names.
-    """
-    helps = {name: inspect.cleandoc(remover_class(name).__doc__ or "").partition("\n")[0] for name in fitting_names()}
-    names = ([NONE] if default == NONE else []) + list(helps)
-    shown = default if isinstance(default, str) else " ".join(default)
-    told = " ".join(f"{name}: {text}" for name, text in helps.items())
-    parser.add_argument(
-        flag,
-        default=default,
-        nargs="+" if several else None,
-        metavar="NAME",
-        help=f"{', '.join(names)}, or MODULE:CLASS (default {shown}). {told}".replace("%", "%%"),
-    )
-    for name, (parameter, owners) in parameter_flags().items():
-        text = f"of {', '.join(owners)}: {parameter.help} (default {parameter.default})".replace("%", "%%")
-        parser.add_argument(_flag(name), metavar="VALUE", help=text)
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters of a remover by MODULE:CLASS"
-    )
-
-
-def remover_choices(arguments: argparse.Namespace, names: Sequence[str]) -> list[RemoverChoice]:
-    """The removers of these names, with the parameters that the flags of `add_remover_flags` name.
-
-    Raises:
-        I0TError: no such remover, a parameter that none of them has, or a value that it refuses.
-    """
-    texts = {name: getattr(arguments, name) for name in parameter_flags() if getattr(arguments, name) is not None}
-    flags = {name: _flag(name) for name in texts}
-    for item in arguments.set:
-        name, _, texts[name] = item.partition("=")
-        flags[name] = f"--set {name}"
-    have = {name: {} if name == NONE else {held.name: held for held in parameters_of(name)} for name in names}
-    for name in texts:
-        if not any(name in known for known in have.values()):
-            told = "; ".join(f"{remover} has {', '.join(known) or 'none'}" for remover, known in have.items())
-            raise I0TError(f"{flags[name]}: no parameter of what is chosen ({told}). Write NAME=NUMBER of those.")
-    choices = []
-    for remover, known in have.items():
-        try:
-            own = {name: known[name].parse(text) for name, text in texts.items() if name in known}
-        except ValueError as error:
-            raise I0TError(f"{' '.join(flags.values())}: {error}. Write NAME=NUMBER, as {remover} has them.") from None
-        choices.append(RemoverChoice(remover, own))
-        if remover != NONE:
-            choices[-1].make()  # refuses bad values before anything is read
-    return choices
-
-
-def _flag(parameter: str) -> str:
-    return f"--{parameter.replace('_', '-')}"
-
-
-def parameter_flags() -> dict[str, tuple[Parameter, list[str]]]:
+def all_parameters() -> dict[str, tuple[Parameter, list[str]]]:
     """Every parameter of the removers that programs offer, by name, with those that have it."""
     found: dict[str, tuple[Parameter, list[str]]] = {}
     for name in fitting_names():
         for parameter in parameters_of(name):
             found.setdefault(parameter.name, (parameter, []))[1].append(name)
     return found
+
+
+def fit_remover(
+    choice: RemoverChoice,
+    fit_on: str,
+    evaluated: Embeddings,
+    calibration: Callable[[], Embeddings] | None = None,
+) -> GapRemover | None:
+    """The remover of an evaluation; None where nothing is to be removed.
+
+    Args:
+        choice: which one.
+        fit_on: "test": the evaluated set itself (the paper's protocol; it leaks); "train": the calibration
+            set; else a file of vectors or of a fitted remover.
+        evaluated: what it will move, as encoded.
+        calibration: encodes training pairs by the same model; called for "train" alone.
+
+    Raises:
+        I0TError: a bad file, or one of another model; or nothing can encode training pairs.
+    """
+    if choice.name == NONE:
+        return None
+    if fit_on != TRAIN and [Path(file).resolve() for file in evaluated.files] == [Path(fit_on).resolve()]:
+        fit_on = TEST  # the evaluated file by its name
+    known = {key: evaluated.metadata.get(key) for key in ("model", "fingerprint", "model_is_file_name")}
+    if fit_on == TEST:  # with the items' hashes, so that the saved means are known again as a leak
+        split = evaluated.metadata.get("split", TEST)
+        return choice.make().fit_embeddings(evaluated, fit_on=TEST, split=split)
+    if fit_on == TRAIN:
+        if calibration is None:
+            raise I0TError(
+                "--fit-on train: the training pairs must be encoded by the model itself, and --embeddings brings "
+                "none. Use --fit-on test, or a means, Embeddings or .npy file of the same model."
+            )
+        pairs = calibration()
+        part = {key: pairs.metadata.get(key) for key in ("dataset", "split")}
+        return choice.make().fit(pairs.image_features, pairs.text_features, {**known, **part, "fit_on": TRAIN})
+    return fit_to_files([choice], [fit_on], [evaluated], in_record=True)[choice.name]
+
+
+def fit_to_files(
+    choices: Sequence[RemoverChoice],
+    paths: Sequence[str | Path],
+    moved: Sequence[Embeddings] = (),
+    in_record: bool = False,
+) -> dict[str, GapRemover]:
+    """Removers by name, fitted to vectors, or read from the file that one was saved to.
+
+    Args:
+        choices: which ones.
+        paths: vectors as `load_embeddings` takes them, paired or not, or one file of a fitted remover.
+        moved: what they will move, which must be of the same model.
+        in_record: keep also what only a record wants to know of the files.
+
+    Raises:
+        I0TError: what is wrong with the files, or another model.
+    """
+    is_vectors = len(paths) != 1 or Path(paths[0]).suffix == ".npy"
+    vectors = None
+    if is_vectors or safetensors_format(paths[0]) == EMBEDDINGS_FORMAT:
+        vectors = load_embeddings(paths, paired=False)
+    fitted = {}
+    for choice in choices:
+        if vectors is None:
+            remover = load_remover(paths[0], choice.name, choice.parameters)
+        elif in_record:
+            remover = choice.make().fit_embeddings(vectors, **{**vectors.metadata, "fit_on": "embeddings"})
+        else:
+            remover = choice.make().fit_embeddings(vectors)
+        if in_record:
+            remover.origin = Origin.from_dict({**remover.origin.as_dict(), "file": str(paths[0])})
+        fitted[choice.name] = remover
+    for remover in fitted.values():
+        for embeddings in moved:
+            try:
+                remover.origin.require_same_model(embeddings.origin)
+            except I0TError as error:
+                raise I0TError(f"{' '.join(map(str, paths))}: {error}") from None
+    return fitted

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from i0t.standardize.arithmetic import AffineMap, VectorSum
 from i0t.standardize.saved import FittedFile, ItemHashes, Overlap, find_overlap, item_hashes
 
 Modality = Literal["image", "text"]
+MODALITIES: tuple[Modality, ...] = ("image", "text")
 
 
 def fitted_origin(embeddings: Embeddings) -> Origin:
@@ -31,7 +32,7 @@ def fitted_origin(embeddings: Embeddings) -> Origin:
     return replace(embeddings.origin, data_sha256=embeddings.features_sha256, extra={})
 
 
-class GapRemover(ABC, Generic[Features]):
+class GapRemover(ABC):
     """Learns from one set of features how to move the vectors of another.
 
     A subclass has a `name` and a `map`, from which all else follows. The arguments of its
@@ -118,7 +119,7 @@ class GapRemover(ABC, Generic[Features]):
         """Learn from more features; either side may be left out. Raises as `fit`."""
         sums = dict(self._sums)
         known = next((held.sums["sum"].size for held in sums.values() if held.count), None)
-        for modality, features in (("image", image_features), ("text", text_features)):
+        for modality, features in zip(MODALITIES, (image_features, text_features), strict=True):
             if features is not None:
                 check_shape(features, f"{modality}_features", known)
                 known = features.shape[-1]

@@ -15,7 +15,7 @@ from i0t.errors import I0TError
 from i0t.features import Features, check_shape
 from i0t.standardize.arithmetic import VectorSum
 from i0t.standardize.i0t_post import Standardizer
-from i0t.standardize.remover import GapRemover, Modality
+from i0t.standardize.remover import MODALITIES, GapRemover, Modality
 
 
 class RunningStandardizer(Standardizer):
@@ -81,7 +81,7 @@ class RunningStandardizer(Standardizer):
             I0TError: not fitted, other dimensions, or a bad row; nothing is then learned.
         """
         stream = dict(self._stream)
-        for modality, features in (("image", image_features), ("text", text_features)):
+        for modality, features in zip(MODALITIES, (image_features, text_features), strict=True):
             if features is not None:
                 check_shape(features, f"{modality}_features", len(self.learned(modality).mean))
                 stream[modality] = stream[modality].plus(features, f"{modality}_features")

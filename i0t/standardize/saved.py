@@ -1,4 +1,4 @@
-"""The file of a fitted remover, and the hashes in it by which fitted items are known again.
+"""The file of a fitted remover, the hashes in it by which fitted items are known again, and what records say of it.
 
 A vector is known by its float32 bits, a picture by its name and a text by its words, so that the
 same item encoded elsewhere is found as well. Up to `CAP` items all hashes are kept: every overlap
@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -22,11 +22,15 @@ from safetensors.numpy import save_file
 from i0t.embeddings import Embeddings, Origin
 from i0t.files import atomic_path, json_entry, read_safetensors
 
+if TYPE_CHECKING:
+    from i0t.standardize.remover import GapRemover
+
 FORMAT = "i0t-means-1"
 TENSORS = ("image_sum", "text_sum", "counts")
 HEADERS = ("remover", "parameters", "provenance")
 CAP = 2**20  # hashes of each kind: 8 MB; a million fitted items are known one and all
 KINDS = ("image_vectors", "text_vectors", "image_names", "text_words")
+TEST = "test"  # of `fit_on`, and of a split that is not named
 REPORTED_SHARE = 0.01  # the overlap whose chance to be missed is stated
 
 
@@ -196,3 +200,47 @@ def _share(fitted: ItemHashes, evaluated: ItemHashes) -> tuple[float, float]:
     missed = float((1 - known) ** np.ceil(REPORTED_SHARE * evaluated.count))  # 0 where all are known
     share = float(np.isin(comparable, fitted.hashes).mean()) if len(comparable) else 0.0
     return share, missed
+
+
+def describe(remover: GapRemover | None, evaluated: Embeddings) -> dict[str, Any]:
+    """What a record says of the remover: its name, parameters and where the means came from.
+
+    Args:
+        remover: fitted; None where nothing is removed.
+        evaluated: as encoded, with the metadata that name its data set.
+
+    Returns:
+        For the protocol. `means_leak` is whether the means are those of evaluated items: True where some were
+        fitted, or where both name one data set; None where neither items nor data sets are known. `fit_overlap`
+        has the share of the evaluated items that were fitted, by kind of hash; None where it is not known.
+    """
+    if remover is None:
+        return {"remove_gap": "none"}
+    origin, overlap = remover.origin, remover.overlap(evaluated)
+    return {
+        "remove_gap": remover.name,
+        "remover_parameters": remover.parameters(),
+        "fit_on": origin.fit_on,
+        "fit_file": origin.file,
+        "fit_dataset": origin.dataset,
+        "n_fit_images": remover.n_images_,
+        "n_fit_texts": remover.n_texts_,
+        "means_fingerprint": remover.fingerprint,
+        "fit_overlap": overlap.shares or None,
+        "means_leak": _leaks(overlap, origin, evaluated.metadata),
+    }
+
+
+def _leaks(overlap: Overlap, origin: Origin, evaluated: dict[str, Any]) -> bool | None:
+    """Whether evaluated items were fitted: by their hashes, else by the names of the data sets."""
+    if overlap:
+        return True
+    if origin.dataset is None or origin.extra.get("model_is_file_name"):  # then the data set's name is it, too
+        return None if overlap.image_share is None else False
+    same_set = _pictures(origin.dataset) == _pictures(evaluated.get("dataset"))
+    return same_set and (origin.split or TEST) == (evaluated.get("split") or TEST)
+
+
+def _pictures(dataset: str | None) -> str | None:
+    """Sets that share pictures count as one: Flickr8k-Expert and Flickr8k-CF."""
+    return "flickr8k" if dataset and dataset.startswith("flickr8k_") else dataset

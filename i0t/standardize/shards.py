@@ -125,7 +125,7 @@ class Shard:
                 yield start, tensor[start:stop]
 
     def _tensor(self, file: Any) -> str:
-        names = list(file.keys())
+        names: list[str] = list(file.keys())
         if self.key in names:
             return self.key
         vectors = [
@@ -173,7 +173,7 @@ class Shard:
     def _column(self, schema: Any) -> str:
         import pyarrow.types as kinds
 
-        lists = [
+        lists: list[str] = [
             field.name
             for field in schema
             if (kinds.is_list(field.type) or kinds.is_large_list(field.type) or kinds.is_fixed_size_list(field.type))

@@ -157,7 +157,7 @@ class Trainer:
         losses = self.training_step(batch["pixels"], batch["tokens"])
         norm = self._clipped_norm()
         self.optimizer.step()
-        scale = self.encoder.model.logit_scale
+        scale = self.encoder.log_scale
         with torch.no_grad():
             scale.clamp_(max=math.log(LARGEST_LOGIT_SCALE))
         stops, skipped = summed([int(stop.received), len(batch["errors"])], self.accelerator)

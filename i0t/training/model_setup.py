@@ -20,7 +20,7 @@ def prepare_encoder(encoder: Encoder, recipe: Recipe) -> None:
     """Give the base what the recipe trains: longer positions, dropout, heads, logit scale.
 
     Raises:
-        I0TError: the base already has heads, or cannot be given the positions.
+        I0TError: the base already has heads, has no temperature, or cannot be given the positions.
     """
     if recipe.context_length != encoder.context_length:
         set_context_length(encoder, recipe.context_length)
@@ -33,9 +33,10 @@ def prepare_encoder(encoder: Encoder, recipe: Recipe) -> None:
         )
     if recipe.heads:
         encoder.heads = NormHeads(recipe.heads, encoder.embed_dim)
+    scale = encoder.log_scale
     if recipe.logit_scale is not None:
         with torch.no_grad():
-            encoder.model.logit_scale.fill_(math.log(recipe.logit_scale))
+            scale.fill_(math.log(recipe.logit_scale))
 
 
 def freeze(encoder: Encoder, recipe: Recipe) -> list[nn.Parameter]:
@@ -46,7 +47,7 @@ def freeze(encoder: Encoder, recipe: Recipe) -> list[nn.Parameter]:
     encoder.requires_grad_(False)
     if recipe.trains in ("encoders", "both"):
         encoder.model.requires_grad_(True)
-        encoder.model.logit_scale.requires_grad_(recipe.train_logit_scale)
+        encoder.log_scale.requires_grad_(recipe.train_logit_scale)
         if "stretched_from" in encoder.architecture:
             freeze_first_positions(encoder.model)
     if encoder.heads is not None:

@@ -24,7 +24,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from i0t.encoders.encoder import Encoder, text_length, unit_image_features, unit_text_features
+from i0t.encoders.encoder import ClipModel, Encoder, text_length, unit_image_features, unit_text_features
 from i0t.training.accelerator import random_state, restore_random_state
 from i0t.training.objectives import Losses, multi_view
 
@@ -32,7 +32,7 @@ from i0t.training.objectives import Losses, multi_view
 class EncodersBeforeHeads(nn.Module):
     """What runs for each item alone, and what DDP wraps: pixels and tokens to unit features before any head."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: ClipModel) -> None:
         super().__init__()
         self.model = model
 
@@ -41,6 +41,7 @@ class EncodersBeforeHeads(nn.Module):
 
         L is the batch's `text_length`. The scale comes along so that its gradient passes through DDP with the others.
         """
+        assert self.model.logit_scale is not None  # `prepare_encoder` has refused such a base
         texts = (unit_text_features(self.model, batch, batch.shape[1]) for batch in tokens)
         return unit_image_features(self.model, pixels), *texts, self.model.logit_scale.exp()
 

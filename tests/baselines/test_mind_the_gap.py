@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from baselines.mind_the_gap import MindTheGap
 from i0t import I0TError, Standardizer
@@ -88,25 +87,12 @@ def test_lambda_zero_moves_nothing():
     assert remover.transform_text(texts) == pytest.approx(unit(texts), abs=1e-15)
 
 
-def test_torch_agrees_and_keeps_its_dtype():
-    images, texts = features(6)
-    remover = MindTheGap(0.375).fit(images, texts)
-    moved = remover.transform_text(torch.from_numpy(texts).float())
-    assert moved.dtype == torch.float32
-    assert moved.numpy() == pytest.approx(remover.transform_text(texts), abs=1e-6)
-
-
 def test_coinciding_means_have_no_direction():
     images = features(7)[0]
     remover = MindTheGap().fit(images, 3 * images)
     for transform in (remover.transform_image, remover.transform_text):
         with pytest.raises(I0TError, match="means coincide"):
             transform(images)
-
-
-def test_not_fitted_is_said():
-    with pytest.raises(I0TError, match="MindTheGap has no image mean yet"):
-        MindTheGap().transform_image(np.ones((1, 2)))
 
 
 def test_reads_the_means_that_i0t_post_saved(tmp_path):

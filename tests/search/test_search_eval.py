@@ -15,6 +15,7 @@ import pytest
 from pyarrow import parquet
 from sklearn.metrics import ndcg_score, roc_auc_score
 
+from evaluation.table import main as table
 from i0t.commands.search_eval import main
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
@@ -354,7 +355,10 @@ def test_program_prints_a_table_and_leaves_a_record(pairs_file, tmp_path, capsys
     assert len(record["data"]["data_sha256"]) == 64
     assert record["methods"]["raw"]["metrics"]["ndcg"] < 0.1 < record["methods"]["i0t_post"]["metrics"]["ndcg"]
     assert main([*flags, "--methods", "i0t_post", "--index", "ivfpq"]) == 0
-    assert len(list(tmp_path.glob("search-pairs-*.json"))) == 2  # its own name, nothing overwritten
+    records = sorted(map(str, tmp_path.glob("search-pairs-*.json")))
+    assert len(records) == 2  # its own name, nothing overwritten
+    capsys.readouterr()
+    assert table([records[0]]) == 0 and "raw_ndcg" in capsys.readouterr().out  # a record as any other
 
 
 def test_program_finds_by_content_that_evaluated_items_were_fitted(pairs_file, tmp_path, capsys):

@@ -16,24 +16,24 @@ import torch
 
 from evaluation import retrieval
 from i0t import Embeddings, I0TError
+from i0t.cli import add_remover_flags, remover_choices
 from i0t.commands.apply import main as apply
 from i0t.commands.search_eval import main as search_eval
 from i0t.search import VectorTransform
 from i0t.standardize import AffineMap, GapRemover, Modality
 from i0t.standardize.__main__ import main as standardize
-from i0t.standardize.fitting import describe, fit_remover
 from i0t.standardize.registry import (
     NONE,
     REMOVERS,
     STREAMING,
     RemoverChoice,
-    add_remover_flags,
+    fit_remover,
     load_remover,
     make_remover,
     own_names,
     parameters_of,
-    remover_choices,
 )
+from i0t.standardize.saved import describe
 
 sys.modules.setdefault("a_strangers_module", sys.modules[__name__])  # pytest imports test files under no fixed name
 

@@ -21,8 +21,7 @@ from i0t.embeddings import Origin
 from i0t.features import to_numpy
 from i0t.gap import centroid_distance
 from i0t.standardize.__main__ import main as standardize
-from i0t.standardize.fitting import fit_remover
-from i0t.standardize.registry import RemoverChoice, load_remover
+from i0t.standardize.registry import RemoverChoice, fit_remover, load_remover
 from i0t.standardize.second_moments import oas_shrinkage
 
 KINDS = (ZScore, Whitening, RunningStandardizer)
@@ -44,10 +43,6 @@ def embeddings(seed: int, **metadata: object) -> Embeddings:
     images, texts = (side.astype(np.float32) for side in features(seed, 60, 60))
     names = [f"{seed}-{row}" for row in range(60)]
     return Embeddings(images, texts, np.arange(60), names, names, metadata=metadata)
-
-
-def learned(remover) -> list[np.ndarray]:
-    return [held.sums[name] for held in remover._sums.values() for name in sorted(held.sums)]
 
 
 # --- formulas --------------------------------------------------------------------------------
@@ -99,21 +94,6 @@ def test_oas_is_sklearns(n):
     assert oas_shrinkage(covariance, n) == pytest.approx(oas(images)[1], rel=1e-9)
 
 
-@pytest.mark.parametrize("remover", AFFINE, ids=repr)
-def test_affine_is_the_transform(remover):
-    images, texts = features(8)
-    remover.fit(images, texts)
-    for modality, given, transform in (
-        ("image", images, remover.transform_image),
-        ("text", texts, remover.transform_text),
-    ):
-        factor, bias = remover.affine(modality)
-        moved = unit(given) * factor + bias if factor.ndim == 1 else unit(given) @ factor.T + bias
-        assert transform(given) == pytest.approx(unit(moved), abs=1e-12)
-    factor, bias = Standardizer().fit(images, texts).affine("text")
-    assert (factor == 1).all() and bias == pytest.approx(-unit(texts).mean(axis=0))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_torch_comes_out_as_it_went_in(kind, dtype):
@@ -128,23 +108,6 @@ def test_torch_comes_out_as_it_went_in(kind, dtype):
 
 
 # --- exact merging, files --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("remover", AFFINE, ids=repr)
-def test_shards_and_chunks_equal_one_fit(remover):
-    images, texts = features(10)
-    make = lambda: type(remover)(**remover.parameters())  # noqa: E731
-    whole = make().fit(images, texts)
-    shards = [make().fit(images[part], texts[part]) for part in (slice(0, 7), slice(7, 30), slice(30, None))]
-    merged = shards[2].merge(shards[0].merge(shards[1]))
-    chunked = make()
-    for start in range(0, 80, 9):
-        chunk = images[start : start + 9] if start < 60 else None
-        chunked.partial_fit(chunk, texts[start : start + 9])
-    for other in (merged, chunked):
-        for one, expected in zip(learned(other), learned(whole), strict=True):
-            assert one == pytest.approx(expected, abs=1e-12)
-        assert other.transform_image(images) == pytest.approx(whole.transform_image(images), abs=1e-9)
 
 
 def test_what_is_added_after_transforming_counts():

@@ -31,14 +31,15 @@ examples:
 
 data sets, and what --from must hold:
 """
-NAMES = tuple(dict.fromkeys(entry.preparation.name for entry in DATASETS.values()))
+WAYS = {entry.name: entry.preparation for entry in DATASETS.values() if entry.preparation}
+NAMES = tuple(dict.fromkeys(way.name for way in WAYS.values()))
 FILES = {"main": ("root.txt", "<data_dir>", "--data-dir"), "sub": ("subroot.txt", "<data_dir_sub>", "--data-dir-sub")}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options."""
-    ways = [entry.preparation for entry in DATASETS.values()]
-    needs = "".join(f"  {way.name + ' ' + way.split + ':':24} {way.needs}\n" for way in ways)
+    names = [way.command.removeprefix("bash scripts/prepare_data.sh ").partition(" --from")[0] for way in WAYS.values()]
+    needs = "".join(f"  {name + ':':23} {way.needs}\n" for name, way in zip(names, WAYS.values()))
     parser = argparse.ArgumentParser(
         prog="prepare_data.sh",
         description=DESCRIPTION,
@@ -79,11 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> tuple[Job, Callable[[Job], list[str]]]:
     """The job that the command line asks for, and the function that does it."""
     arguments = build_parser().parse_args(argv)
-    splits = {entry.preparation.split: entry for entry in DATASETS.values() if entry.preparation.name == arguments.name}
-    entry = splits.get(arguments.split or next(iter(splits)))
-    if entry is None:
-        raise I0TError(f"--split {arguments.split}: {arguments.name} has {', '.join(splits)}.")
-    preparation = entry.preparation
+    datasets = {way.split: name for name, way in WAYS.items() if way.name == arguments.name}
+    split = arguments.split or next(iter(datasets))
+    if split not in datasets:
+        raise I0TError(f"--split {split}: {arguments.name} has {', '.join(datasets)}.")
+    entry, preparation = DATASETS[datasets[split]], WAYS[datasets[split]]
     if arguments.download and arguments.name != "cifar100":
         raise I0TError(f"--download: only cifar100 can be fetched. {arguments.name}: {preparation.pages}.")
     if arguments.source is None and not arguments.download:

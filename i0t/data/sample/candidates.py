@@ -106,7 +106,7 @@ def draw_candidates(
 
 
 def expert_ratings(correct: float, rng: np.random.Generator) -> list[float]:
-    """Three ratings 1..4, one an annotator, not averaged."""
+    """Three ratings 1..4, one per annotator, not averaged."""
     rating = 1 + sum(correct >= step for step in _EXPERT_STEPS)
     off = (rng.random(ANNOTATORS) < _EXPERT_NOISE) * rng.choice((-1, 1), size=ANNOTATORS)
     return [float(value) for value in np.clip(rating + off, 1, 4)]

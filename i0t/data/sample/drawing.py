@@ -34,7 +34,7 @@ CHUNK = 100
 FEWEST_FOR_PROCESSES = 1_000
 JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: a small object is 13 pixels wide
 CAPTIONS = {Part.FLICKR: 5, Part.COCO: 5, Part.NOCAPS: 10}
-# Every so many judged pictures, one rating in either file is NaN, beginning with the first picture.
+# One rating of every 20th judged picture is NaN, in either file, beginning with the first picture.
 NAN_EVERY = 20
 # The candidates that are captions of other pictures come from this many following ones.
 _NEIGHBOURS = max(plan.count(OTHER) for plan in (EXPERT_PLAN, CROWD_PLAN))

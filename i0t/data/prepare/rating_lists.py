@@ -83,7 +83,7 @@ def _from_text(job: Job, source: Path) -> dict[str, Any]:
 
 
 def _expert(caption: str, references: list[str], numbers: list[float]) -> list[dict[str, Any]]:
-    """Three ratings, one an annotator; none where the candidate is a reference."""
+    """Three ratings, one per annotator; none where the candidate is a reference."""
     return [] if caption in references else [{"caption": caption, "rating": rating} for rating in numbers]
 
 
