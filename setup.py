@@ -41,7 +41,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff>=0.6,<1",
-            "mypy>=1.13,<3",
+            "mypy>=2,<3",
             "types-PyYAML",
             "types-tabulate",
             "types-tqdm",

@@ -145,7 +145,7 @@ def task_of(arguments: argparse.Namespace, task: type[AnyTask]) -> AnyTask:
     return task(**{one.name: getattr(arguments, one.name) for one in _fields(task)})
 
 
-def _fields(task: type[Task]) -> tuple[Field, ...]:
+def _fields(task: type[Task]) -> tuple[Field[Any], ...]:
     found = fields(task)  # type: ignore[arg-type]  # every task is a dataclass
     lacking = [field.name for field in found if field.default is MISSING]
     if lacking:

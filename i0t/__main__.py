@@ -32,6 +32,7 @@ COMMANDS = {
     "score": Command("i0t.commands.score", "score captions, texts and pictures against one another on one scale"),
     "search-eval": Command("i0t.commands.search_eval", "measure search in an index that mixes images and texts"),
     "apply": Command("i0t.commands.apply", "write corrected vectors, and the query transform, for a vector store"),
+    "cache": Command("i0t.commands.cache", "show or clear what is kept of earlier encoding"),
 }
 
 

@@ -76,7 +76,7 @@ def add_encoding_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--no-cache",
         action="store_true",
-        help="encode again, and keep nothing in tensors/cache (python -m i0t.encoders.cache shows and clears it)",
+        help="encode again, and keep nothing in tensors/cache (i0t cache shows and clears it)",
     )
 
 

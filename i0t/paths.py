@@ -18,6 +18,7 @@ from i0t.processes import is_main
 REPO = Path(__file__).resolve().parents[1]
 TENSORS = REPO / "tensors"
 CHECKPOINT_FOLDER = "checkpoints"
+CACHE_ROOT = Path("~/.cache")  # where torchvision looks
 
 
 def configs_folder() -> Path:
@@ -67,6 +68,14 @@ class Roots:
     def data_dir_sub(self) -> Path:
         """`<data_dir_sub>`; likewise."""
         return self._set(self.sub, "subroot.txt", "<data_dir_sub>")
+
+    def folder(self, root: str) -> Path | None:
+        """The root "main", "sub" or "cache" (where torchvision keeps its sets); None if it is not set."""
+        return {"main": self.main, "sub": self.sub, "cache": CACHE_ROOT.expanduser()}[root]
+
+    def below(self, root: str, place: str) -> Path:
+        """A place below a root; an error that says where to write the root if it is not set."""
+        return (self.folder(root) or (self.data_dir if root == "main" else self.data_dir_sub)) / place
 
     def checkpoints(self) -> Path:
         """`<data_dir>/checkpoints`, or `tensors/checkpoints` where the data may not be written to."""

@@ -119,7 +119,7 @@ def read_gold(entry: DatasetEntry, roots: Roots) -> CaptionSet:
     Raises:
         I0TError: the file is missing or of another form, an image has no captions, or none of the pictures is there.
     """
-    source = entry.source(roots)
+    source = roots.below(entry.root, entry.file)
     content = read_json(source, f"the captions of {entry.name}")
     rows = check_json(list[GoldImage], content, source, 'a list of {"image_id", "captions"}')
     return _caption_set(entry, roots, [(row.image_id, row.captions) for row in rows])
@@ -131,7 +131,7 @@ def read_nocaps(entry: DatasetEntry, roots: Roots) -> CaptionSet:
     Raises:
         I0TError: as `read_gold`, or a caption belongs to no image.
     """
-    source = entry.source(roots)
+    source = roots.below(entry.root, entry.file)
     content = read_json(source, f"the captions of {entry.name}")
     file = check_json(CocoCaptions, content, source, 'NoCaps\' official file, with lists "images" and "annotations"')
     captions = file.by_image(source)
@@ -139,7 +139,7 @@ def read_nocaps(entry: DatasetEntry, roots: Roots) -> CaptionSet:
 
 
 def _caption_set(entry: DatasetEntry, roots: Roots, rows: list[tuple[str, list[str]]]) -> CaptionSet:
-    source, folder = entry.source(roots), entry.picture_folder(roots)
+    source, folder = roots.below(entry.root, entry.file), roots.below(entry.root, entry.pictures)
     if not rows:
         raise I0TError(f"{source}: lists no image.")
     for name, captions in rows:

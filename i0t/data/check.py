@@ -16,7 +16,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from i0t.cli import add_root_flags, not_negative, program, roots_of, workers_of
-from i0t.data.datasets import DATASETS, USABLE, Census, census
+from i0t.data.datasets import DATASETS, USABLE, Census, census, shown, unit_of
 from i0t.paths import Roots
 
 DESCRIPTION = """\
@@ -124,8 +124,8 @@ def _table(rows: list[tuple[Census, int, list[str]]], roots: Roots) -> str:
         [
             found.expected.name,
             found.state,
-            f"{found.images} / {found.expected.images}",
-            f"{found.texts} / {found.expected.texts} {found.expected.unit}",
+            f"{found.images} / {shown(found.expected.images)}",
+            f"{found.texts} / {shown(found.expected.texts)} {unit_of(found.expected)}",
             f"{len(errors)} of {checked}" if checked else "",
         ]
         for found, checked, errors in rows

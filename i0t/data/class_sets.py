@@ -61,7 +61,7 @@ def read_cifar100(entry: DatasetEntry, roots: Roots) -> ClassSet:
     """
     from torchvision.datasets import CIFAR100
 
-    source = entry.source(roots)
+    source = roots.below(entry.root, entry.file)
     try:
         data = CIFAR100(root=str(source.parent), train=False, download=False)
     except RuntimeError:
@@ -86,7 +86,7 @@ def read_class_folders(entry: DatasetEntry, roots: Roots) -> ClassSet:
     Raises:
         I0TError: the folder is missing or has no pictures.
     """
-    folder = entry.source(roots)
+    folder = roots.below(entry.root, entry.file)
     if not folder.is_dir():
         raise I0TError(f"{folder}: no such folder (Birdsnap's test pictures, one folder per class).")
     # An empty class folder still is a class: the public copies of Birdsnap have some.

@@ -8,12 +8,13 @@ copies are refused.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from i0t.data.entries import ENTRIES, Count, DatasetEntry, Kind, imported
+from i0t.data.entries import ENTRIES, Count, DatasetEntry, Kind
 from i0t.errors import I0TError
 from i0t.files import read_json
 from i0t.paths import Roots
@@ -98,19 +99,18 @@ class Census:
 
     def counts(self) -> dict[str, Any]:
         """The plain numbers, for records and JSON."""
-        unit = self.expected.unit
+        unit = unit_of(self.expected)
         return {
             "state": self.state,
             "images": self.images,
-            "images_expected": str(self.expected.images),
+            "images_expected": shown(self.expected.images),
             unit: self.texts,
-            f"{unit}_expected": str(self.expected.texts),
+            f"{unit}_expected": shown(self.expected.texts),
         }
 
     def summary(self) -> str:
         """E.g. "144 of 1000 images, 720 of 5000 captions"."""
-        expected = self.expected
-        return f"{self.images} of {expected.images} images, {self.texts} of {expected.texts} {expected.unit}"
+        return _found_of(self.expected, self.images, self.texts)
 
 
 def datasets_of(kind: Kind, roots: Roots | None = None) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def datasets_of(kind: Kind, roots: Roots | None = None) -> tuple[str, ...]:
 def is_present(name: str, roots: Roots) -> bool:
     """Whether the list or folder that a data set is read from is there."""
     entry = DATASETS[name]
-    folder = entry.root_folder(roots)
+    folder = roots.folder(entry.root)
     return folder is not None and (folder / (entry.presence or entry.file)).exists()
 
 
@@ -155,7 +155,7 @@ def load_dataset(name: str, roots: Roots, allow_partial: bool = False) -> Datase
 def census(name: str, roots: Roots) -> Census:
     """Count a data set, without an error for one that is absent or broken."""
     entry, sample = _expected_in(DATASETS[name], roots)
-    folder = entry.root_folder(roots)
+    folder = roots.folder(entry.root)
     source = Path() if folder is None else folder / entry.file
     if not is_present(name, roots):
         unset = "<data_dir_sub> is not set" if entry.root == "sub" else "<data_dir> is not set"
@@ -164,6 +164,21 @@ def census(name: str, roots: Roots) -> Census:
         return _read(DATASETS[name], roots)[1]
     except I0TError as error:
         return Census("broken", entry, sample, source, problem=str(error))
+
+
+def unit_of(entry: DatasetEntry) -> str:
+    """What its texts are: captions, ratings or classes."""
+    return entry.kind.rpartition(" ")[2]
+
+
+def within(number: int, count: Count) -> bool:
+    """Whether a number is the one that is stated, or in its range."""
+    return count.least <= number <= (count.most or count.least)
+
+
+def shown(count: Count) -> str:
+    """E.g. "1000", or "1855-1857"."""
+    return str(count.least) if count.most is None else f"{count.least}-{count.most}"
 
 
 def sample_size(root: Path) -> dict[str, int] | None:
@@ -181,7 +196,7 @@ def sample_size(root: Path) -> dict[str, int] | None:
 
 def _read(entry: DatasetEntry, roots: Roots) -> tuple[Dataset, Census]:
     expected, sample = _expected_in(entry, roots)
-    dataset = imported(entry.reader)(entry, roots)
+    dataset = _reader(entry)(entry, roots)
     images, texts = len(dataset.images), dataset.count_texts(entry.texts_per_image)
     state, problem = _judge(expected, images, texts, dataset.lacks())
     found = Census(state, expected, sample, dataset.source, images, texts, problem)
@@ -193,16 +208,21 @@ def _read(entry: DatasetEntry, roots: Roots) -> tuple[Dataset, Census]:
 def _judge(expected: DatasetEntry, images: int, texts: int, lacks: str) -> tuple[State, str]:
     if lacks:
         return "partial", lacks
-    if texts in expected.texts and images in expected.images:
+    if within(texts, expected.texts) and within(images, expected.images):
         return "complete", ""
-    if texts in expected.texts and expected.known_images is not None and images in expected.known_images:
+    if within(texts, expected.texts) and expected.known_images and within(images, expected.known_images):
         return "known shortfall", expected.why
-    return "partial", f"{images} of {expected.images} images, {texts} of {expected.texts} {expected.unit}"
+    return "partial", _found_of(expected, images, texts)
+
+
+def _found_of(expected: DatasetEntry, images: int, texts: int) -> str:
+    counted = f"{texts} of {shown(expected.texts)} {unit_of(expected)}"
+    return f"{images} of {shown(expected.images)} images, {counted}"
 
 
 def _expected_in(entry: DatasetEntry, roots: Roots) -> tuple[DatasetEntry, bool]:
     """The entry with the counts that hold in these roots, and whether those are a built-in sample's."""
-    folder = entry.root_folder(roots)
+    folder = roots.folder(entry.root)
     size = sample_size(folder) if folder is not None and entry.sample else None
     if size is None or entry.sample is None:
         return entry, False
@@ -215,3 +235,8 @@ def _expected_in(entry: DatasetEntry, roots: Roots) -> tuple[DatasetEntry, bool]
     texts = texts if entry.kind == "classes" else texts * size[key]
     counted = replace(entry, images=Count(images * size[key]), texts=Count(texts))
     return replace(counted, known_images=None, why="", note=""), True
+
+
+def _reader(entry: DatasetEntry) -> Callable[[DatasetEntry, Roots], Dataset]:
+    module, _, name = entry.reader.partition(":")
+    return getattr(import_module(module), name)

@@ -5,32 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Literal
-
-from i0t.paths import Roots
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["captions", "classes", "ratings", "long captions"]
-CIFAR_ROOT = Path("~/.cache")  # where torchvision looks
 
 
-@dataclass(frozen=True)
-class Count:
-    """A number, or a range of numbers where the owners give it only roughly.
-
-    Example:
-        >>> 1000 in Count(1000), 999 in Count(1000), str(Count(1855, 1857))
-        (True, False, '1855-1857')
-    """
+class Count(NamedTuple):
+    """A number, or a range of numbers where the owners give it only roughly."""
 
     least: int
     most: int | None = None
-
-    def __contains__(self, number: int) -> bool:
-        return self.least <= number <= (self.least if self.most is None else self.most)
-
-    def __str__(self) -> str:
-        return str(self.least) if self.most is None else f"{self.least}-{self.most}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +37,8 @@ class Preparation:
 
     def load(self) -> Callable[[Any], list[str]]:
         """The function, which takes a `prepare.job.Job` and returns lines on what was done."""
-        return imported(f"i0t.data.prepare.{self.function}")
+        module, _, name = self.function.partition(":")
+        return getattr(import_module(f"i0t.data.prepare.{module}"), name)
 
     @property
     def command(self) -> str:
@@ -105,40 +90,6 @@ class DatasetEntry:
     why: str = ""
     note: str = ""
     optional: bool = False
-
-    @property
-    def unit(self) -> str:
-        """What its texts are."""
-        return self.kind.rpartition(" ")[2]
-
-    def root_folder(self, roots: Roots) -> Path | None:
-        """The root that it lies below; None if that is not set."""
-        return {"main": roots.main, "sub": roots.sub, "cache": CIFAR_ROOT.expanduser()}[self.root]
-
-    def source(self, roots: Roots) -> Path:
-        """The list or folder that it is read from.
-
-        Raises:
-            I0TError: its root is not set; the message says where to write it.
-        """
-        return self._below_root(roots, self.file)
-
-    def picture_folder(self, roots: Roots) -> Path:
-        """The folder of its pictures.
-
-        Raises:
-            I0TError: as `source`.
-        """
-        return self._below_root(roots, self.pictures or self.file)
-
-    def _below_root(self, roots: Roots, place: str) -> Path:
-        return (self.root_folder(roots) or (roots.data_dir if self.root == "main" else roots.data_dir_sub)) / place
-
-
-def imported(place: str) -> Any:
-    """What "module:name" names."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
 
 
 _KARPATHY = "cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip)"

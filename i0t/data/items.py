@@ -94,7 +94,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-class ImageDataset(Dataset):
+class ImageDataset(Dataset[torch.Tensor | str]):
     """Preprocessed pictures by index; a picture that cannot be read comes back as its error message.
 
     Errors travel as values because an exception raised in a worker reaches the user as a traceback.
@@ -134,7 +134,7 @@ def image_loader(
     batches: Sequence[Sequence[int]],
     workers: int,
     pin_memory: bool = False,
-) -> DataLoader:
+) -> DataLoader[torch.Tensor | str]:
     """Batches of `ImageDataset`, in the order asked for.
 
     Workers run ahead of the forward pass, two batches each. A worker computes in one thread

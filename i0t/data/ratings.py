@@ -108,7 +108,7 @@ def read_ratings(entry: DatasetEntry, roots: Roots) -> RatedCaptions:
         I0TError: missing or malformed file, no rating left, an image without references, or none of the pictures is
             there.
     """
-    source, folder = entry.source(roots), entry.picture_folder(roots)
+    source, folder = roots.below(entry.root, entry.file), roots.below(entry.root, entry.pictures)
     listed = list(check_ratings(read_json(source, f"the ratings of {entry.name}"), source).values())
     there, missing = look_for([folder / image.picture for image in listed], source)
     rated = list(compress(listed, there))

@@ -102,7 +102,7 @@ def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco", skip_mis
             and the first ten.
     """
     entry, roots = DATASETS[NAME], Roots(data_dir, None)
-    source = entry.source(roots)
+    source = roots.below(entry.root, entry.file)
     index = open_index(source)
     held_out = VALIDATION_RECORDS if len(index) >= SMALL_FILE else len(index) // 10
     if split == "validation":
@@ -126,21 +126,21 @@ def read_all_records(entry: DatasetEntry, roots: Roots) -> LongCaptions:
     Raises:
         I0TError: missing or malformed file.
     """
-    index = open_index(entry.source(roots))
+    index = open_index(roots.below(entry.root, entry.file))
     return _pairs(entry, roots, index, np.arange(len(index)), entry.split, "all")
 
 
 def _pairs(
     entry: DatasetEntry, roots: Roots, index: CaptionIndex, rows: np.ndarray, split: str, subset: str
 ) -> LongCaptions:
-    folder = entry.picture_folder(roots)
+    folder = roots.below(entry.root, entry.pictures)
     there = _pictures_there(index, rows, folder)
     kept, missing = rows[there], [index.images[int(row)].as_py() for row in rows[~there]]
     what = "\0".join([index.digest, split, subset, *missing])
     return LongCaptions(
         name=entry.name,
         split=split,
-        source=entry.source(roots),
+        source=roots.below(entry.root, entry.file),
         images=Rows(index, "images", kept, folder),
         image_ids=Rows(index, "images", kept),
         missing=missing,

@@ -1,7 +1,7 @@
 """What was encoded once is read again: a cache of features under `tensors/cache`, found by content.
 
-    python -m i0t.encoders.cache            # what it holds
-    python -m i0t.encoders.cache --clear
+    i0t cache            # what it holds
+    i0t cache --clear
 
 A key is the SHA-256 of everything that the numbers depend on: architecture and weights
 (`Encoder.fingerprint`), precision, kind of device, versions; for pictures what the preprocessing makes
@@ -15,12 +15,9 @@ Files are written whole or not at all, and two processes that write one write th
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
-import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i0t import processes
-from i0t.cli import program
 from i0t.errors import I0TError
 from i0t.files import atomic_path, json_entry, read_safetensors
 from i0t.paths import TENSORS, say
@@ -173,45 +169,3 @@ def _digest(kind: str, settings: Iterable[str], items: Iterable[str]) -> str:
         encoded = item.encode("utf-8", "surrogateescape")
         digest.update(str(len(encoded)).encode() + b"\0" + encoded)
     return digest.hexdigest()
-
-
-def _table(cache: EncodingCache) -> str:
-    from safetensors import safe_open
-    from tabulate import tabulate
-
-    rows, total = [], 0
-    for path in cache.files():
-        stat = path.stat()
-        total += stat.st_size
-        try:
-            with safe_open(path, framework="numpy") as file:
-                shape = file.get_slice("features").get_shape()
-                about = json.loads((file.metadata() or {})["about"])
-        except Exception as error:  # whatever a damaged file raises, it is shown as one
-            shape, about = [], {"what": f"damaged ({type(error).__name__})"}
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stat.st_mtime))
-        rows.append([when, about.get("what", ""), "x".join(map(str, shape)), stat.st_size / 2**20, path.stem[:12]])
-    headers = ["kept", "what", "shape", "MiB", "file"]
-    listing = tabulate(rows, headers=headers, floatfmt=".1f", maxcolwidths=[None, 40, None, None, None])
-    return f"{listing}\n{len(rows)} entries, {total / 2**20:.1f} MiB in {cache.folder}. --clear removes them."
-
-
-@program
-def main(argv: Sequence[str] | None = None) -> int:
-    """Show or clear the cache; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--folder", help=f"default: ${VARIABLE}, else tensors/cache")
-    parser.add_argument("--clear", action="store_true", help="remove everything it holds")
-    arguments = parser.parse_args(argv)
-    cache = EncodingCache(arguments.folder)
-    if arguments.clear:
-        print(f"{cache.clear() / 2**20:.1f} MiB freed in {cache.folder}.")
-    else:
-        print(_table(cache))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

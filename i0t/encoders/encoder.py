@@ -98,7 +98,7 @@ class Encoder(nn.Module):
             I0TError: the weights came without one.
         """
         if self.model.logit_scale is None:
-            raise I0TError(f"{self.name}: its weights hold no temperature.")
+            raise I0TError(f"{self.name}: its weights hold no temperature. Take a model that has one.")
         return self.model.logit_scale
 
     @property
@@ -283,7 +283,7 @@ def resolve_precision(device: torch.device, precision: str = AUTO) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
-def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextManager:
+def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextManager[Any]:
     """Forward passes in a precision: weights stay as they are, products are computed in it."""
     dtype = DTYPES.get(resolve_precision(device, precision))
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)

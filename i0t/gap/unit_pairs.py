@@ -13,7 +13,6 @@ import numpy as np
 
 from i0t.errors import I0TError
 from i0t.features import check_shape, l2_normalize, to_numpy
-from i0t.metrics.resampling import linked_groups
 
 NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 
@@ -90,6 +89,21 @@ def _checked_pairs(pairs: Any, n_images: int, n_texts: int) -> np.ndarray:
     if array.size and ((array < 0) | (array >= [n_images, n_texts])).any():
         raise I0TError(f"pairs: a row names an item outside the {n_images} images and {n_texts} texts.")
     return array.astype(np.int64)
+
+
+def linked_groups(pairs: np.ndarray, n_images: int, n_texts: int) -> np.ndarray:
+    """(N + M,) number of the group of each image and then each text: those that pairs link, directly or not.
+
+    Example:
+        >>> linked_groups(np.array([[0, 0], [0, 1], [1, 2]]), n_images=2, n_texts=4).tolist()
+        [0, 1, 0, 0, 1, 2]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = (np.ones(len(pairs)), (pairs[:, 0], n_images + pairs[:, 1]))
+    size = n_images + n_texts
+    return connected_components(coo_array(links, shape=(size, size)), directed=False)[1]
 
 
 def group_differences(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> np.ndarray:

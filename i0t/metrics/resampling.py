@@ -16,21 +16,6 @@ import numpy as np
 CHUNK = 2**22  # counts of resamples in memory at once
 
 
-def linked_groups(pairs: np.ndarray, n_images: int, n_texts: int) -> np.ndarray:
-    """(N + M,) number of the group of each image and then each text: those that pairs link, directly or not.
-
-    Example:
-        >>> linked_groups(np.array([[0, 0], [0, 1], [1, 2]]), n_images=2, n_texts=4).tolist()
-        [0, 1, 0, 0, 1, 2]
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    links = (np.ones(len(pairs)), (pairs[:, 0], n_images + pairs[:, 1]))
-    size = n_images + n_texts
-    return connected_components(coo_array(links, shape=(size, size)), directed=False)[1]
-
-
 def random_split(
     items: int | np.ndarray, rng: np.random.Generator, n_first: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

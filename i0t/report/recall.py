@@ -11,7 +11,9 @@ from i0t.metrics.resampling import means_of_counts, percentile_interval, resampl
 RESAMPLES = 2000
 
 
-def recall_at_1(versions: dict[str, Embeddings], groups: np.ndarray, seed: int = 0) -> dict[str, dict[str, list]]:
+def recall_at_1(
+    versions: dict[str, Embeddings], groups: np.ndarray, seed: int = 0
+) -> dict[str, dict[str, list[float]]]:
     """R@1 in percent, image to text and text to image, with 95 % bootstrap intervals.
 
     Queries are resampled by linked group, the candidates stay; all versions see the same resamples,
@@ -30,7 +32,7 @@ def recall_at_1(versions: dict[str, Embeddings], groups: np.ndarray, seed: int =
         return {}
     group = np.unique(groups, return_inverse=True)[1]
     counts = resampled_counts(int(group.max()) + 1, RESAMPLES, seed)
-    found: dict[str, dict[str, list]] = {"i2t": {}, "t2i": {}}
+    found: dict[str, dict[str, list[float]]] = {"i2t": {}, "t2i": {}}
     base: dict[str, tuple[float, np.ndarray]] = {}
     for name, embeddings in versions.items():
         for direction, (image, hits) in _query_hits(embeddings).items():

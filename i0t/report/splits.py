@@ -13,7 +13,8 @@ import numpy as np
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.metrics.resampling import linked_groups, random_split
+from i0t.gap.unit_pairs import linked_groups
+from i0t.metrics.resampling import random_split
 from i0t.standardize import Standardizer
 
 FEWEST_GROUPS = 4  # two on each side: a mean and a spread

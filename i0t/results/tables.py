@@ -34,7 +34,7 @@ def dataset_table(records: Sequence[Content], metrics: Sequence[str] = (), style
     """
     fields = differing(records)
     names = tuple(metrics) or headline_of(records[0])
-    rows: dict[tuple, tuple[list[Any], str]] = {}
+    rows: dict[tuple[str, ...], tuple[list[Any], str]] = {}
     for record, label in zip(records, row_labels(records), strict=True):
         key = (*label, *(shown_value(protocol_of(record), field) for field in fields))
         figures = _figures(record, names)
@@ -69,7 +69,7 @@ def joined_table(records: Sequence[Content], metrics: Sequence[str] = (), style:
         I0TError: a data set was measured by two protocols, or twice with different figures.
     """
     columns: dict[tuple[str, str], None] = {}
-    rows: dict[tuple, dict[tuple[str, str], Any]] = {}
+    rows: dict[tuple[str, ...], dict[tuple[str, str], Any]] = {}
     labels = {record["path"]: label for record, label in zip(records, row_labels(records), strict=True)}
     for (task, dataset), group in by_dataset(records).items():
         fields = differing(group)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from i0t.cli import usable_device
-from i0t.data.captions import CaptionSet
-from i0t.data.datasets import is_present, load_dataset
-from i0t.data.items import Items
-from i0t.data.sharegpt4v import load_sharegpt4v
+from i0t.data.datasets import datasets_of, is_present, load_dataset
 from i0t.embeddings import Embeddings
 from i0t.encoders import EncodeOptions, load_encoder
 from i0t.errors import I0TError
@@ -23,7 +20,9 @@ if TYPE_CHECKING:
 
 SAMPLE = "sample"
 TRAIN = "train"
-DATASETS = ("flickr", "coco", "nocaps", TRAIN)  # in the order of preference for calibration: short captions first
+FIRST = "flickr"
+# To calibrate on, in the order of preference: short captions first.
+DATASETS = (FIRST, *(name for name in datasets_of("captions") if name != FIRST), TRAIN)
 # Of recipe lcco: enough to tell right captions from wrong.
 BRIEF = {"steps": 100, "warmup_steps": 20, "validate_every": 0}
 
@@ -102,31 +101,29 @@ def calibration_pairs(
         seed: which are drawn.
         options: how to encode.
     """
+    from i0t.data.captions import CaptionSet  # imports torch, which a look at --help need not wait for
+    from i0t.data.sharegpt4v import load_sharegpt4v
     from i0t.encoders.encode import encode
 
-    images, captions = _pairs_of(dataset, roots)
-    count = min(n_pairs, len(images))
-    rows = np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))
-    say(f"calibration: {count} pairs of {dataset}{' of the built-in sample' if roots.is_sample else ''}")
-    items = Items(
-        images=[images[row] for row in rows],
-        image_ids=[images[row].name for row in rows],
-        texts=[captions[row] for row in rows],
-        owners=[[row] for row in range(count)],
-        prefix=prefix,
-        metadata={
-            "dataset": dataset,
-            "split": "train" if dataset == TRAIN else "test",
-            "built_in_sample": roots.is_sample,
-        },
-    )
-    return encode(encoder, items, options)
-
-
-def _pairs_of(dataset: str, roots: Roots) -> tuple[Sequence[Path], Sequence[str]]:
+    rng = np.random.default_rng(seed)
     if dataset == TRAIN:
         pairs = load_sharegpt4v(roots.data_dir, "train", subset="all")
-        return pairs.images, pairs.captions
-    loaded = load_dataset(dataset, roots, allow_partial=True)  # fewer pairs calibrate as well
-    assert isinstance(loaded, CaptionSet)  # all others of DATASETS are
-    return loaded.images, [captions[0] for captions in loaded.captions]
+        items = pairs.items(_drawn(len(pairs), n_pairs, rng), prefix)
+    else:
+        # An incomplete data set has fewer pairs, which calibrate as well.
+        captions = load_dataset(dataset, roots, allow_partial=True)
+        assert isinstance(captions, CaptionSet)
+        items = captions.items()
+        rows = _drawn(len(items.images), n_pairs, rng)
+        columns: dict[str, Any] = {
+            name: [getattr(items, name)[row] for row in rows] for name in ("images", "image_ids", "texts")
+        }
+        items = replace(items, **columns, owners=[[row] for row in range(len(rows))], prefix=prefix)
+    say(f"calibration: {len(items.texts)} pairs of {dataset}{' of the built-in sample' if roots.is_sample else ''}")
+    split = "train" if dataset == TRAIN else "test"
+    about = {"dataset": dataset, "split": split, "built_in_sample": roots.is_sample}
+    return encode(encoder, replace(items, metadata=about), options)
+
+
+def _drawn(n: int, wanted: int, rng: np.random.Generator) -> list[int]:
+    return np.sort(rng.choice(n, min(n, wanted), replace=False)).tolist()

@@ -31,12 +31,12 @@ class PartialScores:
         self.path, self.key = path, key
         self.known: dict[str, dict[str, Any]] = {}
         if path is not None and path.is_file():
-            header, *lines = _json_lines(path) or [{}]
-            if header == {"key": key}:
-                self.known = {line["pair"]: line["row"] for line in lines if not line["row"].get("error")}
+            lines = _json_lines(path)
+            if lines[:1] == [{"key": key}]:
+                self.known = {line["pair"]: line["row"] for line in lines[1:] if not line["row"].get("error")}
 
     def score(self, pairs: Sequence[ScoredPair], score: Callable[[Sequence[ScoredPair]], Rows]) -> Iterator[Rows]:
-        """Rows of all pairs in order, a chunk at a time; what is known is not scored again."""
+        """Rows of all pairs in order, one chunk after another; what is known is not scored again."""
         # Whole lines only, so that nothing is written behind a line that was cut off.
         self._write("w", [{"key": self.key}, *({"pair": key, "row": row} for key, row in self.known.items())])
         for start in range(0, len(pairs), CHUNK):

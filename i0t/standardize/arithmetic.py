@@ -158,14 +158,16 @@ class AffineMap:
             I0TError: other dimensions, or a vector that is NaN, infinite or zero, or becomes zero; with its row.
         """
         check_shape(features, name, len(self.offset))
-        if is_torch(features):
-            import torch
+        move: Any = self._apply_to_tensor if is_torch(features) else self._apply_to_array
+        return move(features, name, hint, in_float64)
 
-            wide = torch.float64 if in_float64 else torch.float32 if features.element_size() < 4 else features.dtype
-            cast = lambda part: torch.as_tensor(part, device=features.device).to(wide)  # noqa: E731
-            moved = self._linear(l2_normalize(features.to(wide), name), cast)
-            return l2_normalize(moved, name, hint=hint).to(features.dtype)
-        return self._apply_to_array(features, name, hint, in_float64)
+    def _apply_to_tensor(self, features: Any, name: str, hint: str, in_float64: bool) -> Any:
+        import torch
+
+        wide = torch.float64 if in_float64 else torch.float32 if features.element_size() < 4 else features.dtype
+        cast = lambda part: torch.as_tensor(part, device=features.device).to(wide)  # noqa: E731
+        moved = self._linear(l2_normalize(features.to(wide), name), cast)
+        return l2_normalize(moved, name, hint=hint).to(features.dtype)
 
     def _linear(self, unit: Any, cast: Any) -> Any:
         """Factor (x + offset) + bias, each part as `cast` gives it; overwrites `unit`."""

@@ -1,4 +1,4 @@
-"""The contract of every gap remover: fit on one set of features, move another, know where the first came from.
+"""The contract of every gap remover, and I0T_post: fit on one set of features, move another, know their origin.
 
 Shapes: N items, Q vectors per item (BLIP-2 queries), D dimensions.
 """
@@ -282,3 +282,18 @@ class GapRemover(ABC):
     def _restore(self, modality: Modality, tensors: Mapping[str, np.ndarray], count: int) -> None:
         """Take up what `_tensors` wrote."""
         self._sums[modality] = self.statistics.from_sums(tensors, count)
+
+
+class Standardizer(GapRemover):
+    """I0T_post: x' = N(x - mean of images), y' = N(y - mean of texts) (paper section 4.2).
+
+    The paper takes the means over the evaluated set itself; that leaks and is reproduced with
+    `--fit-on test`. Here fitting and transforming are two calls, so that the means can come from
+    other data.
+    """
+
+    name, label = "i0t_post", "centred (I0T_post)"
+
+    def map(self, modality: Modality) -> AffineMap:
+        """Subtract the mean."""
+        return AffineMap(-self.mean(modality))

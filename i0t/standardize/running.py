@@ -14,8 +14,7 @@ from i0t.embeddings import Origin
 from i0t.errors import I0TError
 from i0t.features import Features, check_shape
 from i0t.standardize.arithmetic import VectorSum
-from i0t.standardize.i0t_post import Standardizer
-from i0t.standardize.remover import MODALITIES, GapRemover, Modality
+from i0t.standardize.remover import MODALITIES, GapRemover, Modality, Standardizer
 
 
 class RunningStandardizer(Standardizer):

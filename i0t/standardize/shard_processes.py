@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from i0t.embeddings import Origin
 from i0t.errors import I0TError
+from i0t.features import Item, Result
 from i0t.files import list_sha256, read_json, write_json
 from i0t.standardize.remover import GapRemover, Modality
 from i0t.standardize.shards import Shard
@@ -147,7 +148,7 @@ def _named(shard: Shard, start: int) -> Iterator[None]:
         raise I0TError(f"{shard.path}: {told}") from None
 
 
-def _each(work: Callable, items: list, jobs: int, what: str) -> Iterator:
+def _each(work: Callable[[Item], Result], items: list[Item], jobs: int, what: str) -> Iterator[Result]:
     """Results in order; one process works in this one, with all threads."""
     bar = partial(tqdm, total=len(items), desc=what, unit="shard", disable=None)
     if min(jobs, len(items)) < 2:
@@ -160,7 +161,7 @@ def _each(work: Callable, items: list, jobs: int, what: str) -> Iterator:
         yield from bar(_results(pool, work, items))
 
 
-def _results(pool: ProcessPoolExecutor, work: Callable, items: list) -> Iterable:
+def _results(pool: ProcessPoolExecutor, work: Callable[[Item], Result], items: list[Item]) -> Iterable[Result]:
     """As `pool.map`, but a failure cancels what has not begun."""
     futures = [pool.submit(work, item) for item in items]
     try:

@@ -58,7 +58,7 @@ class BatchOptions:
         """Pairs of this process a step."""
         return self.batch_size // self.processes
 
-    def loader(self, dataset: Dataset, **options: Any) -> DataLoader:
+    def loader(self, dataset: Dataset[Pair], **options: Any) -> DataLoader[Pair]:
         """A DataLoader that keeps a GPU busy: persistent workers, pinned memory, its own random state."""
         if self.workers:
             atexit.register(_end_workers)
@@ -146,7 +146,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
             yield order[start : start + options.own_batch].tolist()
 
 
-class _PairDataset(Dataset):
+class _PairDataset(Dataset[Pair]):
     """Pictures with their captions by row.
 
     Errors travel as values because an exception raised in a worker reaches the user as a traceback.

@@ -86,7 +86,7 @@ class ShardPairs:
         return ValidationPairs(images, captions)
 
 
-class _ShardStream(IterableDataset):
+class _ShardStream(IterableDataset[Pair]):
     """Decoded samples of one worker's shards, epoch after epoch, without those it has given before.
 
     Errors travel as values because an exception raised in a worker reaches the user as a traceback.

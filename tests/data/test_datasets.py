@@ -16,7 +16,7 @@ from owners_files import cifar_folder, coco_name, coco_style, flickr_folder, pic
 from evaluation.task import TASKS, task_class
 from i0t import I0TError
 from i0t.data.check import main as check
-from i0t.data.datasets import DATASETS, USABLE, census, datasets_of, is_present, load_dataset
+from i0t.data.datasets import DATASETS, USABLE, census, datasets_of, is_present, load_dataset, shown, unit_of
 from i0t.data.entries import Count
 from i0t.data.items import Items, open_image
 from i0t.data.prepare.__main__ import main as prepare
@@ -30,7 +30,7 @@ PROGRAMS = {task_class(name).kind: sys.modules[task_class(name).__module__] for 
 @pytest.fixture
 def there(name: str, sample_roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Roots:
     """Roots that hold the data set: the sample's, or prepared from generated files of its owners' forms."""
-    monkeypatch.setattr("i0t.data.entries.CIFAR_ROOT", tmp_path / "cache")
+    monkeypatch.setattr("i0t.paths.CACHE_ROOT", tmp_path / "cache")
     if DATASETS[name].sample:
         return sample_roots
     source, root = tmp_path / "owners", tmp_path / "root"
@@ -47,7 +47,7 @@ def there(name: str, sample_roots: Roots, tmp_path: Path, monkeypatch: pytest.Mo
 
 @EVERY
 def test_an_absent_data_set_is_told_by_every_way_to_ask(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("i0t.data.entries.CIFAR_ROOT", tmp_path / "cache")
+    monkeypatch.setattr("i0t.paths.CACHE_ROOT", tmp_path / "cache")
     entry = DATASETS[name]
     for roots in (Roots(tmp_path, tmp_path), Roots(None, None)):
         assert not is_present(name, roots)
@@ -64,7 +64,7 @@ def test_a_present_data_set_carries_what_records_and_encoders_need(name, there):
     entry, data = DATASETS[name], load_dataset(name, there, allow_partial=True)
     assert is_present(name, there)
     assert name in datasets_of(entry.kind) and name in datasets_of(entry.kind, replace(there, is_sample=False))
-    assert (data.name, data.split, data.source) == (name, entry.split, entry.source(there))
+    assert (data.name, data.split, data.source) == (name, entry.split, there.below(entry.root, entry.file))
     assert data.split and data.source.exists()
     assert len(data.images) == len(data.image_ids) == len(set(data.image_ids)) > 0
     assert list(data.missing) == []
@@ -81,13 +81,13 @@ def test_a_present_data_set_carries_what_records_and_encoders_need(name, there):
 @EVERY
 def test_completeness_is_what_the_census_counts(name, there):
     found = census(name, there)
-    unit, sample = DATASETS[name].unit, DATASETS[name].sample is not None
+    unit, sample = unit_of(DATASETS[name]), DATASETS[name].sample is not None
     assert found.dataset.completeness == {
         "state": "complete" if sample else "partial",
         "images": len(found.dataset.images),
-        "images_expected": str(found.expected.images),
+        "images_expected": shown(found.expected.images),
         unit: found.dataset.count_texts(DATASETS[name].texts_per_image),
-        f"{unit}_expected": str(found.expected.texts),
+        f"{unit}_expected": shown(found.expected.texts),
         "built_in_sample": sample,
         **({} if sample else {"why": found.problem}),
     }
@@ -171,12 +171,12 @@ from i0t.data.captions import CaptionSet
 
 def read_tabs(entry, roots):
     """Lines of picture<TAB>caption."""
-    rows = [line.split("\\t") for line in entry.source(roots).read_text().splitlines()]
+    rows = [line.split("\\t") for line in roots.below(entry.root, entry.file).read_text().splitlines()]
     return CaptionSet(
         name=entry.name,
         split=entry.split,
-        source=entry.source(roots),
-        images=[entry.picture_folder(roots) / name for name, _ in rows],
+        source=roots.below(entry.root, entry.file),
+        images=[roots.below(entry.root, entry.pictures) / name for name, _ in rows],
         image_ids=[name for name, _ in rows],
         captions=[[caption] for _, caption in rows],
     )

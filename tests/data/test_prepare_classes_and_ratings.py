@@ -29,7 +29,7 @@ from i0t.data.prepare.__main__ import main as prepare
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch) -> Path:
     """A folder with a tiny cifar-100-python; reading goes below tmp_path/cache."""
-    monkeypatch.setattr("i0t.data.entries.CIFAR_ROOT", tmp_path / "cache")
+    monkeypatch.setattr("i0t.paths.CACHE_ROOT", tmp_path / "cache")
     return cifar_folder(tmp_path / "downloads", monkeypatch)
 
 

@@ -348,7 +348,7 @@ def test_missing_class_folders_are_told(tmp_path):
 
 
 def test_missing_or_damaged_cifar_is_told_with_the_remedy(tmp_path, monkeypatch):
-    monkeypatch.setattr("i0t.data.entries.CIFAR_ROOT", tmp_path)
+    monkeypatch.setattr("i0t.paths.CACHE_ROOT", tmp_path)
     assert not is_present("cifar100", Roots(tmp_path, None))
     for _ in range(2):
         with pytest.raises(

@@ -20,9 +20,10 @@ from small_clip import small_clip
 
 from evaluation import correlation, retrieval
 from i0t import Encoder, I0TError, load_encoder
+from i0t.commands.cache import main
 from i0t.encoders import EncodeOptions
 from i0t.encoders import cache as cache_module
-from i0t.encoders.cache import EncodingCache, image_key, main, text_key
+from i0t.encoders.cache import EncodingCache, image_key, text_key
 from i0t.encoders.encode import (
     EncodedImages,
     EncodedTexts,

@@ -125,6 +125,12 @@ def test_frozen_encoders_with_stretched_positions_can_be_given_heads(small):
         small.heads = None
 
 
+def test_a_base_without_temperature_is_refused_before_training(small):
+    small.model.logit_scale = None
+    with pytest.raises(I0TError, match="hold no temperature. Take a model that has one"):
+        prepare_encoder(small, recipe(trains="heads", heads="batch_norm"))
+
+
 def test_kept_positions_stay_bit_identical_in_training_while_all_else_moves(small):
     settings = recipe()
     prepare_encoder(small, settings)

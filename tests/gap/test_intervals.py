@@ -18,8 +18,8 @@ from i0t.gap import centroid_distance_debiased
 from i0t.gap.intervals import Interval, gap_intervals, severity_range, squared_distance_bounds
 from i0t.gap.resampled import bootstrap, ranks_without
 from i0t.gap.trust import chance_of_less, gap_dimensions, means_leak, trust_lines
-from i0t.gap.unit_pairs import UnitPairs, group_differences, squared_distance
-from i0t.metrics.resampling import linked_groups, random_blocks, random_split
+from i0t.gap.unit_pairs import UnitPairs, group_differences, linked_groups, squared_distance
+from i0t.metrics.resampling import random_blocks, random_split
 
 IDENTITY = np.stack([np.arange(30)] * 2, axis=1)
 

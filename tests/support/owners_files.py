@@ -21,12 +21,12 @@ from i0t.paths import Roots
 
 def list_file(name: str, root: Path) -> Path:
     """The file or folder that a data set is read from, whichever of the two roots it needs."""
-    return DATASETS[name].source(Roots(root, root))
+    return Roots(root, root).below(DATASETS[name].root, DATASETS[name].file)
 
 
 def picture_folder(name: str, root: Path) -> Path:
     """Where the pictures of a data set lie."""
-    return DATASETS[name].picture_folder(Roots(root, root))
+    return Roots(root, root).below(DATASETS[name].root, DATASETS[name].pictures)
 
 
 def read(name: str, root: Path | None) -> Dataset:

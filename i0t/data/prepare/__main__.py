@@ -109,7 +109,7 @@ def _roots(entry: DatasetEntry, roots: Roots) -> Roots:
     """Where to write: never into the built-in sample, which is what empty path files mean elsewhere."""
     if entry.root == "cache":
         return roots
-    root, (file, what, flag) = entry.root_folder(roots), FILES[entry.root]
+    root, (file, what, flag) = roots.folder(entry.root), FILES[entry.root]
     if root is None:
         raise I0TError(
             f"{configs_folder() / file}: empty. Write into it the folder that {entry.name} is to be put in ({what}), "

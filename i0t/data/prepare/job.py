@@ -48,12 +48,14 @@ class Job:
     @property
     def list_file(self) -> Path:
         """The file or folder that the data set will be read from."""
-        return DATASETS[self.dataset].source(self.roots)
+        entry = DATASETS[self.dataset]
+        return self.roots.below(entry.root, entry.file)
 
     @property
     def target(self) -> Path:
         """The folder that its pictures go to."""
-        return DATASETS[self.dataset].picture_folder(self.roots)
+        entry = DATASETS[self.dataset]
+        return self.roots.below(entry.root, entry.pictures or entry.file)
 
     @property
     def folder(self) -> Path:

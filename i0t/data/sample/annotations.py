@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,22 +45,22 @@ class Record:
 
     file: str  # base name
     captions: list[str] = field(default_factory=list)
-    expert: list[dict] = field(default_factory=list)
-    crowd: list[dict] = field(default_factory=list)
+    expert: list[dict[str, Any]] = field(default_factory=list)
+    crowd: list[dict[str, Any]] = field(default_factory=list)
 
 
 def picture_path(root: Path, part: Part, index: int) -> Path:
     """Where picture `index` of a part goes."""
     if part is Part.CLASSES:
         copy, kind = divmod(index, len(KINDS))
-        return DATASETS["birdsnap"].source(_roots(root)) / CLASSES[kind] / f"{CLASSES[kind]}_{copy:04d}.jpg"
+        return _roots(root).below("main", DATASETS["birdsnap"].file) / CLASSES[kind] / f"{CLASSES[kind]}_{copy:04d}.jpg"
     name, folder, pattern, first = FILES[part]
-    return DATASETS[name].picture_folder(_roots(root)) / folder / pattern.format(first + index)
+    return _roots(root).below(DATASETS[name].root, DATASETS[name].pictures) / folder / pattern.format(first + index)
 
 
 def write_annotations(root: Path, records: dict[Part, list[Record]], seed: int) -> None:
     """Write every file that is not a picture."""
-    places = {name: entry.source(_roots(root)) for name, entry in DATASETS.items()}
+    places = {name: _roots(root).below(entry.root, entry.file) for name, entry in DATASETS.items()}
     _write_sharegpt4v(places["sharegpt4v"], records[Part.VALIDATION] + records[Part.TRAIN])
     _write_gold(places["flickr"], "flickr30k-images", records[Part.FLICKR])
     _write_gold(places["coco"], "val2014", records[Part.COCO])

@@ -13,6 +13,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ CROWD_PLAN = (OWN, OWN, SLIGHTLY_WRONG, SLIGHTLY_WRONG, BADLY_WRONG, OTHER, OTHE
 ANNOTATORS = 3
 # What each stated part of an object counts for.
 _WEIGHTS = {"colour": 3.0, "shape": 3.0, "cell": 2.0, "size": 1.0}
-_VALUES: dict[str, tuple] = {
+_VALUES: dict[str, tuple[str | int, ...]] = {
     "colour": tuple(COLOURS),
     "shape": SHAPES,
     "cell": tuple(range(CELLS)),
@@ -120,7 +121,7 @@ def crowd_rating(correct: float, rng: np.random.Generator) -> float:
     return int((rng.random(ANNOTATORS) < yes).sum()) / ANNOTATORS
 
 
-def expert_entries(candidates: Sequence[Candidate], scene: Scene, rng: np.random.Generator) -> list[dict]:
+def expert_entries(candidates: Sequence[Candidate], scene: Scene, rng: np.random.Generator) -> list[dict[str, Any]]:
     """The "human_judgement" list of flickr8k.json: three entries a candidate."""
     return [
         {"caption": candidate.text, "rating": rating}
@@ -129,7 +130,7 @@ def expert_entries(candidates: Sequence[Candidate], scene: Scene, rng: np.random
     ]
 
 
-def crowd_entries(candidates: Sequence[Candidate], scene: Scene, rng: np.random.Generator) -> list[dict]:
+def crowd_entries(candidates: Sequence[Candidate], scene: Scene, rng: np.random.Generator) -> list[dict[str, Any]]:
     """The "human_judgement" list of crowdflower_flickr8k.json: one entry a candidate."""
     return [
         {"caption": candidate.text, "rating": crowd_rating(correctness(candidate.mentions, scene), rng)}
@@ -137,7 +138,7 @@ def crowd_entries(candidates: Sequence[Candidate], scene: Scene, rng: np.random.
     ]
 
 
-def lose_rating(entries: list[dict], rng: np.random.Generator) -> None:
+def lose_rating(entries: list[dict[str, Any]], rng: np.random.Generator) -> None:
     """Make one rating NaN, as a few are in the real files."""
     entries[rng.integers(len(entries))]["rating"] = math.nan
 
