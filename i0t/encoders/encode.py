@@ -162,7 +162,8 @@ def _tokenized(encoder: Encoder, texts: list[str], workers: int) -> torch.Tensor
     in_python = hasattr(encoder.tokenize, "encode")  # tokenizers of transformers have threads of their own
     workers = min(workers, len(chunks)) if in_python and len(chunks) > 3 else 0
     own = torch.Generator()  # or a loader draws from what dropout draws from
-    loader = DataLoader(chunks, None, num_workers=workers, collate_fn=encoder.tokenize, generator=own)
+    parts: Any = chunks  # a list is a data set, too
+    loader: DataLoader[Any] = DataLoader(parts, None, num_workers=workers, collate_fn=encoder.tokenize, generator=own)
     found = [chunk.clone() for chunk in loader]  # what a worker sends keeps a file open
     longest = max(chunk.shape[1] for chunk in found)  # a tokenizer may pad each chunk to its own longest
     return torch.cat([F.pad(chunk, (0, longest - chunk.shape[1])) for chunk in found])

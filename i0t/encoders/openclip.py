@@ -156,7 +156,7 @@ def _tokenizer(config: dict[str, Any]) -> Any:
     return _remembering(open_clip.SimpleTokenizer(context_length=length))
 
 
-class WordTokenizer(open_clip.SimpleTokenizer):
+class WordTokenizer(open_clip.SimpleTokenizer):  # type: ignore[misc]
     """CLIP's tokenizer with a memory of the ids of each word: captions repeat few words, and it is twice as fast.
 
     Args:

@@ -44,7 +44,7 @@ class ProgressLog:
             from tensorboard.compat.proto.summary_pb2 import Summary
 
             scalars = [Summary.Value(tag=f"{prefix}{key}", simple_value=value) for key, value in values.items()]
-            self.writer.file_writer.add_summary(Summary(value=scalars), step)
+            self.writer._get_file_writer().add_summary(Summary(value=scalars), step)
 
     def __enter__(self) -> ProgressLog:
         return self
