@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from benchmarks import cuda, cuda_agreement, cuda_speed
 from benchmarks.cuda_setup import Check, Setting
@@ -23,6 +24,7 @@ def setting(request) -> Iterator[Setting]:
     """The CPU in the place of a card, and a card where there is one."""
     with photos(8, train=320) as roots:
         yield Setting(torch.device(request.param), roots, tiny=True)
+    AcceleratorState._reset_state(reset_partial_state=True)  # or other tests would train in the last precision
 
 
 def test_without_a_card_it_says_so_and_ends_well(monkeypatch, capsys):
