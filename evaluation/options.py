@@ -112,9 +112,8 @@ def _add_gap_flags(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def options_of(task: type[Task], arguments: argparse.Namespace) -> EvaluationOptions:
-    """What the command line asks for."""
-    arguments.workers = workers_of(arguments)
+def options_of(task: type[Task], arguments: argparse.Namespace, device: str | None) -> EvaluationOptions:
+    """What the command line asks for; `device` is that of this process."""
     (remover,) = remover_choices(arguments, [arguments.remove_gap])
     parameters = {name: remover.parameters.get(name, held.default) for name, (held, _) in all_parameters().items()}
     return EvaluationOptions(
@@ -125,7 +124,7 @@ def options_of(task: type[Task], arguments: argparse.Namespace) -> EvaluationOpt
         fit_samples=arguments.fit_samples,
         seed=arguments.seed,
         allow_partial=arguments.allow_partial,
-        flags={**vars(arguments), **parameters},
+        flags={**vars(arguments), **parameters, "workers": workers_of(arguments), "device": device},
     )
 
 

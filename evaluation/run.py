@@ -15,7 +15,7 @@ import torch
 from evaluation.options import EvaluationOptions, options_of, parse
 from evaluation.task import Task
 from i0t import processes
-from i0t.cli import device_of, resolve_roots
+from i0t.cli import resolve_roots, usable_device
 from i0t.data.datasets import datasets_of, load_dataset
 from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.embeddings import Embeddings
@@ -48,16 +48,15 @@ def run_task(task: type[Task], argv: Sequence[str] | None) -> int:
     if arguments.embeddings and not processes.is_main():
         return 0  # nothing to encode, so nothing to help with
     folder = ensure_folder(arguments.output)  # before hours of encoding, not after
-    if not arguments.embeddings:
-        arguments.device = processes.join(arguments.device)
-    options = options_of(task, arguments)
+    device = arguments.device if arguments.embeddings else processes.join(arguments.device)
+    options = options_of(task, arguments, device)
     data_dirs = arguments.data_dir, arguments.data_dir_sub
     if arguments.embeddings:
         results = _of_files(arguments.embeddings, arguments.dataset, data_dirs, options)
     else:
         with processes.first_here():  # which may make the sample
             roots = resolve_roots(*data_dirs)
-        results = _of_model(arguments.model, device_of(arguments), arguments.dataset, roots, options)
+        results = _of_model(arguments.model, usable_device(device), arguments.dataset, roots, options)
     records, paths = [], []
     for result in results:
         paths.append(save(folder, result))

@@ -1,6 +1,6 @@
 """Every file of configs/recipes, whichever there are: it loads, builds its objective and takes a step.
 
-Run: python -m pytest tests/training/test_every_recipe.py
+Run: python -m pytest tests/training/test_recipe_registry.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What every registered data set must offer, and what one more costs: an entry and a reader.
 
-Run: python -m pytest tests/data/test_datasets.py
+Run: python -m pytest tests/data/test_dataset_registry.py
 """
 
 from __future__ import annotations
