@@ -28,9 +28,9 @@ PHOTO = (500, 375)  # as most of Flickr30k and COCO are
 
 
 @contextmanager
-def photos(flickr: int, judged: int = 2) -> Iterator[Roots]:
+def photos(flickr: int, judged: int = 2, train: int = 20) -> Iterator[Roots]:
     """A sample whose retrieval and judged pictures have a photo's size, so that decoding costs what it does."""
-    size = SampleSize(train=20, flickr=flickr, coco=1, nocaps=1, birdsnap_per_class=1, judged=judged)
+    size = SampleSize(train=train, flickr=flickr, coco=1, nocaps=1, birdsnap_per_class=1, judged=judged)
     with tempfile.TemporaryDirectory() as folder:
         root = make_sample(Path(folder), size)
         roots = Roots(data_dir(root), data_dir_sub(root), is_sample=True)

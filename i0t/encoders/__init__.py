@@ -18,7 +18,7 @@ class EncodeOptions:
 
     Attributes:
         batch_size: items per forward pass.
-        workers: processes that decode images (0: this one).
+        workers: processes that decode images and tokenise many texts (0: this one).
         precision: number format of the forward passes: "fp32", "bf16", "fp16", or "auto" (half on CUDA, else fp32).
         skip_unreadable: leave out images that cannot be read.
         cache: read features from `tensors/cache` if they are there, else save them there.

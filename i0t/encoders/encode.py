@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from i0t import processes
@@ -19,14 +20,14 @@ from i0t.data.items import ImageSource, Items, image_loader
 from i0t.embeddings import Embeddings
 from i0t.encoders import EncodeOptions
 from i0t.encoders.cache import cached, image_key, text_key
-from i0t.encoders.encoder import autocast, resolve_precision, token_lengths
+from i0t.encoders.encoder import Fetched, autocast, resolve_precision, token_lengths
 from i0t.errors import I0TError, NoPictureError
 from i0t.features import l2_normalize
 
 if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
 
-TOKENIZED_TOGETHER = 4096  # texts
+TOKENIZED_TOGETHER = 2048  # texts
 DEFAULT = EncodeOptions()
 
 
@@ -144,10 +145,7 @@ def encode_texts(
         raise I0TError("no text to encode.")
     encoder.eval()
     distinct = list(dict.fromkeys(texts))
-    starts = range(0, len(distinct), TOKENIZED_TOGETHER)
-    chunks = [encoder.tokenize(distinct[start : start + TOKENIZED_TOGETHER]) for start in starts]
-    longest = max(chunk.shape[1] for chunk in chunks)  # a tokenizer may pad each chunk to its own longest
-    tokens = torch.cat([F.pad(chunk, (0, longest - chunk.shape[1])) for chunk in chunks])
+    tokens = _tokenized(encoder, distinct, options.workers)
     features, _, from_cache = cached(
         options,
         key=lambda: text_key([*encoder.computed_with(options.precision), f"normalize={normalize}"], distinct, tokens),
@@ -158,6 +156,19 @@ def encode_texts(
     return EncodedTexts(features[[row_of[text] for text in texts]], _count_cut(encoder, distinct, tokens), from_cache)
 
 
+def _tokenized(encoder: Encoder, texts: list[str], workers: int) -> torch.Tensor:
+    """Token ids (M, L). Of many texts workers do a part each: one process takes longer for them than a card."""
+    chunks = [texts[start : start + TOKENIZED_TOGETHER] for start in range(0, len(texts), TOKENIZED_TOGETHER)]
+    in_python = hasattr(encoder.tokenize, "encode")  # tokenizers of transformers have threads of their own
+    workers = min(workers, len(chunks)) if in_python and len(chunks) > 3 else 0
+    own = torch.Generator()  # or a loader draws from what dropout draws from
+    parts: Any = chunks  # a list is a data set, too
+    loader: DataLoader[Any] = DataLoader(parts, None, num_workers=workers, collate_fn=encoder.tokenize, generator=own)
+    found = [chunk.clone() for chunk in loader]  # what a worker sends keeps a file open
+    longest = max(chunk.shape[1] for chunk in found)  # a tokenizer may pad each chunk to its own longest
+    return torch.cat([F.pad(chunk, (0, longest - chunk.shape[1])) for chunk in found])
+
+
 def _features_of_images(
     encoder: Encoder, images: Sequence[ImageSource], options: EncodeOptions
 ) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -166,7 +177,7 @@ def _features_of_images(
     batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
     own = _own_share(batches, options)
     loader = image_loader(images, encoder.preprocess, own, options.workers, pin_memory=device.type == "cuda")
-    done: list[tuple[int, torch.Tensor | None, list[str | None]]] = []
+    done: list[tuple[int, Any, list[str | None]]] = []
     for rows, (pixels, errors) in zip(own, _bar(loader, "images", len(own), options), strict=True):
         bad = next((error for error in errors if error is not None), None)
         if bad is not None and not options.skip_unreadable:
@@ -174,7 +185,7 @@ def _features_of_images(
         features = None
         if pixels is not None:
             with autocast(device, options.precision):
-                features = encoder.features_of_pixels(pixels.to(device, non_blocking=True)).float()
+                features = Fetched(encoder.features_of_pixels(pixels.to(device, non_blocking=True)).float())
         _fetch_last(done)  # only now: a graphics card has its next batch while it hands over the last
         done.append((rows[0], features, errors))
     _fetch_last(done)
@@ -192,17 +203,13 @@ def _features_of_tokens(
     encoder: Encoder, tokens: torch.Tensor, options: EncodeOptions, normalize: bool
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """Features (M, D) of token ids (M, L); texts of like length share a batch, which is cut to its longest."""
-    device = encoder.device
     features_of = encoder.features_of_tokens if normalize else encoder.raw_features_of_tokens
     by_length = token_lengths(tokens).argsort(stable=True)
     own = _own_share(list(enumerate(by_length.split(options.batch_size))), options)
-    done: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+    done: list[tuple[int, Any, torch.Tensor]] = []
     for number, rows in _bar(own, "texts", len(own), options):
-        batch = tokens[rows]
-        if device.type == "cuda":
-            batch = batch.pin_memory()
-        with autocast(device, options.precision):
-            part = features_of(batch.to(device, non_blocking=True)).float()
+        with autocast(encoder.device, options.precision):
+            part = Fetched(features_of(tokens[rows]).float())
         _fetch_last(done)
         done.append((number, part, rows))
     _fetch_last(done)
@@ -225,7 +232,7 @@ def _all_shares(done: list[Any], options: EncodeOptions) -> list[Any]:
 def _fetch_last(done: list[Any]) -> None:
     if done and done[-1][1] is not None:
         number, features, rest = done[-1]
-        done[-1] = number, features.cpu(), rest
+        done[-1] = number, features.wait(), rest
 
 
 def _bar(batches: Any, what: str, total: int, options: EncodeOptions) -> Any:

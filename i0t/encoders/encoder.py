@@ -145,8 +145,8 @@ class Encoder(nn.Module):
         return features if self.heads is None else self.heads(features, "image")
 
     def features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Token ids (B, L) to unit text features (B, D)."""
-        features = unit_text_features(self.model, tokens)
+        """Token ids (B, L), best on the CPU (see `text_length`), to unit text features (B, D)."""
+        features = unit_text_features(self.model, *self._moved(tokens))
         return features if self.heads is None else self.heads(features, "text")
 
     def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,8 +155,15 @@ class Encoder(nn.Module):
 
     def raw_features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """As `features_of_tokens`, but before their last normalisation."""
-        features = encode_cut_text(self.model, tokens).float()
+        features = encode_cut_text(self.model, *self._moved(tokens)).float()
         return features if self.heads is None else self.heads.unnormalized(F.normalize(features, dim=-1), "text")
+
+    def _moved(self, tokens: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """Token ids on the encoder's device, and their `text_length`."""
+        length = text_length(self.model, tokens)
+        if self.device.type == "cuda" and tokens.device.type == "cpu":
+            tokens = tokens.pin_memory()
+        return tokens.to(self.device, non_blocking=True), length
 
     def computed_with(self, precision: str) -> list[str]:
         """Everything but the items that encoded numbers depend on: a part of the cache's keys."""
@@ -215,27 +222,39 @@ def unit_image_features(model: ClipModel, pixels: torch.Tensor) -> torch.Tensor:
     return F.normalize(model.encode_image(pixels).float(), dim=-1)
 
 
-def unit_text_features(model: ClipModel, tokens: torch.Tensor) -> torch.Tensor:
-    """Token ids (B, L) to unit features (B, D) before any head; with gradients, for training."""
-    return F.normalize(encode_cut_text(model, tokens).float(), dim=-1)
+def unit_text_features(model: ClipModel, tokens: torch.Tensor, length: int) -> torch.Tensor:
+    """Token ids (B, L) of a `text_length` to unit features (B, D) before any head; with gradients, for training."""
+    return F.normalize(encode_cut_text(model, tokens, length).float(), dim=-1)
 
 
-def encode_cut_text(model: ClipModel, tokens: torch.Tensor) -> torch.Tensor:
-    """`model.encode_text` on tokens cut to the longest of the batch.
+def text_length(model: ClipModel, tokens: torch.Tensor) -> int:
+    """How many columns of token ids (B, L) features depend on: up to the longest text, if the mask is causal.
+
+    Ask while the ids are on the CPU: a card would first compute all that it was asked for before.
+    """
+    return int(token_lengths(tokens).max()) if _is_causal(model) else tokens.shape[1]
+
+
+def encode_cut_text(model: ClipModel, tokens: torch.Tensor, length: int) -> torch.Tensor:
+    """`model.encode_text` on tokens cut to their `text_length`.
 
     Equal to the uncut result, because the causal mask keeps padding out of all that comes before
     it; at 248 tokens it is several times faster. `open_clip.CLIP` adds all its positions, so they
     and the mask are exchanged for their first rows for this one call (gradients pass through).
     """
-    is_causal = getattr(model, "text_pool_type", "") == "argmax" and getattr(model, "attn_mask", None) is not None
-    length = int(token_lengths(tokens).max()) if is_causal else model.context_length
-    if length == model.context_length:
+    if length == model.context_length or not _is_causal(model):
         return model.encode_text(tokens)
     cut = {
         "positional_embedding": model.positional_embedding[:length],
         "attn_mask": model.attn_mask[:length, :length],
     }
-    return torch.func.functional_call(_TextModel(model), {f"model.{k}": v for k, v in cut.items()}, tokens[:, :length])
+    exchanged = {f"model.{name}": value for name, value in cut.items()}
+    # To look for tied weights takes milliseconds, and these two are none.
+    return torch.func.functional_call(_TextModel(model), exchanged, tokens[:, :length], tie_weights=False)
+
+
+def _is_causal(model: ClipModel) -> bool:
+    return getattr(model, "text_pool_type", "") == "argmax" and getattr(model, "attn_mask", None) is not None
 
 
 def token_lengths(tokens: torch.Tensor) -> torch.Tensor:
@@ -268,6 +287,27 @@ def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextMana
     """Forward passes in a precision: weights stay as they are, products are computed in it."""
     dtype = DTYPES.get(resolve_precision(device, precision))
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+class Fetched:
+    """A tensor on its way to the CPU, so that a card goes on with what it is asked for next.
+
+    `.cpu()` would wait for all that the card was asked for before, also after the tensor was computed.
+    """
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._copy = tensor.to("cpu", non_blocking=tensor.is_cuda)  # into page-locked memory
+        self._arrived = None
+        if tensor.is_cuda:
+            self._arrived = torch.cuda.Event()
+            self._arrived.record(torch.cuda.current_stream(tensor.device))
+
+    def wait(self) -> torch.Tensor:
+        """The tensor, in ordinary memory."""
+        if self._arrived is None:
+            return self._copy
+        self._arrived.synchronize()
+        return self._copy.clone()
 
 
 class _TextModel(nn.Module):

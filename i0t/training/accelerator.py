@@ -49,7 +49,9 @@ def require_even_batch(batch_size: int, accelerator: Accelerator) -> None:
 
 def summed(values: list[int], accelerator: Accelerator) -> torch.Tensor:
     """Sum small counts over the processes, on the device, without waiting for it."""
-    own = torch.tensor(values, dtype=torch.float32, device=accelerator.device)
+    own = torch.tensor(values, dtype=torch.float32)
+    if accelerator.device.type == "cuda":  # a copy from other memory would wait
+        own = own.pin_memory().to(accelerator.device, non_blocking=True)
     return accelerator.reduce(own, "sum") if accelerator.num_processes > 1 else own
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from i0t.encoders import EncodeOptions
 from i0t.encoders.encode import encode_pictures, encode_texts
-from i0t.encoders.encoder import Encoder
+from i0t.encoders.encoder import Encoder, Fetched
 from i0t.errors import I0TError
 from i0t.gap import centroid_distance
 from i0t.metrics import retrieval_metrics
@@ -35,7 +35,7 @@ from i0t.training.run_files import RunFiles
 from i0t.training.step import TrainingStep
 
 LARGEST_LOGIT_SCALE = 100.0  # CLIP's own limit; beyond it training becomes unstable
-Numbers = tuple[list[str], torch.Tensor]  # names and values of a step, on the device
+Numbers = tuple[list[str], Fetched]  # names and values of a step
 
 
 class Trainer:
@@ -148,14 +148,13 @@ class Trainer:
     def _step(self, step: int, batch: dict[str, Any], stop: SimpleNamespace) -> Numbers:
         """Launch one step.
 
-        Its numbers are read after the next step was launched: to read one waits until the GPU has computed it.
+        Its numbers are read after the next step was launched. Nothing here may wait for the GPU: to launch a
+        step takes about as long as to compute it.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(step)
         self.optimizer.zero_grad(set_to_none=True)
-        pixels = batch["pixels"].to(self.encoder.device, non_blocking=True)
-        tokens = tuple(part.to(self.encoder.device, non_blocking=True) for part in batch["tokens"])
-        losses = self.training_step(pixels, tokens)
+        losses = self.training_step(batch["pixels"], batch["tokens"])
         norm = self._clipped_norm()
         self.optimizer.step()
         scale = self.encoder.log_scale
@@ -164,7 +163,7 @@ class Trainer:
         stops, skipped = summed([int(stop.received), len(batch["errors"])], self.accelerator)
         numbers = {"loss": torch.stack(list(losses.values())).sum(), **losses, "grad_norm": norm}
         numbers |= {"logit_scale": scale.exp(), "stops": stops, "skipped": skipped}
-        return list(numbers), torch.stack([value.detach().float() for value in numbers.values()])
+        return list(numbers), Fetched(torch.stack([value.detach().float() for value in numbers.values()]))
 
     def _rate(self, step: int) -> float:
         return self.recipe.learning_rate * warmup_cosine(step - 1, self.recipe.warmup_steps, self.total_steps)
@@ -181,7 +180,7 @@ class Trainer:
         """Wait for a step's numbers, show them, refuse what is no number; whether some process is to stop."""
         if numbers is None:
             return False
-        values = dict(zip(numbers[0], numbers[1].tolist(), strict=True))
+        values = dict(zip(numbers[0], numbers[1].wait().tolist(), strict=True))
         # fp16 finds its loss scale by overflowing: accelerate leaves such a step out.
         if not (math.isfinite(values["loss"]) and (math.isfinite(values["grad_norm"]) or self.accelerator.scaler)):
             last = self.files.last_path if self.files.last_path.is_file() else "none yet"

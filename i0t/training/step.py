@@ -24,7 +24,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from i0t.encoders.encoder import ClipModel, Encoder, unit_image_features, unit_text_features
+from i0t.encoders.encoder import ClipModel, Encoder, text_length, unit_image_features, unit_text_features
 from i0t.training.accelerator import random_state, restore_random_state
 from i0t.training.objectives import Losses, multi_view
 
@@ -39,10 +39,10 @@ class EncodersBeforeHeads(nn.Module):
     def forward(self, pixels: torch.Tensor, *tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(image features (b, D), text features (b, D) of each token batch (b, L)..., logit scale).
 
-        The scale comes along so that its gradient passes through DDP with the others.
+        L is the batch's `text_length`. The scale comes along so that its gradient passes through DDP with the others.
         """
         assert self.model.logit_scale is not None  # `prepare_encoder` has refused such a base
-        texts = (unit_text_features(self.model, batch) for batch in tokens)
+        texts = (unit_text_features(self.model, batch, batch.shape[1]) for batch in tokens)
         return unit_image_features(self.model, pixels), *texts, self.model.logit_scale.exp()
 
 
@@ -105,8 +105,9 @@ class TrainingStep:
         """Add the gradients of one batch to the parameters.
 
         Args:
-            pixels: (b, 3, H, W) on the encoder's device.
-            tokens: (b, L) ids of the captions, and of the short ones if the objective needs them.
+            pixels: (b, 3, H, W).
+            tokens: (b, L) ids of the captions, and of the short ones if the objective needs them; on the CPU,
+                where their lengths are known without waiting for a card.
 
         Returns:
             Named losses of the whole batch, detached, the same on every process.
@@ -123,10 +124,13 @@ class TrainingStep:
 
     def _chunks(self, pixels: torch.Tensor, tokens: tuple[torch.Tensor, ...]) -> Iterator[_Chunk]:
         size = min(self.chunk_size or len(pixels), len(pixels))
+        model, device = self.encoder.model, self.encoder.device
+        moved_pixels, *moved = (part.to(device, non_blocking=True) for part in (pixels, *tokens))
         for start in range(0, len(pixels), size):
             rows = slice(start, start + size)
+            texts = (there[rows, : text_length(model, ids[rows])] for there, ids in zip(moved, tokens, strict=True))
             # Views stand one after another in one pass; dropout makes them differ.
-            inputs = tuple(part[rows].repeat(self.views, *[1] * (part.dim() - 1)) for part in (pixels, *tokens))
+            inputs = tuple(part.repeat(self.views, *[1] * (part.dim() - 1)) for part in (moved_pixels[rows], *texts))
             yield _Chunk(inputs, rows)
 
     def _cached(self, chunks: list[_Chunk]) -> Losses:

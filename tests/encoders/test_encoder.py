@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import random
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -14,10 +16,11 @@ from torch.nn import functional as F
 from i0t import Encoder, I0TError, load_encoder
 from i0t.data.items import open_image
 from i0t.encoders import EncodeOptions
+from i0t.encoders import encode as module
 from i0t.encoders.encode import encode_pictures, encode_texts
 from i0t.encoders.encoder import END_OF_TEXT, token_lengths
 from i0t.encoders.heads import NormHeads
-from i0t.encoders.openclip import build_encoder, set_attention_dropout
+from i0t.encoders.openclip import WordTokenizer, build_encoder, set_attention_dropout
 from i0t.errors import NoPictureError
 
 PLAIN = EncodeOptions(cache=False, progress=False)
@@ -103,6 +106,21 @@ def test_truncation_keeps_the_end_token_and_is_counted(tiny):
     assert found.truncated == 2  # distinct texts
     assert np.abs(found.features[1] - found.features[0]).max() <= 1e-6  # what is kept is the beginning
     assert encode_texts(tiny, [fits], PLAIN).truncated == 0
+
+
+def test_tokenizer_that_remembers_words_gives_open_clips_ids():
+    plain, generator = open_clip.SimpleTokenizer(context_length=77), random.Random(0)
+    ranges = [range(32, 127), range(160, 0x2FFF), range(0x1F300, 0x1F6FF)]
+    odd = ["".join(chr(generator.choice(generator.choice(ranges))) for _ in range(40)) for _ in range(500)]
+    texts = [*TEXTS, "", "<end_of_text> a <START_OF_TEXT>", "it's \u0130 \u017f don't", "&amp;lt; x", *odd, *TEXTS]
+    assert WordTokenizer(plain)(texts).equal(plain(texts))
+
+
+def test_workers_tokenise_many_texts_to_the_same_ids_and_leave_the_random_state(tiny, monkeypatch):
+    monkeypatch.setattr(module, "TOKENIZED_TOGETHER", 2)
+    before = torch.get_rng_state()
+    assert module._tokenized(tiny, TEXTS, 2).equal(tiny.tokenize(TEXTS))
+    assert torch.get_rng_state().equal(before)
 
 
 def test_no_text_is_an_error(tiny):

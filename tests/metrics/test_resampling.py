@@ -98,7 +98,7 @@ def test_retrieval_has_an_interval_for_every_metric():
     assert perfect["i2t_r1_low"] == perfect["i2t_r1_high"] == 100
 
 
-def test_program_records_it(tmp_path):
+def test_program_records_it(tmp_path, capsys):
     rows = np.random.default_rng(6).normal(size=(2, 30, 8)).astype(np.float32)
     names = [f"{row}.jpg" for row in range(30)]
     given = Embeddings(*rows, np.arange(30), names, names, metadata={"model": "m", "dataset": "flickr"})
@@ -108,7 +108,9 @@ def test_program_records_it(tmp_path):
     (record,) = [json.loads(file.read_text()) for file in (tmp_path / "out").glob("*.json")]
     assert record["metrics"]["i2t_r10_low"] < record["metrics"]["i2t_r10_high"]
     assert record["data"]["bootstrap_resamples"] == 100
-    assert main([*arguments, "--bootstrap", "-1"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, "--bootstrap", "-1"])
+    assert "--bootstrap: -1 is negative" in capsys.readouterr().err
 
 
 def test_splits_and_blocks():

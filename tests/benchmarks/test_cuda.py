@@ -1,0 +1,87 @@
+"""`benchmarks.cuda`: the program itself on the CPU, and with a card the CUDA path at the sample's small model.
+
+Run: python -m pytest tests/benchmarks/test_cuda.py
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from benchmarks import cuda, cuda_agreement, cuda_speed
+from benchmarks.cuda_setup import Check, Setting
+from benchmarks.encoding_setup import photos
+
+needs_card = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=needs_card)])
+def setting(request) -> Iterator[Setting]:
+    """The CPU in the place of a card, and a card where there is one."""
+    with photos(8, train=320) as roots:
+        yield Setting(torch.device(request.param), roots, tiny=True)
+    AcceleratorState._reset_state(reset_partial_state=True)  # or other tests would train in the last precision
+
+
+def test_without_a_card_it_says_so_and_ends_well(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cuda.main([]) == 0
+    assert capsys.readouterr().out == "no CUDA device: nothing to measure here.\n"
+
+
+def test_failing_check_is_a_row_and_the_others_go_on(monkeypatch, capsys):
+    def fails() -> list[Check]:
+        raise RuntimeError("CUDA error: no kernel image\nCompile with ...")
+
+    found = {"broken": fails, "whole": lambda: [Check("whole", 1.0, 2.0, stated={"images/s": "7"})]}
+    found["over"] = lambda: [Check("over", 3.0, 2.0)]
+    monkeypatch.setattr(cuda, "jobs", lambda _: found)
+    assert cuda.main(["--device", "cpu", "--tiny"]) == 1
+    printed = capsys.readouterr()
+    assert "RuntimeError: CUDA error: no kernel image" in printed.out and "Traceback" in printed.err
+    assert "FAIL  3 <= 2               over\n" in printed.out and "3 checks, 2 missed" in printed.out
+    assert "| 7          | 1.00    |\n" in printed.out
+    assert cuda.main(["--device", "cpu", "--tiny", "--only", "whole"]) == 0
+
+
+def test_check_that_the_time_does_not_reach_is_not_passed():
+    (check,) = cuda.run("late", list, spent=cuda.LIMIT + 1)
+    assert not check.passed and "not begun" in check.note and math.isnan(check.measured)
+
+
+def test_flops_are_those_of_the_layers(setting):
+    """A layer of width W over L positions has 24 L W^2 + 4 L^2 W, and backward twice that."""
+    longer, shorter = (cuda_speed.pair_flops(setting, tokens) for tokens in (248, 77))
+    config = cuda_speed.setup.base("tiny").architecture["model"]["text_cfg"]
+    per_layer = [24 * tokens * config["width"] ** 2 + 4 * tokens**2 * config["width"] for tokens in (248, 77)]
+    assert shorter > 0 and longer - shorter == pytest.approx(
+        3 * config["layers"] * (per_layer[0] - per_layer[1]), rel=1e-3
+    )
+
+
+def test_bare_loop_computes_the_recipes_loss(setting):
+    """And chunks repeat their dropout; with other dropout the gradient would be another."""
+    loss, gradient = cuda_agreement.chunks_with_dropout(setting, "fp32")
+    assert loss.passed and gradient.passed, (loss, gradient)
+
+
+def test_speeds_are_measured(setting):
+    speed, *memory = cuda_speed.training(setting, 2, 77, "bf16")
+    assert 0 < speed.measured < math.inf and len(memory) == setting.is_cuda
+    pictures, waits = cuda_speed.images(setting)
+    assert pictures.measured > 0 and 0 <= waits.measured <= 1
+    (texts,) = cuda_speed.texts(setting)
+    assert "| 2 x 77" in cuda.tables_of_docs([speed, pictures, waits, texts])
+
+
+@pytest.mark.slow
+def test_vectors_steps_chunks_and_resumed_runs_agree(setting, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    checks = [*cuda_agreement.vectors(setting, "fp32"), *cuda_agreement.one_step(setting, "bf16")]
+    checks += [*cuda_agreement.chunks(setting, "fp32"), *cuda_agreement.resumed(setting, "bf16", True)]
+    assert len(checks) == 8
+    assert all(check.passed for check in checks), checks
