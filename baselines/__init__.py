@@ -1,1 +1,1 @@
-"""The systems we compare with, each a small adapter to the contracts of `i0t`."""
+"""Rivals, as adapters to the contracts of `i0t`."""

@@ -1,9 +1,9 @@
-"""BLIP as LAVIS' feature extractor uses it: one vector a picture, one a caption.
+"""BLIP, as in LAVIS' feature extractor: one vector per image and per caption.
 
 Loads LAVIS' `model_base_capfilt_large.pth` or a BLIP of the Hugging Face hub into transformers' classes.
 Source: salesforce/LAVIS, `blip_models/blip_feature_extractor.py`.
 
-Shapes: B batch, L tokens, D embedding dimensions, W width of a tower.
+Shapes: B batch, L tokens, D embedding dimensions, W width of an encoder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from baselines.lavis_text import LavisTokenizer, cut_and_mask
 from baselines.state_dicts import StateDict, below, load_exactly, naming, need, read_state_dict, renamed
 from i0t.encoders.encoder import Encoder
 
-# Trained beside the embeddings, which do not depend on them: matching head, decoder, momentum copies, queues.
+# Not needed for embeddings: matching head, decoder, momentum copies, queues.
 _UNUSED = re.compile(
     r"itm_head\.|text_decoder\.|(visual_encoder|text_encoder|vision_proj|text_proj)_m\.|(image|text|idx)_queue$"
     r"|(queue_ptr|ptr_queue)$|text_encoder\.embeddings\.position_ids$"
@@ -41,12 +41,12 @@ def load(name: str, file: str | Path, vocabulary: str | Path) -> Encoder:
     """Load a BLIP checkpoint in LAVIS' layout.
 
     Args:
-        name: what the user called it.
+        name: name for records and errors.
         file: the checkpoint.
-        vocabulary: BERT's vocab.txt, or the hub's name for it.
+        vocabulary: BERT's vocab.txt, or its name on the hub.
 
     Raises:
-        I0TError: another layout, with the keys that are missing or left over; or no vocabulary.
+        I0TError: another layout (with missing and unexpected keys), or no vocabulary.
     """
     with naming(file):
         state = {key: value for key, value in read_state_dict(file, "model").items() if not _UNUSED.match(key)}
@@ -64,12 +64,12 @@ def load_hub(name: str, hub: str, vocabulary: str | Path) -> Encoder:
     """Load a BLIP of the Hugging Face hub, with the epsilon that BLIP was trained with.
 
     Args:
-        name: what the user called it.
+        name: name for records and errors.
         hub: e.g. "Salesforce/blip-itm-base-coco", downloaded on first use; or a folder.
-        vocabulary: BERT's vocab.txt, or the hub's name for it.
+        vocabulary: BERT's vocab.txt, or its name on the hub.
 
     Raises:
-        I0TError: it cannot be had, or is no BLIP with projections; or no vocabulary.
+        I0TError: it cannot be downloaded, is not a BLIP with projections, or no vocabulary.
     """
     model = from_hub(BlipForImageTextRetrieval, hub)
     model.itm_head = nn.Identity()
@@ -77,17 +77,17 @@ def load_hub(name: str, hub: str, vocabulary: str | Path) -> Encoder:
 
 
 class Blip(nn.Module):
-    """BLIP's two towers in the manner of `open_clip.CLIP`.
+    """BLIP's image and text encoder with the interface of `open_clip.CLIP`.
 
     Args:
         model: transformers' model.
-        logit_scale: log of the scale of cosines in training, if the weights came with it.
+        logit_scale: log of the scale of cosines in training, if the weights have it.
     """
 
     def __init__(self, model: BlipForImageTextRetrieval, logit_scale: nn.Parameter | None) -> None:
         super().__init__()
         self.model, self.logit_scale = model, logit_scale
-        config: Any = model.config  # transformers says that its parts may be dicts
+        config: Any = model.config  # transformers' types allow dicts
         self.context_length = config.text_config.max_position_embeddings
 
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -106,18 +106,18 @@ def _encoder(
     name: str, model: BlipForImageTextRetrieval, logit_scale: nn.Parameter | None, vocabulary: str | Path
 ) -> Encoder:
     set_eps(model.vision_model, VISION_EPS)
-    config: Any = model.config  # transformers says that its parts may be dicts
+    config: Any = model.config  # transformers' types allow dicts
     vision, text = config.vision_config, config.text_config
-    towers = Blip(model, logit_scale)
+    encoders = Blip(model, logit_scale)
     sizes = {
         "embed_dim": model.vision_proj.out_features,
         "image_size": vision.image_size,
         "vision": [vision.num_hidden_layers, vision.hidden_size],
         "text": [text.num_hidden_layers, text.hidden_size],
     }
-    tokenize = LavisTokenizer(vocabulary, towers.context_length)
+    tokenize = LavisTokenizer(vocabulary, encoders.context_length)
     preprocess = squashing_preprocess(vision.image_size)
-    return Encoder(towers, preprocess, tokenize, {"family": "BLIP", "model": sizes}, name=name).eval()
+    return Encoder(encoders, preprocess, tokenize, {"family": "BLIP", "model": sizes}, name=name).eval()
 
 
 def _config(state: StateDict) -> BlipConfig:

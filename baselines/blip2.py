@@ -1,9 +1,9 @@
-"""BLIP-2's first stage as LAVIS uses it: Q vectors a picture, one of its query tokens each, one a caption.
+"""BLIP-2's first stage, as in LAVIS: Q vectors per image (one per query token), one per caption.
 
 Loads LAVIS' `blip2_pretrained.pth` (with `eva_vit_g.pth`), `blip2_finetune_coco.pth`, or a model of the
 Hugging Face hub into transformers' classes. Source: salesforce/LAVIS, `blip2_models/blip2_qformer.py`.
 
-Shapes: B batch, L tokens, Q queries, D embedding dimensions, W width of a tower.
+Shapes: B batch, L tokens, Q queries, D embedding dimensions, W width of an encoder.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 
 EVA_HEAD_WIDTH = 88  # of EVA-CLIP's ViT-g; 1408 / 16
-LN_VISION_EPS = 1e-5  # the norm after the vision tower keeps PyTorch's default, unlike the tower before it
+LN_VISION_EPS = 1e-5  # the norm after the image encoder has PyTorch's default, unlike the encoder
 
-# Embeddings do not depend on these: matching head, language head, position ids.
+# Not needed for embeddings: matching head, language head, position ids.
 _UNUSED = re.compile(r"itm_head\.|Qformer\.cls\.|Qformer\.bert\.embeddings\.position_ids$")
-# What the separate EVA file has after its blocks; BLIP-2 takes the output before them.
+# Layers of the separate EVA file after its blocks; BLIP-2 uses the output before them.
 _EVA_UNUSED = re.compile(r"(norm|fc_norm|head)\.(weight|bias)$")
 _NAMES = {
     r"^ln_vision\.": "vision_model.post_layernorm.",
@@ -57,33 +57,32 @@ def load(
 ) -> Encoder:
     """Load a BLIP-2 first-stage checkpoint in LAVIS' layout.
 
-    LAVIS leaves frozen parameters out of its files, so the pretrained model has no vision tower; that
-    comes from a second file. Models trained with their tower, as the COCO one, need one file only.
+    LAVIS does not save frozen parameters, so the pretrained model has no image encoder; it comes from a
+    second file. Models with a trained image encoder, such as the COCO model, need one file only.
 
     Args:
-        name: what the user called it.
+        name: name for records and errors.
         file: the checkpoint with the Q-Former.
-        vocabulary: BERT's vocab.txt, or the hub's name for it.
-        vision_file: EVA-CLIP's file, for a checkpoint without vision tower.
-        vision_layers: how many of its blocks BLIP-2 uses; the file has one more.
+        vocabulary: BERT's vocab.txt, or its name on the hub.
+        vision_file: EVA-CLIP's file, for a checkpoint without an image encoder.
+        vision_layers: number of its blocks that BLIP-2 uses; the file has one more.
 
     Raises:
-        I0TError: another layout, with the keys that are missing or left over; the vision tower is missing
-            or given twice; or no vocabulary.
+        I0TError: another layout (with missing and unexpected keys), no image encoder or two, or no vocabulary.
     """
     with naming(file):
         source = {key: value for key, value in read_state_dict(file, "model").items() if not _UNUSED.match(key)}
         temperature = source.pop("temp", None)
-        tower = below(source, "visual_encoder.")
-        if bool(tower) == (vision_file is not None):
-            have = "has a vision tower of its own: leave vision_file empty" if tower else "needs vision_file"
+        vision_state = below(source, "visual_encoder.")
+        if bool(vision_state) == (vision_file is not None):
+            have = "has its own image encoder: leave vision_file empty" if vision_state else "needs vision_file"
             raise I0TError(f"{have} (--model SPEC:vision_file=PATH).")
     if vision_file is not None:
         with naming(vision_file):
-            tower = _eva_tower(read_state_dict(vision_file), vision_layers)
+            vision_state = _eva_blocks(read_state_dict(vision_file), vision_layers)
     with naming(file):
         rest = {key: value for key, value in source.items() if not key.startswith("visual_encoder.")}
-        vision = _fuse_biases(renamed(tower, VISION_NAMES))
+        vision = _fuse_biases(renamed(vision_state, VISION_NAMES))
         state = renamed(rest, _NAMES) | {f"vision_model.{key}": value for key, value in vision.items()}
         model = Blip2ForImageTextRetrieval(_config(source, state))
         model.add_module("itm_head", nn.Identity())
@@ -95,12 +94,12 @@ def load_hub(name: str, hub: str, vocabulary: str | Path) -> Encoder:
     """Load a BLIP-2 of the Hugging Face hub, with the epsilons that BLIP-2 was trained with.
 
     Args:
-        name: what the user called it.
+        name: name for records and errors.
         hub: e.g. "Salesforce/blip2-itm-vit-g", downloaded on first use; or a folder.
-        vocabulary: BERT's vocab.txt, or the hub's name for it.
+        vocabulary: BERT's vocab.txt, or its name on the hub.
 
     Raises:
-        I0TError: it cannot be had, or is no BLIP-2 with projections; or no vocabulary.
+        I0TError: it cannot be downloaded, is not a BLIP-2 with projections, or no vocabulary.
     """
     model = from_hub(Blip2ForImageTextRetrieval, hub)
     model.itm_head = nn.Identity()
@@ -108,17 +107,17 @@ def load_hub(name: str, hub: str, vocabulary: str | Path) -> Encoder:
 
 
 class Blip2(nn.Module):
-    """BLIP-2's vision tower and Q-Former in the manner of `open_clip.CLIP`, with Q vectors a picture.
+    """BLIP-2's image encoder and Q-Former with the interface of `open_clip.CLIP`, with Q vectors per image.
 
     Args:
         model: transformers' model.
-        logit_scale: log of the scale of cosines in training, if the weights came with it.
+        logit_scale: log of the scale of cosines in training, if the weights have it.
     """
 
     def __init__(self, model: Blip2ForImageTextRetrieval, logit_scale: nn.Parameter | None) -> None:
         super().__init__()
         self.model, self.logit_scale = model, logit_scale
-        config: Any = model.config  # transformers says that its parts may be dicts
+        config: Any = model.config  # transformers' types allow dicts
         self.context_length = config.qformer_config.max_position_embeddings
 
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -141,9 +140,9 @@ def _encoder(
 ) -> Encoder:
     set_eps(model.vision_model, VISION_EPS)
     model.vision_model.post_layernorm.eps = LN_VISION_EPS
-    config: Any = model.config  # transformers says that its parts may be dicts
+    config: Any = model.config  # transformers' types allow dicts
     vision, text = config.vision_config, config.qformer_config
-    towers = Blip2(model, logit_scale)
+    encoders = Blip2(model, logit_scale)
     sizes = {
         "embed_dim": model.vision_projection.out_features,
         "image_size": vision.image_size,
@@ -151,13 +150,13 @@ def _encoder(
         "vision": [vision.num_hidden_layers, vision.hidden_size],
         "text": [text.num_hidden_layers, text.hidden_size],
     }
-    tokenize = LavisTokenizer(vocabulary, towers.context_length)
+    tokenize = LavisTokenizer(vocabulary, encoders.context_length)
     preprocess = squashing_preprocess(vision.image_size)
-    return Encoder(towers, preprocess, tokenize, {"family": "BLIP-2", "model": sizes}, name=name).eval()
+    return Encoder(encoders, preprocess, tokenize, {"family": "BLIP-2", "model": sizes}, name=name).eval()
 
 
-def _eva_tower(eva: StateDict, layers: int) -> StateDict:
-    """The first blocks of an EVA file in float32; the published one holds fp16."""
+def _eva_blocks(eva: StateDict, layers: int) -> StateDict:
+    """The first blocks of an EVA file in float32; the published file has fp16."""
     found = count_indices(eva, r"blocks\.(\d+)\.")
     if found < layers:
         raise I0TError(f"{found} blocks, {layers} are needed.")
@@ -167,7 +166,7 @@ def _eva_tower(eva: StateDict, layers: int) -> StateDict:
 
 
 def _fuse_biases(vision: StateDict) -> StateDict:
-    """One bias for query, key and value, as transformers has it; EVA's key has none."""
+    """Join the biases of query, key and value, as in transformers; EVA's key has none."""
     fused = dict(vision)
     for query_key in [key for key in vision if key.endswith(".attn.q_bias")]:
         layer = query_key.removesuffix("attn.q_bias")

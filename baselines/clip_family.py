@@ -1,8 +1,8 @@
 """CLIP, Long-CLIP, PAC-S, CLOOB, CyCLIP and the first public I0T checkpoints as open_clip models.
 
-All use OpenAI's architecture with QuickGELU and, once renamed, OpenAI's parameter names. The model is
-built from the sizes that the shapes imply, so that a shrunken checkpoint loads like the real one.
-Read from the authors' code: openai/CLIP, beichenzbc/Long-CLIP, aimagelab/pacscore, ml-jku/cloob,
+All use OpenAI's architecture with QuickGELU and, after renaming, OpenAI's parameter names. Sizes are read
+from the shapes, so that a small checkpoint loads like a real one. Based on the authors' code: openai/CLIP,
+beichenzbc/Long-CLIP, aimagelab/pacscore, ml-jku/cloob,
 goel-shashank/CyCLIP, xfactlab/I0T.
 """
 
@@ -22,9 +22,9 @@ from i0t.encoders.encoder import Encoder
 from i0t.encoders.openclip import build_encoder
 from i0t.errors import I0TError
 
-HEAD_WIDTH = 64  # of one attention head, in every published model of the family; open_clip's default for pictures
-RESNET_SHRINKS = 32  # a ResNet makes one position of so many pixels
-# CLIP's own, written out as in a description of open_clip: fingerprints compare descriptions, too.
+HEAD_WIDTH = 64  # of an attention head, in every published model of the family
+RESNET_SHRINKS = 32  # pixels per position of a ResNet
+# CLIP's own, written out as by open_clip, because fingerprints include it.
 PREPROCESS = {key: value for key, value in asdict(PreprocessCfg()).items() if key != "size"}
 
 
@@ -32,17 +32,17 @@ def load(name: str, file: str | Path, layout: str, round_fp16: bool = False) -> 
     """Load a published checkpoint of the family.
 
     Args:
-        name: what the user called it.
-        file: the checkpoint as its authors publish it, or its state dict alone.
+        name: name for records and errors.
+        file: the checkpoint as published, or only its state dict.
         layout: "openai" (CLIP, PAC-S, CyCLIP), "longclip" (also the first public I0T) or "cloob".
-        round_fp16: round weights to fp16 first, as the authors' loaders of CLIP and Long-CLIP do, for
-            parity with published figures to the last bit.
+        round_fp16: round weights to fp16 first, as the loaders of CLIP and Long-CLIP do, for the same bits as
+            published numbers.
 
     Returns:
-        An `Encoder`, with heads if the file holds I0T's.
+        An `Encoder`, with heads if the file has those of I0T.
 
     Raises:
-        I0TError: no such layout, or the file does not have it: keys missing or left over are listed.
+        I0TError: no such layout, or the file has another one (with missing and unexpected keys).
     """
     if layout not in LAYOUTS:
         raise I0TError(f"{name}: layout {layout!r}, choose one of {', '.join(LAYOUTS)}.")
@@ -52,7 +52,7 @@ def load(name: str, file: str | Path, layout: str, round_fp16: bool = False) -> 
         if round_fp16:
             state = rounded_like_openai(state)
         architecture: dict[str, Any] = {"model": clip_config(state), "preprocess": PREPROCESS}
-        if layout == "longclip":  # further training keeps its first positions, as its authors' does
+        if layout == "longclip":  # further training does not change its first positions, as in its authors' code
             architecture["stretched_from"] = POSITIONS_OF_CLIP
         encoder = build_encoder(architecture, heads="batch_norm" if heads else None, name=name)
         load_exactly(encoder.model, state)
@@ -62,10 +62,10 @@ def load(name: str, file: str | Path, layout: str, round_fp16: bool = False) -> 
 
 
 def clip_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """open_clip's configuration of a model with OpenAI's names, from its shapes, as open_clip writes it.
+    """Read open_clip's configuration from the shapes of a state dict with OpenAI's names.
 
     Raises:
-        I0TError: a tensor that tells a size is missing.
+        I0TError: a tensor is missing.
     """
     context_length, width = need(state, "positional_embedding").shape
     return {

@@ -1,6 +1,6 @@
-"""Each rival's parameter names, turned into OpenAI's: state dict in, state dict out.
+"""Rename rivals' parameters to OpenAI's names: state dict in, state dict out.
 
-Shapes: L tokens, W width of the text tower.
+Shapes: L tokens, W width of the text encoder.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from baselines.state_dicts import StateDict, below, need
 from i0t.encoders.positions import KEPT_ROWS
 from i0t.errors import I0TError
 
-POSITIONS_OF_CLIP = 77  # what Long-CLIP's were stretched from
-# OpenAI's own archives record these three beside the weights.
+POSITIONS_OF_CLIP = 77  # before Long-CLIP stretches them
+# OpenAI's archives have these sizes beside the weights.
 RECORDED_SIZES = ("input_resolution", "context_length", "vocab_size")
 HEAD_NAMES = {"image": "bn_final_image.", "text": "bn_final_text."}
 
-# What OpenAI's loader converts to fp16: convolutions, linear and attention layers and the projections, not
+# Parameters that OpenAI's loader converts to fp16: convolutions, linear and attention layers, projections; not
 # embeddings and norms.
 _ROUNDED = re.compile(
     r"(^|\.)(proj|text_projection|in_proj_weight|in_proj_bias|conv\d\.weight|downsample\.0\.weight"
@@ -28,15 +28,10 @@ _ROUNDED = re.compile(
 
 
 def from_openai(state: StateDict) -> StateDict:
-    """CLIP, PAC-S, CyCLIP: their names already. The sizes that OpenAI's archives record are dropped.
+    """CLIP, PAC-S, CyCLIP: keep the names, and remove the sizes that OpenAI's archives have.
 
     Raises:
-        I0TError: a recorded size contradicts the shapes.
-
-    Example:
-        >>> state = {"positional_embedding": torch.zeros(3, 2), "token_embedding.weight": torch.zeros(5, 2)}
-        >>> list(from_openai({**state, "vocab_size": torch.tensor(5)}))
-        ['positional_embedding', 'token_embedding.weight']
+        I0TError: a size contradicts the shapes.
     """
     implied = {
         "context_length": len(need(state, "positional_embedding")),
@@ -49,9 +44,9 @@ def from_openai(state: StateDict) -> StateDict:
 
 
 def from_longclip(state: StateDict) -> StateDict:
-    """Long-CLIP and the first public I0T: two tables of text positions become one.
+    """Long-CLIP and the first public I0T: join the two tables of text positions.
 
-    The frozen table gives the first 20 rows, the trained one (`_res`) all others.
+    The first 20 rows come from the frozen table, all others from the trained one (`_res`).
 
     Raises:
         I0TError: the trained table is missing or has another shape.
@@ -72,14 +67,9 @@ def from_longclip(state: StateDict) -> StateDict:
 
 
 def from_cloob(state: StateDict) -> StateDict:
-    """CLOOB: its text tower, `transformer`, itself holds a `transformer`; log(1 / tau) is the logit scale.
+    """CLOOB: its text encoder is `transformer.transformer`; log(1 / tau) is the logit scale.
 
-    The scale of the Hopfield retrieval acts on the loss alone and is dropped.
-
-    Example:
-        >>> names = ("transformer.transformer.resblocks.0.ln_1.bias", "logit_inv_tau", "logit_scale_hopfield")
-        >>> list(from_cloob(dict.fromkeys(names, torch.zeros(1))))
-        ['transformer.resblocks.0.ln_1.bias', 'logit_scale']
+    The scale of the Hopfield retrieval is only for the loss and is removed.
     """
     lifted = {key.removeprefix("transformer."): value for key, value in state.items()}
     lifted.pop("logit_scale_hopfield", None)
@@ -96,15 +86,10 @@ LAYOUTS: Mapping[str, Callable[[StateDict], StateDict]] = {
 
 
 def split_heads(state: StateDict) -> tuple[StateDict, StateDict]:
-    """Take I0T's BatchNorm heads out; their keys alone tell whether there are any.
+    """Split off I0T's BatchNorm heads.
 
     Returns:
-        The rest, and the heads named as in `NormHeads` (empty if there are none).
-
-    Example:
-        >>> rest, heads = split_heads({"visual.proj": torch.zeros(1), "bn_final_image.weight": torch.ones(1)})
-        >>> rest, heads
-        ({'visual.proj': tensor([0.])}, {'image.weight': tensor([1.])})
+        The rest, and the heads with the names of `NormHeads` (empty if there are none).
     """
     prefixes = tuple(HEAD_NAMES.values())
     rest = {key: value for key, value in state.items() if not key.startswith(prefixes)}
@@ -117,10 +102,7 @@ def split_heads(state: StateDict) -> tuple[StateDict, StateDict]:
 
 
 def rounded_like_openai(state: StateDict) -> StateDict:
-    """Round weights to fp16 and back, as the loaders of OpenAI and Long-CLIP do on their way to fp32.
-
-    Args:
-        state: with OpenAI's names.
+    """Round weights with OpenAI's names to fp16 and back, as the loaders of OpenAI and Long-CLIP do.
 
     Example:
         >>> fine = torch.tensor([1 + 2**-12])  # more digits than fp16 has

@@ -13,7 +13,7 @@ from i0t.training.objectives import Losses
 
 
 def hopfield_retrieval(states: torch.Tensor, stored: torch.Tensor, scaling: float) -> torch.Tensor:
-    """What each state pattern retrieves from the stored ones: N(softmax(scaling * states stored^T) stored).
+    """Retrieve a stored pattern for each state: N(softmax(scaling * states stored^T) stored).
 
     Args:
         states: (B, D) unit vectors.
@@ -22,11 +22,6 @@ def hopfield_retrieval(states: torch.Tensor, stored: torch.Tensor, scaling: floa
 
     Returns:
         (B, D) unit vectors.
-
-    Example:
-        >>> eye = torch.eye(2)
-        >>> hopfield_retrieval(eye, eye, 100.0).round().tolist()
-        [[1.0, 0.0], [0.0, 1.0]]
     """
     return F.normalize(torch.softmax(scaling * states @ stored.T, dim=-1) @ stored, dim=-1)
 
@@ -55,8 +50,8 @@ def info_loob(anchors: torch.Tensor, candidates: torch.Tensor, inv_tau: float) -
 class Cloob(nn.Module):
     """L = InfoLOOB of the images' retrievals + InfoLOOB of the texts' (CLOOB, eq. 8).
 
-    Each side's features retrieve from the images, giving two unit vectors a pair that are matched with
-    each other; likewise from the texts. The temperature is fixed, as in CLOOB: `logit_scale` is not used.
+    Images and texts both retrieve from the images; the two unit vectors per pair are then matched. The same is
+    done with the texts. The temperature is fixed, as in CLOOB: `logit_scale` is not used.
 
     Args:
         scaling: of the Hopfield retrieval; 14.3 in the paper.

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub through transformers: only when a spec names one, and filled wholly."""
+"""Models of the Hugging Face hub through transformers, with a check that all parameters are loaded."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from i0t.errors import I0TError, first_line
 
 
 def from_hub(model_class: type[Any], name: str) -> Any:
-    """A transformers model in float32, downloaded on first use.
+    """Load a transformers model in float32, downloaded on first use.
 
     Args:
         model_class: with `from_pretrained`.
-        name: of the hub, or a folder written by `save_pretrained`.
+        name: on the hub, or a folder written by `save_pretrained`.
 
     Raises:
-        I0TError: it can be neither found in the cache nor downloaded, or leaves a parameter unfilled.
+        I0TError: it is neither in the cache nor can be downloaded, or parameters are missing.
     """
     try:
         model, info = model_class.from_pretrained(name, output_loading_info=True)

@@ -1,6 +1,6 @@
-"""What LAVIS' checkpoints of BLIP and BLIP-2 share: names of parameters, and sizes read from shapes.
+"""Common parts of LAVIS' checkpoints of BLIP and BLIP-2: parameter names, and sizes read from shapes.
 
-Shapes: W width of a tower.
+Shapes: W width of an encoder.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from baselines.state_dicts import count_indices, grid_side, head_count, need
 from i0t.data.items import Preprocess
 
-BERT_HEAD_WIDTH = 64  # also of BLIP's vision tower; 768 / 12
-VISION_EPS = 1e-6  # of every LayerNorm in both vision towers; transformers' own BLIP default is 1e-5
+BERT_HEAD_WIDTH = 64  # also of BLIP's image encoder; 768 / 12
+VISION_EPS = 1e-6  # of every LayerNorm in both image encoders; transformers' default for BLIP is 1e-5
 
-# LAVIS' (timm's) names in a vision tower -> transformers' names.
+# LAVIS' (timm's) names in an image encoder -> transformers' names.
 VISION_NAMES = {
     r"^cls_token$": "embeddings.class_embedding",
     r"^pos_embed$": "embeddings.position_embedding",
@@ -32,10 +32,10 @@ VISION_NAMES = {
 
 
 def vision_sizes(vision: Mapping[str, Tensor], head_width: int) -> dict[str, Any]:
-    """Sizes of a vision tower with transformers' names, as arguments of its configuration.
+    """Read the sizes of an image encoder with transformers' names, as arguments of its configuration.
 
     Raises:
-        I0TError: a tensor that tells a size is missing.
+        I0TError: a tensor is missing.
     """
     width, _, _, patch = need(vision, "embeddings.patch_embedding.weight").shape
     return {
@@ -50,10 +50,10 @@ def vision_sizes(vision: Mapping[str, Tensor], head_width: int) -> dict[str, Any
 
 
 def bert_sizes(bert: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Sizes of a BERT with LAVIS' names, as arguments of a configuration.
+    """Read the sizes of a BERT with LAVIS' names, as arguments of a configuration.
 
     Raises:
-        I0TError: a tensor that tells a size is missing.
+        I0TError: a tensor is missing.
     """
     vocabulary, width = need(bert, "embeddings.word_embeddings.weight").shape
     return {
@@ -67,7 +67,7 @@ def bert_sizes(bert: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def log_scale(temperature: Tensor | None) -> nn.Parameter | None:
-    """LAVIS divides by a temperature; `Encoder` multiplies by the exp of this."""
+    """Convert LAVIS' temperature (a divisor) to the log of `Encoder`'s scale (a factor)."""
     return None if temperature is None else nn.Parameter(-torch.log(temperature.float()))
 
 
@@ -79,5 +79,5 @@ def set_eps(module: nn.Module, eps: float) -> None:
 
 
 def squashing_preprocess(image_size: int) -> Preprocess:
-    """LAVIS' picture preprocessing: squashed to a square without a crop, CLIP's mean and deviation."""
+    """LAVIS' image preprocessing: resized to a square without a crop, CLIP's mean and deviation."""
     return image_transform_v2(PreprocessCfg(size=image_size, resize_mode="squash"), is_train=False)

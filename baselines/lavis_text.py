@@ -1,7 +1,7 @@
-"""Captions as LAVIS gives them to BLIP and BLIP-2: cleaned, cut to 50 words, BERT word pieces.
+"""Captions as in LAVIS for BLIP and BLIP-2: cleaned, cut to 50 words, BERT word pieces.
 
 Source: salesforce/LAVIS, `processors/blip_processors.py` (BlipCaptionProcessor) and `init_tokenizer`. The two
-tokens that LAVIS adds to BERT's vocabulary, [DEC] and [ENC], never occur in embedded text.
+tokens that LAVIS adds to BERT's vocabulary, [DEC] and [ENC], are not used in embedded text.
 
 Shapes: B batch, L tokens.
 """
@@ -23,7 +23,7 @@ SPECIAL_PIECES = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102}
 
 
 def clean_caption(caption: str) -> str:
-    """Lower case, without the punctuation LAVIS drops, single blanks, at most 50 words.
+    """Clean a caption: lower case, without the punctuation that LAVIS removes, single blanks, at most 50 words.
 
     Example:
         >>> clean_caption('  Two CATS; "hello" (really)  ')
@@ -41,8 +41,8 @@ class LavisTokenizer:
     """List of captions to token ids (B, L), padded with 0 to the longest.
 
     Args:
-        vocabulary: BERT's vocab.txt, or the hub's name of a model that has one, "bert-base-uncased".
-        context_length: most tokens, [CLS] and [SEP] included.
+        vocabulary: BERT's vocab.txt, or a model on the hub that has one, "bert-base-uncased".
+        context_length: largest number of tokens, including [CLS] and [SEP].
 
     Raises:
         I0TError: the vocabulary is not BERT's, or the hub cannot be reached.
@@ -65,12 +65,12 @@ class LavisTokenizer:
         return torch.tensor([row.ids for row in encoded])
 
     def is_cut(self, caption: str) -> bool:
-        """Whether words or pieces of a caption are left out."""
+        """Whether a caption is cut."""
         return len(_words(caption)) > MAX_WORDS or bool(self.pieces.encode(clean_caption(caption)).overflowing)
 
 
 def cut_and_mask(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids (B, L) cut to their longest row, and their attention mask, 1 for tokens and 0 for padding."""
+    """Cut token ids (B, L) to their longest row; return them with the attention mask (1 for tokens, 0 for padding)."""
     tokens = tokens[:, : int(token_lengths(tokens).max())]
     return tokens, (tokens != 0).long()
 

@@ -12,11 +12,11 @@ from i0t.standardize import AffineMap, GapRemover, Modality
 class MindTheGap(GapRemover):
     """x' = N(x - lambda u), y' = N(y + lambda u), u = (image mean - text mean) / its length.
 
-    The paper's Table 2 prints lambda times the gap vector, but its figures fit the *unit* vector
-    (METHOD, "Rivals post hoc"). The vector is estimated once, in `fit`; never per batch.
+    The paper's Table 2 prints lambda times the gap vector, but its numbers fit the *unit* vector. The vector is
+    estimated once, in `fit`, not per batch.
 
     Args:
-        shift_lambda: how far to go; 0.375, 0.5 and -0.5 in Table 2.
+        shift_lambda: length of the shift; 0.375, 0.5 and -0.5 in Table 2.
     """
 
     name = "mind_the_gap"

@@ -1,7 +1,7 @@
-"""Published checkpoint files as flat state dicts, and models filled from them without a remainder.
+"""Read published checkpoints as flat state dicts, and load them into models exactly.
 
-Nothing in a file is trusted: pickles are read with `weights_only`, sizes come from the shapes, and a
-key without a place or a parameter without a key is an error.
+Files are not trusted: pickles are read with `weights_only`, sizes come from the shapes, and missing or unexpected
+keys are errors.
 """
 
 from __future__ import annotations
@@ -25,15 +25,7 @@ StateDict = dict[str, Tensor]
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Put the file's name before the message of any `I0TError` raised inside.
-
-    Example:
-        >>> with naming("clip.pt"):
-        ...     grid_side(torch.zeros(51, 1))
-        Traceback (most recent call last):
-            ...
-        i0t.errors.I0TError: clip.pt: 51 image positions are not one more than a square.
-    """
+    """Add the file's name to any `I0TError` inside."""
     try:
         yield
     except I0TError as error:
@@ -41,25 +33,18 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def read_state_dict(path: str | Path, entry: str | None = None) -> StateDict:
-    """The flat state dict of a checkpoint file, without running code from it.
+    """Read the flat state dict of a checkpoint file, without running code from it.
 
     Args:
-        path: written by `torch.save`, or by `torch.jit.save` as OpenAI's own models are (such an archive
-            holds no Python code).
-        entry: the key it lies under where the file holds more; a file without that key is flat.
+        path: written by `torch.save`, or by `torch.jit.save` as OpenAI's models (such an archive has no Python
+            code).
+        entry: key of the state dict in the file, if the file has it.
 
     Returns:
-        Tensors by name, without the `module.` that distributed training puts before each.
+        Tensors by name, without the prefix `module.` of distributed training.
 
     Raises:
-        I0TError: missing, damaged, with more than plain data in it, or no state dict.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     torch.save({"epoch": 3, "state_dict": {"module.w": torch.ones(2)}}, f"{folder}/clip.pt")
-        ...     read_state_dict(f"{folder}/clip.pt", entry="state_dict")
-        {'w': tensor([1., 1.])}
+        I0TError: missing, damaged, with more than plain data, or not a state dict.
     """
     content = _read(Path(path))
     state = content.get(entry, content) if isinstance(content, Mapping) else content
@@ -78,12 +63,12 @@ def _read(path: Path) -> Any:
         raise I0TError("no such file.")
     is_zip = zipfile.is_zipfile(path)
     with path.open("rb") as stream:
-        if not is_zip and stream.read(1) != b"\x80":  # what every pickle starts with
+        if not is_zip and stream.read(1) != b"\x80":  # the first byte of every pickle
             raise I0TError("not a checkpoint, or damaged. Download it again.")
     try:
         if is_zip and _is_torchscript(path):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch calls TorchScript deprecated; OpenAI's files are what they are
+                warnings.simplefilter("ignore")  # torch calls TorchScript deprecated, but OpenAI's files use it
                 return torch.jit.load(str(path), map_location="cpu").state_dict()
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
@@ -102,20 +87,10 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def load_exactly(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy a state dict into a model, using every key and filling every parameter and buffer.
+    """Load a state dict into a model; every key must be used, and every parameter and buffer filled.
 
     Raises:
-        I0TError: keys that are missing, left over or of another shape, all listed.
-
-    Example:
-        >>> layer = nn.Linear(1, 1)
-        >>> load_exactly(layer, {"weight": torch.full((1, 1), 2.0), "bias": torch.zeros(1)})
-        >>> layer.weight.item()
-        2.0
-        >>> load_exactly(layer, {"weight": torch.ones(1, 1), "extra": torch.ones(1)})
-        Traceback (most recent call last):
-            ...
-        i0t.errors.I0TError: not the layout expected. Keys missing: bias; left over: extra
+        I0TError: lists the keys that are missing, left over or of another shape.
     """
     own = model.state_dict()
     problems = {
@@ -130,38 +105,19 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def need(state: Mapping[str, Tensor], key: str) -> Tensor:
-    """The tensor of a key; an error that names it where it is missing.
-
-    Example:
-        >>> need({"w": torch.ones(1)}, "w")
-        tensor([1.])
-        >>> need({"w": torch.ones(1)}, "b")
-        Traceback (most recent call last):
-            ...
-        i0t.errors.I0TError: not the layout expected. Keys missing: b (there are: w)
-    """
+    """Return the tensor of a key, or raise an error that names it."""
     if key not in state:
         raise I0TError(f"not the layout expected. Keys missing: {key} (there are: {_listed(sorted(state), 5)})")
     return state[key]
 
 
 def below(state: Mapping[str, Tensor], prefix: str) -> StateDict:
-    """The entries whose keys start with a prefix, without it.
-
-    Example:
-        >>> below({"visual.w": torch.ones(1), "text.w": torch.zeros(1)}, "visual.")
-        {'w': tensor([1.])}
-    """
+    """Entries with keys that start with a prefix, which is removed."""
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def renamed(state: Mapping[str, Tensor], rules: Mapping[str, str]) -> StateDict:
-    """The same tensors; every rule (pattern to replacement) is applied to each key, in order.
-
-    Example:
-        >>> renamed({"tower.w": torch.ones(1)}, {"^tower[.]": "visual.", "w$": "weight"})
-        {'visual.weight': tensor([1.])}
-    """
+    """Rename keys: every rule (pattern to replacement) is applied to each key, in order."""
     result = {}
     for key, value in state.items():
         for pattern, replacement in rules.items():
@@ -171,7 +127,7 @@ def renamed(state: Mapping[str, Tensor], rules: Mapping[str, str]) -> StateDict:
 
 
 def count_indices(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many distinct values the first group of a pattern takes at the start of the keys.
+    """Count the distinct values of the first group of a pattern at the start of the keys.
 
     Example:
         >>> count_indices(dict.fromkeys(["blocks.0.w", "blocks.0.b", "blocks.1.w"], torch.ones(1)), "blocks[.]([0-9]+)")
@@ -185,10 +141,6 @@ def grid_side(positions: Tensor) -> int:
 
     Raises:
         I0TError: the rows are not one more than a square.
-
-    Example:
-        >>> grid_side(torch.zeros(50, 768))
-        7
     """
     side = round((len(positions) - 1) ** 0.5)
     if side**2 + 1 != len(positions):
@@ -197,14 +149,10 @@ def grid_side(positions: Tensor) -> int:
 
 
 def head_count(width: int, head_width: int) -> int:
-    """How many attention heads make up a tower's width; no checkpoint records it.
+    """Number of attention heads for a width; checkpoints do not have it.
 
     Raises:
         I0TError: the width is not a multiple of the head width.
-
-    Example:
-        >>> head_count(768, 64)
-        12
     """
     if width % head_width:
         raise I0TError(f"width {width} is not a multiple of the head width {head_width}.")

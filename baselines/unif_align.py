@@ -23,7 +23,7 @@ def uniformity_loss(features: torch.Tensor) -> torch.Tensor:
         >>> round(float(uniformity_loss(torch.eye(2))), 4)
         -4.0
     """
-    # Squared distances of unit vectors as 2 - 2 cos: `pdist` has an infinite gradient where two rows are equal.
+    # Squared distances of unit vectors as 2 - 2 cos: `pdist` has an infinite gradient if two rows are equal.
     rows, columns = torch.triu_indices(len(features), len(features), 1, device=features.device)
     cosines = (features @ features.T)[rows, columns]
     return torch.logsumexp(4 * cosines - 4, dim=0) - math.log(len(cosines))
@@ -33,7 +33,7 @@ class UnifAlign(nn.Module):
     """L = L_CLIP + mean ||x_i - y_i||^2 + uniformity of images + uniformity of texts.
 
     Args:
-        label_smoothing: of L_CLIP; 0.1 as in LCO, on which the rival is trained.
+        label_smoothing: of L_CLIP; 0.1 as in LCO.
         align_weight: of the alignment term.
         uniform_weight: of the two uniformity terms.
 

@@ -1,1 +1,1 @@
-"""Measured claims: each program prints its figure as a ratio to a named rival, in one run."""
+"""Benchmarks: each program measures a ratio to a named rival, in one run."""

@@ -1,7 +1,7 @@
-"""Every measured claim as one table of ratios: `python -m benchmarks`.
+"""Run all benchmarks and print one table of ratios: `python -m benchmarks`.
 
-Ours and the rival run in turn on this machine, and a figure is the median over the rounds (peak memory:
-a fresh process each). A module of this folder with `rows(quick) -> list[Row]` adds its rows.
+Ours and the rival run in turn on this machine; a ratio is the median over the rounds (for peak memory: one
+fresh process each). A module of this folder with `rows(quick) -> list[Row]` adds its rows.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ WIDTHS = [34, 24, 7, 14, 24]
 
 
 def find_modules(only: Sequence[str] = ()) -> dict[str, ModuleType]:
-    """Modules of this folder that have rows.
+    """Find the modules of this folder that have rows.
 
     Raises:
-        I0TError: one asked for has none.
+        I0TError: a named module has none.
     """
     names = [entry.name for entry in pkgutil.iter_modules(benchmarks.__path__) if entry.name != "__main__"]
     modules = {name: import_module(f"benchmarks.{name}") for name in (only or names) if name in names}
@@ -40,7 +40,7 @@ def find_modules(only: Sequence[str] = ()) -> dict[str, ModuleType]:
 
 
 def table(rows: list[Row]) -> str:
-    """At most 110 columns wide."""
+    """Format rows, at most 110 columns wide."""
     cells = [[row.work, row.rival, f"{row.ratio:.2f}", row.goal, row.note] for row in rows]
     headers = ["work", "rival", "ratio", "goal", "measured"]
     return tabulate(cells, headers, tablefmt="simple_grid", maxcolwidths=WIDTHS, disable_numparse=True)
@@ -50,7 +50,7 @@ def table(rows: list[Row]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, for a first look: not the stated figures")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, for a first look; other ratios")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="one module; may be repeated")
     options = parser.parse_args(argv)
     rows: list[Row] = []
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         rows += module.rows(options.quick)
     if options.quick:
-        print("--quick: smaller sizes than those of the goals; the ratios may differ there.")
+        print("--quick: smaller sizes than those of the goals; the ratios may differ.")
     print(table(rows))
     return 0
 

@@ -3,7 +3,7 @@
     python -m benchmarks.caption_index               # writes a synthetic file of about 1.4 GB, removed afterwards
     python -m benchmarks.caption_index --records 100000
 
-The rival is `json.load` of the same file. Each is measured in a process of its own.
+The rival is `json.load` of the same file. Each is measured in a fresh process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru
 
 
 def write_json(path: Path, records: int) -> None:
-    """A file in ShareGPT4V's form: three folders, captions of about 150 words."""
+    """Write a file in ShareGPT4V's form: three folders, captions of about 150 words."""
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(5_000)]
     folders = ("coco/train2017", "sam/images", "llava/llava_pretrain/images")
@@ -50,7 +50,7 @@ def write_json(path: Path, records: int) -> None:
 
 
 def measure(records: int) -> tuple[list[list[Any]], float]:
-    """[name, seconds, peak GiB] of each kind of work, and the file's size in GB."""
+    """Measure [name, seconds, peak GiB] of each kind of work, and the file's size in GB."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "captions.json"
         write_json(path, records)

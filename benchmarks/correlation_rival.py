@@ -1,11 +1,11 @@
-"""Correlation with ratings against the loop of the pacscore repository, which encodes every rating's row again.
+"""Correlation with ratings against the loop of the pacscore repository, which encodes every row of a rating again.
 
     python -m benchmarks.correlation_rival --pictures 8 --rounds 3
 
-pacscore makes a row of every rating (Flickr8k-Expert: 5 664 captions x 3 ratings), decodes and encodes the
-row's picture and encodes its caption, all 77 tokens, in batches of 64 and 256. Restated here without its
-references and without other metrics; ours encodes each distinct picture, caption and reference once, scores
-with and without references and measures the gap. Decoding is in the process itself on both sides.
+pacscore makes one row per rating (Flickr8k-Expert: 5 664 captions x 3 ratings), and encodes the image and the
+caption (all 77 tokens) of every row, in batches of 64 and 256. It is reimplemented here without references and
+other metrics. Ours encodes each distinct image, caption and reference once, scores with and without references,
+and measures the gap. Both decode images in the same process.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ EXPERT = 5664
 
 
 def rows(quick: bool) -> list[Row]:
-    """The measured line."""
+    """Rows of the table."""
     return measure(2 if quick else 24, 1 if quick else 3)
 
 
 def measure(pictures: int, rounds: int) -> list[Row]:
-    """The line for a sample of so many rated pictures."""
+    """Measure on a sample with this number of rated images."""
     torch.manual_seed(0)
     encoder = load_encoder(MODEL)
     with photos(flickr=1, judged=pictures) as roots:
@@ -54,7 +54,7 @@ def measure(pictures: int, rounds: int) -> list[Row]:
 
 @torch.no_grad()
 def pacscore_loop(encoder: Encoder, judgments: RatedCaptions) -> float:
-    """PAC-S of every rating's row, and its Kendall tau-c with the ratings."""
+    """Compute PAC-S of every row, and Kendall's tau-c with the ratings."""
     pictures = [judgments.images[row] for row in judgments.image_of_rating]
     captions = [PREFIX + text for text in judgments.candidates]
     image_features = _encoded(

@@ -1,8 +1,8 @@
-"""Prove the CUDA path on one card, within six minutes: `python -m benchmarks.cuda`.
+"""Check the CUDA path on one card, within six minutes: `python -m benchmarks.cuda`.
 
-Random weights of ViT-B/32 and the built-in sample; no network, no files of yours. Every row is a figure
-with the most it may be; the exit status is 1 if one is more. Where there is no card it says so and ends.
-At the end are the tables of docs/training.md, "On a card".
+It uses random weights of ViT-B/32 and the built-in sample, no network and none of your files. Every row is a
+number with its upper bound; the exit status is 1 if a bound is exceeded. Without a card it says so and ends.
+The last lines are the tables of docs/training.md, "On a card".
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from i0t.cli import program
 from i0t.errors import first_line
 
 Job = Callable[[], list[Check]]
-LIMIT = 330  # seconds after which no check is begun
+LIMIT = 330  # seconds after which no check is started
 COUNTED = "a multiply-add as 2, attention in full; norms, loss and optimizer not counted"
 
 
 def jobs(setting: Setting) -> dict[str, Job]:
-    """All checks by name, in their order."""
+    """All checks by name, in order."""
     mixed = ("bf16", "fp16") if setting.is_cuda else ("bf16",)
     every, agreement = ("fp32", *mixed), cuda_agreement
     found: dict[str, Job] = {f"embeddings, {name}": partial(agreement.vectors, setting, name) for name in every}
@@ -53,14 +53,14 @@ def jobs(setting: Setting) -> dict[str, Job]:
 
 
 def run(name: str, job: Job, spent: float) -> list[Check]:
-    """A job's checks; if it fails, or comes after `LIMIT` seconds, one that is not passed."""
+    """Run a job; if it fails, or `LIMIT` seconds have passed, return a failed check."""
     if spent > LIMIT:
-        return [Check(name, math.nan, math.nan, f"not begun: {LIMIT} s were over")]
+        return [Check(name, math.nan, math.nan, f"not started: {LIMIT} s have passed")]
     started = time.perf_counter()
     try:
-        with redirect_stderr(io.StringIO()):  # bars
+        with redirect_stderr(io.StringIO()):  # no progress bars
             return job()
-    except Exception as error:  # whatever it is, the other checks are still worth having
+    except Exception as error:  # the other checks should still run
         traceback.print_exc()
         return [Check(name, math.nan, math.nan, f"{type(error).__name__}: {first_line(error)[:300]}")]
     finally:
@@ -70,7 +70,7 @@ def run(name: str, job: Job, spent: float) -> list[Check]:
 
 
 def tables_of_docs(checks: list[Check]) -> str:
-    """The figures that docs/training.md states, as it states them."""
+    """Format the tables of docs/training.md."""
     rows = [{**check.stated, "ratio": f"{check.measured:.2f}"} for check in checks if check.stated]
     kinds = dict.fromkeys(map(tuple, rows))
     tables = [[row for row in rows if tuple(row) == kind] for kind in kinds]
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, job in jobs(setting).items():
             if options.only in name:
                 found = run(name, job, time.perf_counter() - began)
-                print(*found, sep="\n", flush=True)  # at once, so that a run which is ended leaves what it has found
+                print(*found, sep="\n", flush=True)  # at once, in case the run is killed
                 checks += found
     missed = sum(not check.passed for check in checks)
     print(f"\n{tables_of_docs(checks)}\n\n{len(checks)} checks, {missed} missed, {time.perf_counter() - began:.0f} s")

@@ -1,4 +1,4 @@
-"""The same numbers by another way: on the card as on the CPU, in chunks as undivided, resumed as undisturbed."""
+"""Agreement: card and CPU, chunks and undivided batches, resumed and uninterrupted runs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from i0t.training.batches import BatchOptions, DiskPairs
 
 CPU = torch.device("cpu")
 VECTOR_BOUNDS = {"fp32": 1e-5, "bf16": 1e-3, "fp16": 1e-3}
-# Of a step, relative: its loss, its gradient, what AdamW makes of that. Where a gradient is nearly 0, rounding
-# decides its sign, and AdamW's first update is all sign: hence the wide bounds of the last.
+# Of a step, relative: loss, gradient, AdamW's update. If a gradient is nearly 0, rounding decides its sign, and
+# AdamW's first update depends only on the sign: hence the wide bounds of the update.
 STEP_BOUNDS = {"fp32": (1e-4, 2e-3, 0.05), "bf16": (1e-2, 0.05, 0.3), "fp16": (1e-2, 0.05, 0.3)}
-# Of chunks, relative: loss and gradient. Against one graph the products are the same, and only their sums differ.
+# Of chunks, relative: loss and gradient. Compared with one graph, only the order of sums differs.
 CHUNK_BOUNDS = {"fp32": (1e-5, 1e-4), "bf16": (1e-2, 0.05), "fp16": (1e-2, 0.05)}
 ONE_GRAPH_BOUNDS = {"fp32": (1e-5, 1e-4), "bf16": (1e-3, 0.02)}
-SCALER_TRIES = 24  # fp16 begins with a loss scale of 65536 and halves it until nothing overflows
-Step = tuple[torch.Tensor, ...]  # total loss, then of all trained weights one after another the gradient, the update
+SCALER_TRIES = 24  # fp16 starts with a loss scale of 65536 and halves it until nothing overflows
+Step = tuple[torch.Tensor, ...]  # total loss; gradient and update of all trained weights, flat
 
 
 def vectors(setting: Setting, precision: str) -> list[Check]:
-    """Embeddings of the card against those of the CPU in fp32."""
+    """Compare embeddings of the card with those of the CPU in fp32."""
     checks = []
     found, reference = _encoded(setting, setting.device, precision), _encoded(setting, CPU, "fp32")
     for kind, ours, theirs in zip(("image", "text"), found, reference, strict=True):
@@ -44,14 +44,14 @@ def vectors(setting: Setting, precision: str) -> list[Check]:
 
 
 def one_step(setting: Setting, precision: str) -> list[Check]:
-    """Loss, gradient and AdamW's update of one step on the card against the CPU in fp32."""
+    """Compare loss, gradient and AdamW's update of one step with the CPU in fp32."""
     count = setting.size(32, 8)
     ours, theirs = _step(setting, setting.device, precision), _step(setting, CPU, "fp32")
     return _compared(f"one step of {count} pairs, {precision} / CPU fp32", ours, theirs, STEP_BOUNDS[precision])
 
 
 def chunks(setting: Setting, precision: str) -> list[Check]:
-    """A batch in four chunks against the undivided one, without dropout."""
+    """Compare a batch in four chunks with the undivided batch, without dropout."""
     count = setting.size(32, 8)
     parts, whole = (_step(setting, setting.device, precision, size) for size in (count // 4, None))
     what = f"{count} pairs in chunks of {count // 4} / undivided, {precision}"
@@ -59,7 +59,7 @@ def chunks(setting: Setting, precision: str) -> list[Check]:
 
 
 def chunks_with_dropout(setting: Setting, precision: str) -> list[Check]:
-    """Recipe lccom in chunks against one graph over the very same chunks: its second pass repeats the dropout."""
+    """Compare recipe lccom in chunks with one graph over the same chunks: the second pass must repeat the dropout."""
     count = setting.size(32, 8)
     size = count // 4
     trainer = setup.new_trainer(setting, precision, batch_size=count, chunk_size=size, steps=9)
@@ -83,7 +83,7 @@ def chunks_with_dropout(setting: Setting, precision: str) -> list[Check]:
 
 
 def resumed(setting: Setting, precision: str, deterministic: bool) -> list[Check]:
-    """A run that SIGTERM stopped and the same command went on with, against runs that nothing disturbed."""
+    """Compare a run that was stopped by SIGTERM and resumed with uninterrupted runs."""
     torch.use_deterministic_algorithms(deterministic)
     try:
         start, first = _run(setting, precision)
@@ -93,7 +93,7 @@ def resumed(setting: Setting, precision: str, deterministic: bool) -> list[Check
         torch.use_deterministic_algorithms(False)
     moved, largest = float((first - start).norm()), float((stopped - first).abs().max())
     if not moved > 0:
-        raise RuntimeError(f"training moved the weights by {moved}: nothing is shown by their being equal")
+        raise RuntimeError(f"training moved the weights by {moved}: so their equality shows nothing")
     what = f"stopped and resumed / undisturbed, {precision}, "
     if deterministic:
         note = f"{len(first):,} weights, all moved by {moved:.1e}"
@@ -105,12 +105,12 @@ def resumed(setting: Setting, precision: str, deterministic: bool) -> list[Check
 
 
 class StoppedPairs(DiskPairs):
-    """The sample's pairs; SIGTERM comes with a certain step's batch."""
+    """The sample's pairs; SIGTERM is sent with the batch of step `stop_at`."""
 
     stop_at: int | None = None
 
     def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
-        """Those of the pairs."""
+        """Yield the batches of the pairs."""
         for step, batch in enumerate(super().batches(options), start=options.first_step + 1):
             if step == self.stop_at:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -118,14 +118,14 @@ class StoppedPairs(DiskPairs):
 
 
 def _run(setting: Setting, precision: str, stop_at: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights before and after a run; with `stop_at` it is stopped there and resumed."""
+    """Return weights before and after a run; with `stop_at`, it is stopped there and resumed."""
     folder, before = Path(tempfile.mkdtemp(dir=setting.roots.data_dir)), torch.empty(0)
     values = {"batch_size": 16, "steps": 8, "warmup_steps": 1, "learning_rate": 1e-4, "folder": folder}
     for stop in [stop_at, None] if stop_at else [None]:
         source = StoppedPairs(setup.sample_pairs(setting, "train"))
         source.stop_at = stop
         trainer = setup.new_trainer(setting, precision, source, **values)
-        torch.manual_seed(2)  # of dropout; a resumed run takes it from its state instead
+        torch.manual_seed(2)  # of dropout; a resumed run gets it from its state
         before = flat(trainer.parameters, trainer.parameters)
         if (trainer.run() is None) is (stop is None):
             raise RuntimeError(f"the run was to {'stop' if stop else 'finish'} and did not")
@@ -142,7 +142,7 @@ def _encoded(setting: Setting, device: torch.device, precision: str) -> tuple[to
 
 @cache
 def _step(setting: Setting, device: torch.device, precision: str, chunk: int | None = None) -> Step:
-    """Loss, gradient and update of the first step on the sample's first pairs, one view and no dropout."""
+    """Compute loss, gradient and update of the first step on the first pairs, with one view and no dropout."""
     count = setting.size(32, 8)
     chance = {"views": 1, "attention_dropout": 0}
     values = {"batch_size": count, "chunk_size": chunk, "steps": 1000, "learning_rate": 1e-3, **chance}
@@ -150,7 +150,7 @@ def _step(setting: Setting, device: torch.device, precision: str, chunk: int | N
     trainer.encoder.train()
     before = flat(trainer.parameters, trainer.parameters)
     pixels, tokens = setup.sample_batch(setting, count)
-    for _ in range(SCALER_TRIES):  # in fp16 a step that overflows is left out
+    for _ in range(SCALER_TRIES):  # in fp16, steps that overflow are skipped
         trainer.optimizer.zero_grad(set_to_none=True)
         losses = trainer.training_step(pixels, (tokens,))
         trainer.accelerator.unscale_gradients(trainer.optimizer)

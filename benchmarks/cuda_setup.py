@@ -1,4 +1,4 @@
-"""What the checks of `benchmarks.cuda` share: sizes, encoders, bare models, trainers, the sample's pairs."""
+"""Shared by the checks of `benchmarks.cuda`: sizes, encoders, bare models, trainers, the sample's pairs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from i0t.training.batches import DiskPairs, PairSource, ValidationPairs
 from i0t.training.loop import Trainer
 from i0t.training.recipe import load_recipe
 
-RECIPE, VIEWS, DROPOUT, CONTEXT = "lccom", 2, 0.1, 248  # the recipe, and what it says
+RECIPE, VIEWS, DROPOUT, CONTEXT = "lccom", 2, 0.1, 248  # the recipe and its values
 MODEL, TINY = "ViT-B-32-quickgelu/random", "tiny"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how thoroughly is checked; `tiny` tries the program itself on a CPU."""
+    """Device, data and size of the checks; `tiny` is for trying the program on a CPU."""
 
     device: torch.device
     roots: Roots  # of a small sample, a temporary folder
@@ -48,12 +48,12 @@ class Setting:
         return self.device.type == "cuda"
 
     def size(self, full: Any, tiny: Any) -> Any:
-        """The one that goes with the setting."""
+        """Choose by `tiny`."""
         return tiny if self.tiny else full
 
     @property
     def model(self) -> str:
-        """The model that is measured."""
+        """Name of the model."""
         return self.size(MODEL, TINY)
 
     def autocast(self, precision: str) -> AbstractContextManager:
@@ -61,13 +61,13 @@ class Setting:
         return torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32")
 
     def now(self) -> float:
-        """Seconds on a clock, once the device has done what it was asked for."""
+        """Time in seconds, after the device has finished its work."""
         if self.is_cuda:
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
     def peak_bytes(self) -> int:
-        """Most memory of the card that was in use since this was last asked."""
+        """Peak memory of the card since the last call."""
         if not self.is_cuda:
             return 0
         peak = torch.cuda.max_memory_allocated(self.device)
@@ -75,7 +75,7 @@ class Setting:
         return peak
 
     def seconds(self, work: Callable[[], object]) -> float:
-        """How long a piece of work takes."""
+        """Measure the time of a piece of work."""
         started = self.now()
         work()
         return self.now() - started
@@ -83,17 +83,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Check:
-    """A measured figure, NaN where there is none, and what it may be at most."""
+    """A measured number (NaN if there is none) and its upper bound."""
 
     what: str
     measured: float
     bound: float
-    note: str = ""  # what else was seen
+    note: str = ""  # further results
     stated: dict[str, str] = field(default_factory=dict)  # its row in docs/training.md
 
     @property
     def passed(self) -> bool:
-        """Whether the bound was kept."""
+        """Whether the number is within its bound."""
         return self.measured <= self.bound  # false for NaN
 
     def __str__(self) -> str:
@@ -103,13 +103,13 @@ class Check:
 
 @cache
 def base(model: str) -> Encoder:
-    """A model on the CPU, with random weights; copy it before it is changed."""
+    """Load a model with random weights on the CPU; copy it before changing it."""
     torch.manual_seed(0)
     return load_encoder(model)
 
 
 def bare_model(setting: Setting, context_length: int, dropout: float) -> torch.nn.Module:
-    """The same architecture as a plain open_clip module in train mode, made on the device."""
+    """Build the same architecture as a plain open_clip module in train mode, on the device."""
     config = copy.deepcopy(base(setting.model).architecture["model"])
     config["text_cfg"]["context_length"] = context_length
     with setting.device:
@@ -121,7 +121,7 @@ def bare_model(setting: Setting, context_length: int, dropout: float) -> torch.n
 
 
 def cyclip(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The recipe's loss of features (V, B, D): the mean over views of L_CLIP + L_I-cyclic / 4 + L_C-cyclic / 4."""
+    """Compute the recipe's loss of features (V, B, D): mean over views of L_CLIP + L_I-cyclic / 4 + L_C-cyclic / 4."""
     losses, targets = [], torch.arange(images.shape[1], device=images.device)
     for one, other in product(images, texts):
         cosines = one @ other.T
@@ -138,27 +138,27 @@ def new_trainer(
     device: torch.device | None = None,
     **values: Any,
 ) -> Trainer:
-    """A trainer of the recipe, alone in this process; `values` are of the recipe, and `folder`, where its files go."""
+    """Make a trainer in a single process; `values` are recipe values, and `folder` for its files."""
     folder = values.pop("folder", None) or Path(tempfile.mkdtemp(dir=setting.roots.data_dir))
-    given = {"base": setting.model, "precision": precision, "keep_states": 1, "validate_every": 0, **values}
-    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate lets a process choose but once
+    changes = {"base": setting.model, "precision": precision, "keep_states": 1, "validate_every": 0, **values}
+    AcceleratorState._reset_state(reset_partial_state=True)  # else accelerate keeps its first choice
     GradientState._reset_state()
     accelerator = make_accelerator(str(device or setting.device), precision)
     pairs, held_out = source or DiskPairs(sample_pairs(setting, "train")), sample_pairs(setting, "validation")
     validation = ValidationPairs(held_out.images, held_out.captions)
-    recipe, encoder = load_recipe(RECIPE, given), copy.deepcopy(base(setting.model))
+    recipe, encoder = load_recipe(RECIPE, changes), copy.deepcopy(base(setting.model))
     return Trainer(encoder, recipe, pairs, validation, folder, accelerator, setting.workers)
 
 
 @cache
 def sample_pairs(setting: Setting, split: Any) -> LongCaptions:
-    """A split of the sample: of 320 pairs 288 to train on, 32 for validation."""
+    """Load a split of the sample: 288 pairs to train on, 32 for validation."""
     return load_sharegpt4v(setting.roots.data_dir, split)
 
 
 @cache
 def sample_batch(setting: Setting, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels and token ids of the first pairs of the sample, on the CPU."""
+    """Pixels and token ids of the sample's first pairs, on the CPU."""
     pairs, encoder = sample_pairs(setting, "train"), base(setting.model)
     tokens = encoder.tokenize(list(pairs.captions[:count]))
     pixels = torch.stack([encoder.preprocess(open_image(path)) for path in pairs.images[:count]])
@@ -166,6 +166,6 @@ def sample_batch(setting: Setting, count: int) -> tuple[torch.Tensor, torch.Tens
 
 
 def flat(parts: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> torch.Tensor:
-    """All values one after another, float32 on the CPU; None counts as zeros."""
+    """Concatenate all values, float32 on the CPU; None counts as zeros."""
     filled = [torch.zeros_like(own) if part is None else part for part, own in zip(parts, like, strict=True)]
     return torch.cat([part.detach().float().flatten() for part in filled]).cpu()

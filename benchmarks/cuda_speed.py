@@ -1,4 +1,4 @@
-"""Speed on a card: a step of stage 1 beside a bare loop of open_clip, pictures and texts encoded a second."""
+"""Speed on a card: a step of stage 1 against a bare loop of open_clip, and images and texts encoded per second."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from i0t.encoders.encoder import END_OF_TEXT
 
 BATCH = 128  # of encoding
 PHOTOS = "PnP-VQA/lavis/flickr30k/images"  # of the sample
-# Dense bf16 and fp16 with fp32 accumulation, from the maker's data sheets; the first name that fits counts.
+# Dense bf16 and fp16 with fp32 accumulation, from the data sheets; the first matching name counts.
 PEAK_FLOPS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
-SLOWER, LARGER = 1.05, 1.10  # what our step may take, as a multiple of the bare loop's seconds and memory
+SLOWER, LARGER = 1.05, 1.10  # bounds of our step, as multiples of the bare loop's time and memory
 SLOWER_IMAGES, SLOWER_TEXTS, MORE_WAITING = 1.15, 1.05, 0.10
 
 
@@ -37,9 +37,9 @@ class Enough(Exception):  # noqa: N818 (no error: the measurement is complete)
 
 
 class Stopwatch:
-    """One batch for ever, as a trainer's source: times blocks of its steps, and of bare ones after each.
+    """A trainer's source that repeats one batch, and times blocks of the trainer's steps and of bare steps in turn.
 
-    `seconds` has those of a step (ours, bare), block by block, without a first one; `memory` the peak bytes of each.
+    `seconds` has (ours, bare) per step and block, without the first block; `memory` has the peak bytes of each.
     """
 
     digest = "benchmark"
@@ -50,11 +50,11 @@ class Stopwatch:
         self.memory = [0, 0]
 
     def __len__(self) -> int:
-        """Pairs of an epoch."""
+        """Pairs per epoch."""
         return self.batch
 
     def batches(self, _: Any) -> Iterator[dict[str, Any]]:
-        """The same batch again and again, until all is measured."""
+        """Yield the same batch until all is measured."""
         setting, block = self.setting, self.setting.size(8, 1)
         pixels, tokens = _random_batch(setting, self.batch)
         tokens[:, self.tokens - 1], tokens[:, self.tokens :] = END_OF_TEXT, 0
@@ -76,7 +76,7 @@ class Stopwatch:
 
 
 def bare_step(setting: Setting, tokens: int, precision: str) -> Callable[[torch.Tensor, torch.Tensor], None]:
-    """A step in plain open_clip: forward of both views under autocast, the recipe's loss, backward, AdamW."""
+    """Make a step in plain open_clip: forward of both views under autocast, the recipe's loss, backward, AdamW."""
     model, device = setup.bare_model(setting, tokens, setup.DROPOUT), setting.device
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=1e-2, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -96,7 +96,7 @@ def bare_step(setting: Setting, tokens: int, precision: str) -> Callable[[torch.
 
 
 def training(setting: Setting, batch: int, tokens: int, precision: str) -> list[Check]:
-    """Seconds and memory of our step, as multiples of the bare loop's."""
+    """Measure time and memory of our step, as multiples of the bare loop's."""
     watch = Stopwatch(setting, batch, tokens, precision)
     with suppress(Enough):
         setup.new_trainer(setting, precision, watch, batch_size=batch, steps=1000).run()
@@ -115,22 +115,22 @@ def training(setting: Setting, batch: int, tokens: int, precision: str) -> list[
 
 
 def pair_flops(setting: Setting, tokens: int) -> float:
-    """Floating-point operations of a picture and its text, forward and backward, as torch counts them."""
+    """Floating-point operations per image and text, forward and backward, as torch counts them."""
     model = setup.bare_model(replace(setting, device=torch.device("meta")), tokens, 0.0)
     pixels, ids = (part.to("meta") for part in _random_batch(setting, 1))
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # it knows not all fused ones
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # it does not count all fused kernels
         (model.encode_image(pixels).sum() + model.encode_text(ids[:, :tokens]).sum()).backward()
     return float(counter.get_total_flops())
 
 
 def peak_flops(setting: Setting) -> float:
-    """What the card could do at most in bf16 and fp16; NaN where that is not known."""
+    """Peak FLOP/s of the card in bf16 and fp16; NaN if unknown."""
     name = torch.cuda.get_device_name(setting.device) if setting.is_cuda else ""
     return next((flops for card, flops in PEAK_FLOPS.items() if card in name), float("nan"))
 
 
 def images(setting: Setting) -> list[Check]:
-    """`encode_pictures` from JPEG files against the slower of decoding alone and bare forward passes alone."""
+    """Compare `encode_pictures` from JPEG files with the slower of decoding and bare forward passes."""
     encoder, options = copy.deepcopy(setup.base(setting.model)).to(setting.device), _options(setting)
     photos, size = ImageFolder(setting.roots.data_dir_sub / PHOTOS, encoder.preprocess), setting.size(64, 1)
     count = size * BATCH
@@ -155,7 +155,7 @@ def images(setting: Setting) -> list[Check]:
     watched = setting.seconds(works[0])
     unavoidable, slower = max(0.0, 1 - forward / max(alone, forward)), max(alone, forward)
     what = f"encoding {count} pictures of {PHOTO[0]}x{PHOTO[1]}, {options.precision}, {setting.workers} workers"
-    waits = f"{unavoidable:.2f} is unavoidable where decoding takes {alone / forward:.1f} times the forward passes"
+    waits = f"{unavoidable:.2f} is unavoidable if decoding takes {alone / forward:.1f} times the forward passes"
     note, stated = _rates("images", count / seconds, "decoding", count / alone, count / forward)
     return [
         Check(f"{what}: seconds / slower part", seconds / slower, SLOWER_IMAGES, note, stated),
@@ -164,7 +164,7 @@ def images(setting: Setting) -> list[Check]:
 
 
 def texts(setting: Setting) -> list[Check]:
-    """`encode_texts` against open_clip's tokenizer on the same texts and plain forward passes over them."""
+    """Compare `encode_texts` with open_clip's tokenizer and plain forward passes on the same texts."""
     encoder, options = copy.deepcopy(setup.base(setting.model)).to(setting.device), _options(setting)
     captions, count = setup.sample_pairs(setting, "train").captions, setting.size(8192, 64)
     sentences = [f"{number}. {captions[number % len(captions)]}" for number in range(count)]
@@ -191,7 +191,7 @@ def _rates(kind: str, ours: float, work: str, alone: float, forward: float) -> t
 
 
 def _medians(setting: Setting, works: tuple[Callable[[], object], ...], rounds: int) -> list[float]:
-    """Seconds of each, in turn; a first round is not counted."""
+    """Median seconds of each work, in turn; the first round is not counted."""
     taken = [[setting.seconds(work) for work in works] for _ in range(rounds + 1)]
     return [median(column) for column in zip(*taken[1:], strict=True)]
 

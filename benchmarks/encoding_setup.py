@@ -1,4 +1,4 @@
-"""What the encoding benchmarks share: pictures of a photo's size, rounds in turn, a whole evaluation of ours."""
+"""Shared by the encoding benchmarks: images of the size of photos, rounds in turn, our whole evaluation."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from i0t.paths import Roots
 
 MODEL = "ViT-B-32-quickgelu/random"
 BATCH = 64
-PHOTO = (500, 375)  # as most of Flickr30k and COCO are
+PHOTO = (500, 375)  # as most images of Flickr30k and COCO
 
 
 @contextmanager
 def photos(flickr: int, judged: int = 2, train: int = 20) -> Iterator[Roots]:
-    """A sample whose retrieval and judged pictures have a photo's size, so that decoding costs what it does."""
+    """Make a sample with images of the size of photos, so that decoding takes a realistic time."""
     size = SampleSize(train=train, flickr=flickr, coco=1, nocaps=1, birdsnap_per_class=1, judged=judged)
     with tempfile.TemporaryDirectory() as folder:
         root = make_sample(Path(folder), size)
@@ -42,7 +42,7 @@ def photos(flickr: int, judged: int = 2, train: int = 20) -> Iterator[Roots]:
 
 
 def in_turn(ours: Callable[[], object], rival: Callable[[], object], rounds: int) -> list[tuple[float, float]]:
-    """Seconds of (ours, rival), round after round; who begins changes, and a first run of ours is not counted."""
+    """Seconds of (ours, rival) per round; they take turns to start, and a first run of ours is not counted."""
     ours()
     taken = []
     for number in range(rounds):
@@ -53,12 +53,12 @@ def in_turn(ours: Callable[[], object], rival: Callable[[], object], rounds: int
 
 
 def times_faster(taken: list[tuple[float, float]]) -> float:
-    """Median over the rounds of the rival's time by ours."""
+    """Median over the rounds of the rival's time divided by ours."""
     return median(rival / ours for ours, rival in taken)
 
 
 def spread(taken: list[tuple[float, float]]) -> str:
-    """The rounds' own ratios, lowest and highest."""
+    """Lowest and highest ratio of the rounds."""
     ratios = sorted(rival / ours for ours, rival in taken)
     return f"{len(ratios)} rounds, {ratios[0]:.2f} to {ratios[-1]:.2f}"
 
@@ -71,12 +71,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def uncached(precision: str = "auto") -> EncodeOptions:
-    """Every run encodes for itself."""
+    """Options without the cache."""
     return EncodeOptions(BATCH, precision=precision, cache=False)
 
 
 def evaluation(task: Task, encoder: Encoder, dataset: str, roots: Roots, encoding: EncodeOptions) -> Callable[[], None]:
-    """A whole evaluation of ours: reading the data, encoding, metrics, all gap measures, the record."""
+    """Make our whole evaluation: reading the data, encoding, metrics, all gap measures, the record."""
     options = EvaluationOptions(task, encoding)
 
     def run() -> None:
@@ -89,7 +89,7 @@ def evaluation(task: Task, encoder: Encoder, dataset: str, roots: Roots, encodin
 
 @contextmanager
 def empty_cache() -> Iterator[None]:
-    """A cache of its own for a while."""
+    """Use an empty cache inside the block."""
     before = os.environ.get(VARIABLE)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[VARIABLE] = folder

@@ -1,11 +1,11 @@
-"""How often the 95 % intervals of `i0t gap` hold the truth, on simulated sets whose truth is known.
+"""Coverage of the 95 % intervals of `i0t gap`, on simulated sets with known true values.
 
     python -m benchmarks.interval_coverage --sets 1000
 
-A set is drawn from one of three sources: a wide gap, a narrow one (about the size of the noise), and
-a wide one with five captions an image. The truth is that of a sample of 100 000 images; for measures
-that depend on the number of items (ranks, plain centroid distance, separability) it is the mean over
-all simulated sets. Of 1 000 sets 95 % +- 1.35 % are expected to hold it.
+A set is drawn from one of three sources: a wide gap, a narrow gap (about the size of the noise), and a wide gap
+with five captions per image. The true value is that of a sample of 100 000 images; for measures that depend on the
+number of items (ranks, plain centroid distance, separability) it is the mean over all simulated sets. With 1 000
+sets, a coverage of 95 % +- 1.35 % is expected.
 """
 
 from __future__ import annotations
@@ -32,16 +32,10 @@ LARGE = 100_000
 
 @dataclass(frozen=True)
 class Source:
-    """Draws pairs: meaning shared by both, noise of each, and a gap along some dimensions.
+    """Draws pairs with shared meaning, own noise, and a gap along some dimensions."""
 
-    Attributes:
-        gap: half the offset between the modalities, against a spread of about 1.
-        captions: texts an image.
-        dim: D.
-    """
-
-    gap: float
-    captions: int = 1
+    gap: float  # half the offset between the modalities; the spread is about 1
+    captions: int = 1  # texts per image
     dim: int = 64
 
     def draw(self, n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,12 +55,12 @@ SOURCES = {"wide": Source(1.5), "narrow": Source(0.15), "five captions": Source(
 
 
 def truth(source: Source) -> dict[str, float]:
-    """What a large sample shows."""
+    """True values, from a large sample."""
     images, texts, pairs = source.draw(LARGE, seed=10**6)
     x, y = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (images, texts))
     apart = float(np.mean(np.sum((x[pairs[:, 0]] - y[pairs[:, 1]]) ** 2, axis=1)))
     spread = sum((1 - float(np.sum(side.mean(axis=0) ** 2))) / 2 for side in (x, y)) / 2
-    first = slice(None, None, source.captions)  # one text an image: the same population, and independent
+    first = slice(None, None, source.captions)  # one text per image: the same population, and independent
     return {
         "centroid_distance_debiased": float(np.linalg.norm(x.mean(axis=0) - y.mean(axis=0))),
         "alignment": apart,
@@ -77,14 +71,14 @@ def truth(source: Source) -> dict[str, float]:
 
 
 def coverage(source: Source, n_sets: int, n_pairs: int, n_bootstrap: int, quick: bool = False) -> dict[str, float]:
-    """Share of sets whose interval holds the truth, by measure.
+    """Share of sets with the true value inside the interval, by measure.
 
     Args:
-        source: what is drawn from.
-        n_sets: sets drawn.
-        n_pairs: images a set.
-        n_bootstrap: resamples an interval.
-        quick: only the measures whose truth does not depend on the size of a set.
+        source: where sets are drawn from.
+        n_sets: number of sets.
+        n_pairs: images per set.
+        n_bootstrap: resamples per interval.
+        quick: only measures that do not depend on the size of a set.
     """
     values, bounds = [], []
     for seed in tqdm(range(n_sets), disable=quick, unit="set"):
@@ -96,7 +90,7 @@ def coverage(source: Source, n_sets: int, n_pairs: int, n_bootstrap: int, quick:
             bounds.append(gap_intervals(images, texts, pairs, seed=seed, n_bootstrap=n_bootstrap))
     true = truth(source)
     if not quick:
-        # Several captions an image: how many of all couples of texts share one depends on the size, too.
+        # With several captions per image, the share of text pairs of one image depends on the size, too.
         of_this_size = OF_THIS_SIZE + (("relative_modality_gap", "uniformity_text") if source.captions > 1 else ())
         true |= {name: float(np.mean([one[name] for one in values])) for name in of_this_size}
     return {name: float(np.mean([true[name] in one[name] for one in bounds])) for name in true}
@@ -105,9 +99,9 @@ def coverage(source: Source, n_sets: int, n_pairs: int, n_bootstrap: int, quick:
 def main() -> int:
     """Run the simulation and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", type=int, default=1000, help="simulated sets a source (default 1000)")
-    parser.add_argument("--pairs", type=int, default=200, help="images a set (default 200)")
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples an interval (default 1000)")
+    parser.add_argument("--sets", type=int, default=1000, help="simulated sets per source (default 1000)")
+    parser.add_argument("--pairs", type=int, default=200, help="images per set (default 200)")
+    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples per interval (default 1000)")
     parser.add_argument("--quick", action="store_true", help="only measures that do not depend on the size of a set")
     parser.add_argument("--source", choices=SOURCES, nargs="+", default=list(SOURCES))
     arguments = parser.parse_args()

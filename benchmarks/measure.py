@@ -1,4 +1,4 @@
-"""What the benchmarks measure with: alternating rounds, and the memory of a fresh process."""
+"""Measuring: alternating rounds, and the memory of a fresh process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIM = 512
 
 
 def alternate(ours: Callable[[], Any], rival: Callable[[], Any], rounds: int) -> tuple[float, float, list[float]]:
-    """Both in turn; median seconds of ours and of the rival, and ours / rival of each round."""
+    """Run both in turn; return median seconds of ours and of the rival, and ours / rival per round."""
     seconds = [(_seconds(ours), _seconds(rival)) for _ in range(rounds)]
     return (
         median(pair[0] for pair in seconds),
@@ -29,20 +29,20 @@ def alternate(ours: Callable[[], Any], rival: Callable[[], Any], rounds: int) ->
 
 
 def spread(ratios: list[float]) -> str:
-    """How far the rounds lie apart."""
+    """Lowest and highest ratio of the rounds."""
     return f"{len(ratios)} rounds, {min(ratios):.2f}-{max(ratios):.2f}"
 
 
 def peak_growth(work: Callable[[], Any]) -> int:
-    """Bytes by which `work` raises this process' peak memory; true only in a process that did nothing large before."""
+    """Bytes by which `work` raises the peak memory of this process; needs a process without earlier large work."""
     before = peak_memory_bytes()
     work()
     return peak_memory_bytes() - before
 
 
 def in_fresh_process(module: str, *arguments: object) -> Any:
-    """What `python -m module arguments` prints as JSON in its last line."""
-    # Threads that wait must sleep: spinning ones starve each other where the cores are shared.
+    """Run `python -m module arguments`, and parse the last line of its output as JSON."""
+    # Waiting threads must sleep: spinning threads slow down others on shared cores.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "TQDM_DISABLE": "1"}
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
@@ -50,7 +50,7 @@ def in_fresh_process(module: str, *arguments: object) -> Any:
 
 
 def unit_vectors(n: int, seed: int) -> np.ndarray:
-    """(n, 512) float32, made by blocks so that no copy raises the peak."""
+    """(n, 512) float32, made in blocks so that no copy raises the peak memory."""
     rng = np.random.default_rng(seed)
     made = np.empty((n, DIM), dtype=np.float32)
     for start in range(0, n, 4096):

@@ -1,4 +1,4 @@
-"""What a recording holds, as fields by name: JSON, CSV, tensors, the report page's numbers, training logs, tables."""
+"""Read a recording as fields by name: JSON, CSV, tensors, numbers of the report page, training logs, tables."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from safetensors import safe_open
 
 from benchmarks.recording import RECORDED
 
-NOT_COMPARED = ("kept", "cache", "configs", RECORDED)  # copies, and what tells of the run
-IGNORED = {  # fields that are no numbers of a run
+NOT_COMPARED = ("kept", "cache", "configs", RECORDED)  # copies, and data about the run
+IGNORED = {  # fields that differ between equal runs
     *("seconds", "created", "environment", "peak_memory_bytes", "images_per_second", "from_cache"),
     *("written", "source_stamp"),  # times of change
 }
 LENIENT = ("metadata", "printed")  # first part of a name: headers of tensor files; tables and figures
 DIGEST = re.compile(r"-[0-9a-f]{6,40}(?=[-./]|$)")
-TIMED = re.compile(r"seconds |\d+ s\. ")  # how a printed line begins that tells how long a run took
+TIMED = re.compile(r"seconds |\d+ s\. ")  # start of printed lines with the time of a run
 PAGE_DATA = re.compile(r'<script type="application/json"[^>]*>(.*?)</script>', re.DOTALL)
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """Where a recording was made, of which commit, and what failed."""
+    """Read where a recording was made, of which commit, and what failed."""
     return json.loads((folder / RECORDED).read_text())
 
 
 def read_recording(folder: Path) -> dict[str, dict[str, Any]]:
-    """Fields of all files of a recording, by a name of each file that holds no digest.
+    """Fields of all files of a recording, by a name of the file without digests.
 
-    Records are known by step, task and data set, tensors of ours by what their header says they are; several that agree
-    in that are counted, in the order of gap remover, fitting set and name.
+    Records are named by step, task and data set, our tensors by their header; files with the same name are numbered,
+    in the order of gap remover, calibration set and file name.
     """
     about = facts_of(folder)
     places = [f"{about['folder']}/", f"{about['checkout']}/"]
@@ -56,7 +56,7 @@ def read_recording(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _content(path: Path) -> Any:
-    """What a file holds, as dicts, lists and arrays; None for kinds that hold no numbers."""
+    """Read a file as dicts, lists and arrays; None for kinds without numbers."""
     if path.name.startswith("events.out.tfevents"):
         return _logged(path)
     if path.name == "printed.txt":
@@ -84,7 +84,7 @@ def _content(path: Path) -> Any:
 
 
 def _logged(path: Path) -> dict[str, list[float]]:
-    """Scalars of a TensorBoard log: every step's losses."""
+    """Read the scalars of a TensorBoard log."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log = EventAccumulator(str(path))
@@ -93,7 +93,7 @@ def _logged(path: Path) -> dict[str, list[float]]:
 
 
 def _identity(name: str, content: Any) -> tuple[str, str]:
-    """What a file is called in a comparison, and its order among those that are called the same."""
+    """Name of a file in a comparison, and its order among files with the same name."""
     name = re.sub(r"events\.out\.tfevents.*", "log", name)
     if not isinstance(content, dict):
         return name, name
@@ -109,7 +109,7 @@ def _identity(name: str, content: Any) -> tuple[str, str]:
 
 
 def _fields(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of all that a nested content holds."""
+    """Yield dotted names and values of nested content."""
     if isinstance(content, (dict, list)):
         for key, item in content.items() if isinstance(content, dict) else enumerate(content):
             if key not in IGNORED:
@@ -119,7 +119,7 @@ def _fields(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any, places: Sequence[str]) -> Any:
-    """A text without the folders of its recording and without digests in file names; NOT_COMPARED for other paths."""
+    """Remove folders of the recording and digests from a text; NOT_COMPARED for other paths."""
     if not isinstance(value, str):
         return value
     for place in places:

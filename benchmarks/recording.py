@@ -1,4 +1,4 @@
-"""Every program run by its command line, seeded and small, with all that it leaves kept: `same_numbers` compares it."""
+"""Run every program by its command line, seeded and small, and keep all results, for `same_numbers`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-RECORDED = "recorded.json"  # what was run, and where
+RECORDED = "recorded.json"  # about the recording
 DATA = "--data-dir {at}/sample/data_dir --data-dir-sub {at}/sample/data_dir_sub --workers 0"
-SHORT = {  # what the lines of STEPS abbreviate
+SHORT = {  # abbreviations in STEPS
     "data": DATA,
     "to": f"--output {{step}} {DATA}",
     "size": "--train 400 --flickr 60 --coco 40 --nocaps 20 --birdsnap-per-class 2 --judged 30",
@@ -30,7 +30,7 @@ SHORT = {  # what the lines of STEPS abbreviate
     "gap": "--json {step}/gap.json --seed 0 --bootstrap 200",
     "shard": "--images inputs/shards/img_emb/img_emb_{n}.npy --texts inputs/shards/text_emb/text_emb_{n}.npy --jobs 1",
 }
-# Step, then a script of scripts/ or a module, then its flags. An asterisk stands for what earlier steps left.
+# Step, script of scripts/ or module, flags. An asterisk matches files of earlier steps.
 STEPS = """
 sample: i0t.data.sample --output sample {size}
 check: check_data.sh --json --dataset flickr --dataset birdsnap --dataset flickr8k_expert {data}
@@ -96,7 +96,7 @@ shards-merged: i0t standardize merge shards-0/part.safetensors shards-1/part.saf
 shards-moved: i0t standardize apply shards-merged/all.safetensors --folder inputs/shards --output {step} --jobs 1
 demo: evaluation.demo --output demo --size {demo} batch_size=32 validate_every=0
 """
-KEPT = {  # step: what later steps take from it, and by which name, as names of a run hold digests
+KEPT = {  # step: file for later steps, and its name there, as names of a run have digests
     "stage1": ("*last.safetensors", "stage1.safetensors"),
     "stage2": ("*last.safetensors", "stage2.safetensors"),
     "retrieval-none": ("*flickr*.embeddings.safetensors", "flickr.safetensors"),
@@ -107,9 +107,9 @@ KEPT = {  # step: what later steps take from it, and by which name, as names of 
 
 
 def record(folder: Path, checkout: Path) -> int:
-    """Run all steps into a new folder; 1 if any failed, after all have been tried."""
+    """Run all steps in a new folder; return 1 if any failed."""
     if folder.exists():
-        raise SystemExit(f"error: {folder} is there already. Record into a new folder.")
+        raise SystemExit(f"error: {folder} exists. Record into a new folder.")
     (folder / "kept").mkdir(parents=True)
     notes = shutil.ignore_patterns("root.txt", "subroot.txt", "ckpt_file_name.txt")
     shutil.copytree(checkout / "configs", folder / "configs", ignore=notes)
@@ -137,7 +137,7 @@ def record(folder: Path, checkout: Path) -> int:
 
 
 def _run(name: str, line: str, folder: Path, checkout: Path) -> int:
-    """Run one step in `folder`, where relative paths start; its exit status."""
+    """Run one step in `folder`; return its exit status."""
     values = {"step": name, "at": shlex.quote(str(folder)), "n": name[-1]}
     short = {key: text.format(**values) for key, text in SHORT.items()}
     program, *flags = shlex.split(line.format(**values, **short))
@@ -145,7 +145,7 @@ def _run(name: str, line: str, folder: Path, checkout: Path) -> int:
     is_script = program.endswith(".sh")
     start = ["bash", str(checkout / "scripts" / program)] if is_script else [sys.executable, "-m", program]
     own = {"PYTHON": sys.executable, "PYTHONPATH": str(checkout), "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1"}
-    # Sums depend on the number of threads. What a checkout keeps of earlier runs is neither used nor changed.
+    # Sums depend on the number of threads. Files of earlier runs in the checkout are neither used nor changed.
     own |= {"OMP_NUM_THREADS": "1", "I0T_CONFIGS": str(folder / "configs"), "I0T_CACHE": str(folder / "cache")}
     (folder / name).mkdir()
     with (folder / name / "printed.txt").open("w") as out, (folder / name / "stderr.txt").open("w") as errors:
@@ -154,7 +154,7 @@ def _run(name: str, line: str, folder: Path, checkout: Path) -> int:
 
 
 def _make_inputs(folder: Path) -> None:
-    """Files that a user would bring: pairs in two cones, shards of them, judgments, a list of captions to score."""
+    """Make a user's files: pairs in two cones, shards of them, judgments, a list of captions to score."""
     rng, inputs = np.random.default_rng(0), folder / "inputs"
     meaning, cones = rng.normal(size=(600, 64)), rng.normal(size=(2, 1, 64))
     both = meaning + 2 * cones + 1.5 * rng.normal(size=(2, 600, 64))
@@ -166,7 +166,7 @@ def _make_inputs(folder: Path) -> None:
         for number, part in enumerate(np.split(rows.astype(np.float16), [150])):
             np.save(shards / f"{short}_emb_{number}.npy", part)
     np.save(inputs / "fit.npy", both[:, 400:])
-    sides = (("text", "image", 0), ("image", "text", 100))  # who asks, what is found, first row: no query is an answer
+    sides = (("text", "image", 0), ("image", "text", 100))  # query, document, first row: no query is a document
     judged = [(*side, row, grade) for side in sides for row in range(40) for grade in (1, 2)]
     lines = [
         f"{one}:{first + row} 0 {other}:{first + row + 40 * (2 - grade)} {grade}\n"

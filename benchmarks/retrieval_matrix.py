@@ -1,10 +1,10 @@
-"""R@K of given features: against CLIP_benchmark's matrix code, and against the bare matrix product.
+"""R@K of features: against CLIP_benchmark's matrix code, and against the matrix product alone.
 
     python -m benchmarks --only retrieval_matrix
 
-The first rival is the user's own clone, `Github/CLIP_benchmark` (github.com/LAION-AI/CLIP_benchmark):
-its `evaluate` with a model that hands the features through, batches of 64. The second is NumPy's
-float32 product in blocks with as many threads, which any exact evaluation needs.
+The first rival is `evaluate` of the user's clone, `Github/CLIP_benchmark` (github.com/LAION-AI/CLIP_benchmark),
+with a model that returns the features unchanged, and batches of 64. The second is NumPy's float32 product in
+blocks with as many threads, which any exact evaluation needs.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from i0t.paths import REPO
 RIVAL_FILE = REPO / "Github" / "CLIP_benchmark" / "clip_benchmark" / "metrics" / "zeroshot_retrieval.py"
 THIS = "benchmarks.retrieval_matrix"
 CAPTIONS = 5
-BLOCK = (1024, 8192)  # of the bare product: the fastest of the shapes tried
+BLOCK = (1024, 8192)  # of the product: the fastest shape that was tried
 BATCH = 64
 MIB = 2**20
 
 
 def rows(quick: bool) -> list[Row]:
-    """Rows of the table; the first needs the rival's clone."""
+    """Rows of the table; the first two need the rival's clone."""
     table = []
     n_images, n_square = (1000, 10_000) if quick else (5000, 100_000)
     if RIVAL_FILE.is_file():
         table += _against_clip_benchmark(n_images)
     else:
-        print(f"skipped: {RIVAL_FILE} is not there. Clone LAION-AI/CLIP_benchmark into Github/.", file=sys.stderr)
+        print(f"skipped: {RIVAL_FILE} is missing. Clone LAION-AI/CLIP_benchmark into Github/.", file=sys.stderr)
     return [*table, *_against_product(n_square)]
 
 
 def _against_clip_benchmark(n_images: int) -> list[Row]:
-    work = f"R@1, 5, 10 both ways, {CAPTIONS * n_images} texts x {n_images} images, d 512"
+    work = f"R@1, 5, 10 in both directions, {CAPTIONS * n_images} texts x {n_images} images, d 512"
     times = in_fresh_process(THIS, "race", n_images)
     memory = {who: in_fresh_process(THIS, who, n_images) for who in ("ours", "rival")}
-    # Small sizes stay below what the imports once took, so that no growth is seen.
+    # Small sizes need less memory than the imports, so no growth is measured.
     saved = memory["ours"] / memory["rival"] if memory["rival"] else math.nan
     note = f"above inputs and imports, ours {memory['ours'] / MIB:.0f} MiB, its {memory['rival'] / MIB:.0f}"
     faster = sorted(1 / ratio for ratio in times["ratios"])
@@ -58,7 +58,7 @@ def _against_clip_benchmark(n_images: int) -> list[Row]:
 
 def _against_product(n: int) -> list[Row]:
     found = in_fresh_process(THIS, "square", n)
-    work = f"R@1, 5, 10 both ways, {n} x {n}, d 512"
+    work = f"R@1, 5, 10 in both directions, {n} x {n}, d 512"
     note = f"{spread(found['ratios'])}; ours {found['bytes'] / MIB:.0f} MiB above the inputs (goal <= 1024)"
     return [Row(work, "the matrix product alone, in blocks", found["ours"] / found["rival"], "<= 1.3", note)]
 
@@ -80,10 +80,10 @@ def _rival_module() -> ModuleType:
 
 
 def _run_rival(module: ModuleType, images: np.ndarray, texts: np.ndarray) -> dict[str, float]:
-    """Its own `evaluate` over features that are already there."""
+    """Run its `evaluate` on features."""
     import torch
 
-    class HandsThrough:
+    class Identity:
         encode_image = encode_text = staticmethod(lambda features: features)
 
     loader = [
@@ -98,7 +98,7 @@ def _run_rival(module: ModuleType, images: np.ndarray, texts: np.ndarray) -> dic
     ]
     tokens = torch.from_numpy(texts)
     return module.evaluate(
-        HandsThrough(), loader, lambda numbers: tokens[numbers], "cpu", amp=False, recall_k_list=[1, 5, 10]
+        Identity(), loader, lambda numbers: tokens[numbers], "cpu", amp=False, recall_k_list=[1, 5, 10]
     )
 
 
@@ -106,10 +106,10 @@ def _race(n_images: int, rounds: int = 3) -> dict[str, Any]:
     images, texts, owner = _features(n_images)
     module = _rival_module()
     ours, theirs = retrieval_metrics(images, texts, owner), _run_rival(module, images, texts)  # both warm
-    for way, name in (("i2t", "text"), ("t2i", "image")):
+    for direction, name in (("i2t", "text"), ("t2i", "image")):
         for k in (1, 5, 10):
-            apart = abs(ours[f"{way}_r{k}"] - 100 * theirs[f"{name}_retrieval_recall@{k}"])
-            assert apart < 0.05, f"{way}_r{k}: ours and CLIP_benchmark's differ by {apart} points"
+            apart = abs(ours[f"{direction}_r{k}"] - 100 * theirs[f"{name}_retrieval_recall@{k}"])
+            assert apart < 0.05, f"{direction}_r{k}: ours and CLIP_benchmark's differ by {apart} points"
     timed = alternate(
         lambda: retrieval_metrics(images, texts, owner), lambda: _run_rival(module, images, texts), rounds
     )
@@ -122,7 +122,7 @@ def _square(n: int) -> dict[str, Any]:
 
     def ours() -> None:
         growth = peak_growth(lambda: retrieval_metrics(images, texts, owner))
-        first.append(growth)  # the first run's, before the rival's blocks
+        first.append(growth)  # of the first run, before the rival's blocks
 
     def product() -> None:
         out = np.empty(BLOCK, dtype=np.float32)
@@ -140,7 +140,7 @@ def _memory(who: str, n_images: int) -> int:
     if who == "ours":
         return peak_growth(lambda: retrieval_metrics(images, texts, owner))
     module = _rival_module()
-    _run_rival(module, images[:BATCH], texts[: CAPTIONS * BATCH])  # what torch loads at its first use
+    _run_rival(module, images[:BATCH], texts[: CAPTIONS * BATCH])  # torch loads libraries on first use
     return peak_growth(lambda: _run_rival(module, images, texts))
 
 

@@ -1,10 +1,10 @@
-"""A whole retrieval evaluation against the method's first public code and CLIP_benchmark; and from the cache.
+"""A whole retrieval evaluation against the method's first public code and CLIP_benchmark, and with the cache.
 
     python -m benchmarks.retrieval_rivals --pairs 256 --rounds 3
 
-Rivals do less: they report recalls only, ours also measures the gap and writes a record. All get the same
-model object, pictures (500 x 375 JPEG), captions and, where they take one, batch size; decoding is in the
-process itself everywhere. ViT-B/32 with random weights: speed does not depend on them.
+Rivals do less: they only report recalls, while ours also measures the gap and writes a record. All use the same
+model object, images (500 x 375 JPEG), captions and, if possible, batch size. All decode images in the same
+process. ViT-B/32 with random weights: the speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ from i0t.encoders.openclip import set_context_length
 from i0t.paths import REPO, Roots, say
 
 CLIP_BENCHMARK = REPO / "Github" / "CLIP_benchmark" / "clip_benchmark" / "metrics" / "zeroshot_retrieval.py"
-FIRST_CODE_CONTEXT = 248  # its own models read this many tokens, of which it computes all
-FIRST_CODE_PAIRS = 64  # its time is proportional to the pairs: more would only take longer
+FIRST_CODE_CONTEXT = 248  # context of its models, which it always computes in full
+FIRST_CODE_PAIRS = 64  # enough: its time is proportional to the number of pairs
 
 
 def rows(quick: bool) -> list[Row]:
-    """The measured lines; a rival that is not there is left out, which is said."""
+    """Rows of the table; a missing rival is skipped, with a message."""
     return measure(16 if quick else 256, 1 if quick else 3)
 
 
 def measure(pairs: int, rounds: int, only: str = "") -> list[Row]:
-    """All lines, or those of one part: "first", "fp32", "bf16" or "cache"."""
+    """Measure all rows, or those of one part: "first", "fp32", "bf16" or "cache"."""
     torch.manual_seed(0)
     encoder = load_encoder(MODEL)
     result: list[Row] = []
@@ -72,13 +72,13 @@ def measure(pairs: int, rounds: int, only: str = "") -> list[Row]:
 
 
 def against_first_code(encoder: Encoder, roots: Roots, pairs: int, rounds: int) -> list[Row]:
-    """One item at a time, and all again for every pair of blocks (of 1 024 in that code)."""
+    """Compare with code that encodes single items, and again for every pair of blocks (of 1 024 in that code)."""
     captions, lines = load_dataset("flickr", roots, allow_partial=True), []
     ours = evaluation(Retrieval(), encoder, "flickr", roots, uncached("fp32"))
     for stated, goal, block in ((256, ">= 4", pairs), (2048, ">= 8", -(-pairs // 2))):
         for rival, passes in (("first public code, restated", 1), ("the same with --is_distil t", 2)):
             taken = in_turn(ours, partial(first_code, encoder, captions, block, passes), rounds)
-            note = f"measured with {pairs} pairs, blocks of {block}: as many passes an item; {spread(taken)}"
+            note = f"measured with {pairs} pairs, blocks of {block}: as many passes per item; {spread(taken)}"
             work = f"retrieval evaluation, {stated} pairs, ViT-B/32, {FIRST_CODE_CONTEXT} tokens, fp32, CPU"
             lines.append(Row(work, rival, times_faster(taken), f"{goal} x faster", note))
     return lines
@@ -86,15 +86,15 @@ def against_first_code(encoder: Encoder, roots: Roots, pairs: int, rounds: int) 
 
 @torch.no_grad()
 def first_code(encoder: Encoder, captions: CaptionSet, block: int, passes: int = 1) -> dict[str, float]:
-    """The way of the first public code, restated after its description: forward passes of single items.
+    """Reimplement the first public code from its description: forward passes of single items.
 
     Args:
         encoder: the model.
-        captions: whose first captions are read.
-        block: items a block.
-        passes: 2 as the one active command of its evaluation script has it (`--is_distil t`, the method's own
-            model): each item goes through the model once for its features and once for the features that are
-            subtracted. That model was not published; its second pass is taken to cost what the first does.
+        captions: a data set; its first captions are used.
+        block: items per block.
+        passes: 2 for the active command of its evaluation script (`--is_distil t`, the method's own model), which
+            encodes each item once for its features and once for the features to subtract. That model was not
+            published; its second pass is assumed to take as long as the first.
     """
     model = encoder.model
     pixels = [encoder.preprocess(open_image(path))[None] for path in captions.images]
@@ -109,8 +109,8 @@ def first_code(encoder: Encoder, captions: CaptionSet, block: int, passes: int =
     ranks = [row.argsort(descending=True).tolist().index(own) for own, row in enumerate(scores)]
     ranks_t2i = [row.argsort(descending=True).tolist().index(own) for own, row in enumerate(scores.T)]
     return {
-        f"{way}_r{k}": 100 * sum(rank < k for rank in found) / len(found)
-        for way, found in (("i2t", ranks), ("t2i", ranks_t2i))
+        f"{direction}_r{k}": 100 * sum(rank < k for rank in found) / len(found)
+        for direction, found in (("i2t", ranks), ("t2i", ranks_t2i))
         for k in (1, 5, 10)
     }
 
@@ -118,7 +118,7 @@ def first_code(encoder: Encoder, captions: CaptionSet, block: int, passes: int =
 def against_clip_benchmark(
     encoder: Encoder, roots: Roots, pairs: int, rounds: int, precision: str, goal: str
 ) -> list[Row]:
-    """LAION's zeroshot_retrieval, if its clone is in Github."""
+    """Compare with LAION's zeroshot_retrieval, if its clone is in Github."""
     module = _clip_benchmark()
     if module is None:
         say("skipped: no Github/CLIP_benchmark. Clone https://github.com/LAION-AI/CLIP_benchmark there.")
@@ -144,7 +144,7 @@ def against_clip_benchmark(
 
 
 def from_cache(encoder: Encoder, roots: Roots, pairs: int, rounds: int) -> Row:
-    """The share of its first run that a second run takes."""
+    """Time of a second run as a share of the first run."""
     shares = []
     run = evaluation(Retrieval(), encoder, "flickr", roots, EncodeOptions(BATCH, precision="fp32"))
     for _ in range(rounds):
@@ -158,7 +158,7 @@ def from_cache(encoder: Encoder, roots: Roots, pairs: int, rounds: int) -> Row:
 
 
 class _Pairs(torch.utils.data.Dataset):
-    """(pixels, [caption]) as CLIP_benchmark's data sets give them."""
+    """(pixels, [caption]), as in CLIP_benchmark's data sets."""
 
     def __init__(self, encoder: Encoder, captions: CaptionSet) -> None:
         self.preprocess, self.captions = encoder.preprocess, captions

@@ -7,18 +7,10 @@ from dataclasses import dataclass
 
 @dataclass
 class Row:
-    """A measured claim.
+    """A measured ratio."""
 
-    Attributes:
-        work: what is done, with its size.
-        rival: what it is compared with.
-        ratio: the stated figure.
-        goal: what it must reach, in words.
-        note: how it was measured.
-    """
-
-    work: str
+    work: str  # what is done, with its size
     rival: str
     ratio: float
-    goal: str
-    note: str = ""
+    goal: str  # in words
+    note: str = ""  # how it was measured

@@ -1,10 +1,10 @@
-"""Whether two states of the code give the same numbers, to the last bit: `python -m benchmarks.same_numbers`.
+"""Check that two versions of the code give the same numbers, bit by bit: `python -m benchmarks.same_numbers`.
 
-    record FOLDER [--checkout DIR]    run every program of a checkout, seeded and small, and keep what it leaves
-    compare A B                       what of A is different or missing in B; exit status 1 if anything is
+    record FOLDER [--checkout DIR]    run every program of a checkout, seeded and small, and keep its results
+    compare A B                       list what differs from A or is missing in B; exit status 1 if anything does
 
-Programs are called by their command lines alone, and nothing of `i0t` is imported, so that one script records what is
-before and after a change of the code's inside. Both recordings must come from one machine.
+Programs are called by their command lines, and `i0t` is not imported, so that one script can record versions before
+and after a change. Both recordings must be made on one machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.recorded import LENIENT, facts_of, read_recording
 from benchmarks.recording import record
 
-ALLOWED = {  # pattern of "file field": why it may differ
+ALLOWED = {  # pattern of "file field": reason why it may differ
     "* config.flags.*": "the flags as a program calls them; the protocol states what was done",
     "* data.built_in_sample": "one definition of the sample, by its marker; CIFAR-100 is no part of it",
     "score-*: i0t-embeddings *": "i0t score keeps calibration features in the cache of all programs",
@@ -30,18 +30,18 @@ ALLOWED = {  # pattern of "file field": why it may differ
     "report*page.*": "words of the page",
 }
 ONCE = "vectors are normalised once; some measures normalised unit vectors again"
-NEAR = {  # pattern: by how much of its value it may differ, and why
+NEAR = {  # pattern: largest relative difference, and its reason
     "* gap.*": (1e-12, ONCE),
     "* gap_before.*": (1e-12, ONCE),
     "*gap.json measures.*.value": (1e-12, ONCE),
 }
-SHOWN = 5  # differences of one file
+SHOWN = 5  # differences per file
 
 
 def compare(first: Path, second: Path) -> int:
-    """Print what differs, by kind; 1 if anything of `first` is different or missing in `second`.
+    """Print differences by kind; return 1 if anything of `first` is different or missing in `second`.
 
-    Told, but no failure: what ALLOWED names, what only `second` has, headers of tensor files, tables and figures.
+    Printed, but no failure: fields in ALLOWED, fields that only `second` has, headers of tensor files, tables, figures.
     """
     facts, others = facts_of(first), facts_of(second)
     if facts["machine"] != others["machine"]:
@@ -75,12 +75,12 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
     if isinstance(one, float) and isinstance(other, float):
-        return repr(one) == repr(other)  # -0.0 is another number than 0.0
+        return repr(one) == repr(other)  # -0.0 is not 0.0
     return type(one) is type(other) and one == other
 
 
 def _near(where: str, one: Any, other: Any) -> list[str]:
-    """Why two numbers may differ by as little as they do, if they may."""
+    """Reasons why a small difference between two numbers is allowed."""
     if not (isinstance(one, float) and isinstance(other, float)):
         return []
     close = [(most, why) for pattern, (most, why) in NEAR.items() if fnmatch(where, pattern)]
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     recording, comparison = commands.add_parser("record"), commands.add_parser("compare")
-    recording.add_argument("folder", type=Path, help="new, for all that the programs leave")
+    recording.add_argument("folder", type=Path, help="new folder for all results")
     recording.add_argument("--checkout", type=Path, default=Path(__file__).parents[1], help="default: this one")
     comparison.add_argument("first", type=Path, help="recorded before")
     comparison.add_argument("second", type=Path, help="recorded after")

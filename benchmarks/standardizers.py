@@ -1,13 +1,12 @@
-"""What each standardiser does to real embeddings it was not fitted on.
+"""Effect of each standardiser on real embeddings that it was not fitted to.
 
     python -m benchmarks.standardizers
 
-First table: fitted on 250 of 500 COCO pairs by CLIP ViT-B/16, tested on the other 250. AUC is that of a
-matched image-text cosine against the cosine of two different pictures, one scale for both: raw, almost
-every other picture beats the picture's own caption. Second table: centroid distance of I0T_post with
-training means alone, with the first n samples alone, and with both (`RunningStandardizer`). Training
-and stream are of different content: k-means makes five clusters of the pairs, each in turn is the
-training set, and stream and test are drawn from the others.
+First table: fitted to 250 of 500 COCO pairs with CLIP ViT-B/16, tested on the other 250. AUC compares the cosine of
+an image and its caption with that of two different images: raw, almost every other image is closer. Second table:
+centroid distance of I0T_post with training means, with means of the first n samples, and with both
+(`RunningStandardizer`). Training and stream have different content: k-means makes five clusters of the pairs, each
+in turn is the training set, and stream and test are drawn from the others.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def real_features(start: Path) -> Pair:
-    """Images and texts (500, 512) from the nearest folder above `start` that has them.
+    """Read images and texts (500, 512) from the nearest folder above `start` that has them.
 
     Raises:
-        FileNotFoundError: none has.
+        FileNotFoundError: no folder has them.
     """
     for folder in start.resolve().parents:
         if (folder / FILE).is_file():
@@ -62,7 +61,7 @@ def one_scale_auc(images: np.ndarray, texts: np.ndarray) -> float:
 
 
 def split_rows(features: Pair, n_splits: int, methods: Iterable[str] = METHODS) -> list[dict[str, dict[str, float]]]:
-    """For each split: method to `cd`, `i2t_r1`, `t2i_r1`, `auc`."""
+    """Measure `cd`, `i2t_r1`, `t2i_r1`, `auc` by method, per split."""
     images, texts = features
     found = []
     for seed in range(n_splits):
@@ -83,7 +82,7 @@ def _measured(images: np.ndarray, texts: np.ndarray) -> dict[str, float]:
 
 
 def stream_rows(features: Pair, counts: tuple[int, ...], n_splits: int) -> list[dict[int, tuple[float, ...]]]:
-    """For each cluster and split: samples seen to centroid distance by training, samples, both."""
+    """Centroid distance by training, samples and both, by number of samples, per cluster and split."""
     from sklearn.cluster import KMeans
 
     images, texts = features
@@ -108,7 +107,7 @@ def stream_rows(features: Pair, counts: tuple[int, ...], n_splits: int) -> list[
 
 
 def _distance(remover: GapRemover | None, images: np.ndarray, texts: np.ndarray) -> float:
-    if remover is None:  # no sample yet: nothing can be subtracted
+    if remover is None:  # no sample yet
         return centroid_distance(images, texts)
     return centroid_distance(remover.transform_image(images), remover.transform_text(texts))
 

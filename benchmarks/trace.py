@@ -1,10 +1,10 @@
-"""How much of the project one run goes through: files entered, functions, lines; files parsed; vectors normalised.
+"""Trace one run: files entered, functions, lines; JSON files parsed; vectors normalised.
 
     python -m benchmarks.trace evaluation.retrieval --model tiny --dataset flickr --remove-gap i0t_post --fit-on train
     python -m benchmarks.trace i0t gap images.npy texts.npy
 
-A file counts as entered when a function of it runs; what an import alone does is not counted. The program
-runs in this process, with its own flags; add --data-dir and --data-dir-sub for a small sample.
+A file counts as entered if one of its functions runs; imports are not counted. The program runs in this process,
+with its own flags; add --data-dir and --data-dir-sub for a small sample.
 """
 
 from __future__ import annotations
@@ -27,33 +27,27 @@ ROOMS = ("i0t", "evaluation", "baselines")
 
 @dataclass
 class Trace:
-    """What ran.
+    """Counts of one run."""
 
-    Attributes:
-        functions: calls by (file relative to the checkout, qualified name, first line).
-        parsed: how often each JSON file was parsed.
-        normalised: arrays of more than one vector that were normalised, by room that asked.
-    """
-
-    functions: Counter[tuple[str, str, int]] = field(default_factory=Counter)
-    parsed: Counter[str] = field(default_factory=Counter)
-    normalised: Counter[str] = field(default_factory=Counter)
+    functions: Counter[tuple[str, str, int]] = field(default_factory=Counter)  # by (file, qualified name, first line)
+    parsed: Counter[str] = field(default_factory=Counter)  # parsed JSON files
+    normalised: Counter[str] = field(default_factory=Counter)  # normalised arrays of several vectors, by calling room
     _files: dict[CodeType, str | None] = field(default_factory=dict, repr=False)
 
     @property
     def files(self) -> list[str]:
-        """The project's files that were entered, in alphabetical order."""
+        """Project files that were entered, in alphabetical order."""
         return sorted({file for file, _, _ in self.functions})
 
     @property
     def lines(self) -> int:
-        """Lines of those files."""
+        """Number of lines in these files."""
         return sum(len((REPO / file).read_text(encoding="utf-8").splitlines()) for file in self.files)
 
     def __call__(self, frame: FrameType, event: str, _argument: Any) -> None:
-        """Note a call; the profiler's hook."""
+        """Count a call (the profiler's hook)."""
         code = frame.f_code
-        if event != "call" or not code.co_flags & inspect.CO_OPTIMIZED:  # bodies of modules and classes are not
+        if event != "call" or not code.co_flags & inspect.CO_OPTIMIZED:  # not for bodies of modules and classes
             return
         if code not in self._files:
             self._files[code] = _project_file(code.co_filename)
@@ -82,7 +76,7 @@ def _project_file(name: str) -> str | None:
 
 
 def trace(module: str, argv: Sequence[str]) -> tuple[Trace, int]:
-    """Run a program's `main` with flags; returns what ran, and the exit status."""
+    """Run a program's `main` with flags; return the counts, and the exit status."""
     main = import_module("i0t.__main__" if module == "i0t" else module).main
     found = Trace()
     threading.setprofile(found)
@@ -96,7 +90,7 @@ def trace(module: str, argv: Sequence[str]) -> tuple[Trace, int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trace the program named first; returns its exit status."""
+    """Trace the program that the first argument names; returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)

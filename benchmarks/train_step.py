@@ -1,12 +1,11 @@
-"""What a step of stage 1 costs beside a bare loop of open_clip: forward, the same loss, backward, AdamW.
+"""A step of stage 1 against a bare loop of open_clip: forward, the same loss, backward, AdamW.
 
     python benchmarks/train_step.py               # ViT-B/32, 248 tokens, batch 8, recipe lcco
     python benchmarks/train_step.py --batch 64    # on a GPU: bf16, with images/s and model FLOPs utilisation
 
-Both run in turn in one process on the same batch: the trainer asks its source for a batch, and the
-source takes the time since it gave the last one, then runs a bare step of its own. The ratio is the
-median over the rounds. Captions are drawn in two lengths: all 248 tokens, where nothing can be saved,
-and 100, about ShareGPT4V's mean, where cutting a batch to its longest caption pays.
+Both run in turn in one process on the same batch: when the trainer needs a batch, its source measures the time since
+the last batch, then runs a bare step. The ratio is the median over the rounds. Captions have two lengths: all 248
+tokens, and 100, about ShareGPT4V's mean, where cutting a batch to its longest caption saves time.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ from i0t.training.batches import BatchOptions, ValidationPairs
 from i0t.training.loop import Trainer
 from i0t.training.recipe import load_recipe
 
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16, from the makers' data sheets
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16, from the data sheets
 
 
 class BareLoop:
-    """Forward, CyCLIP's loss, backward and AdamW, with nothing around them."""
+    """Forward, CyCLIP's loss, backward and AdamW, and nothing else."""
 
     def __init__(self, architecture: str, context_length: int, device: torch.device) -> None:
         encoder = load_encoder(architecture)
@@ -71,7 +70,7 @@ class BareLoop:
 
 
 class TimedSource:
-    """One batch for ever, a `PairSource` that times the trainer's steps and runs a bare one after each."""
+    """A `PairSource` that repeats one batch, times the trainer's steps and runs a bare step after each."""
 
     digest = "benchmark"
 
@@ -88,7 +87,7 @@ class TimedSource:
         return self.batch
 
     def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
-        """The same batch again and again."""
+        """Yield the same batch forever."""
         while True:
             started = time.perf_counter()
             yield {"pixels": self.pixels, "tokens": (self.tokens,), "errors": [], "lost": False}
@@ -105,7 +104,7 @@ class TimedSource:
 
 
 def measure(architecture: str, batch: int, tokens: int, rounds: int, device: str) -> TimedSource:
-    """Seconds of both, one warm-up round left out."""
+    """Measure seconds of both, without a warm-up round."""
     source = TimedSource(BareLoop(architecture, 248, torch.device(device)), batch, tokens)
     recipe = load_recipe("lcco", {"steps": rounds + 2, "batch_size": batch, "validate_every": 0})
     with tempfile.TemporaryDirectory() as folder:
@@ -119,7 +118,7 @@ def measure(architecture: str, batch: int, tokens: int, rounds: int, device: str
 
 
 def rows(quick: bool) -> list[Row]:
-    """For `python -m benchmarks`: the ratio at full length, where cutting saves nothing."""
+    """Rows of the table: the ratio at full length, where cutting saves nothing."""
     source = measure("ViT-B-32/random", 8, 248, 2 if quick else 5, "cuda" if torch.cuda.is_available() else "cpu")
     ratio = median(one / other for one, other in zip(source.ours, source.theirs, strict=True))
     note = f"ViT-B/32, batch 8, 248 tokens, {len(source.ours)} rounds"
@@ -127,7 +126,7 @@ def rows(quick: bool) -> list[Row]:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Command line of the benchmark."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architecture", default="ViT-B-32/random")
     parser.add_argument("--batch", type=int, default=8)
@@ -152,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _utilisation(source: TimedSource, seconds: float) -> str:
-    """Share of the card's peak that the model's own arithmetic takes; a dash where the peak is not known."""
+    """Model FLOPs utilisation; a dash if the card's peak is unknown."""
     name = torch.cuda.get_device_name() if source.bare.device.type == "cuda" else ""
     peak = next((flops for card, flops in PEAK_FLOPS.items() if card in name), None)
     if peak is None:

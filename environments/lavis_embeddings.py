@@ -1,7 +1,7 @@
-"""Program: `Embeddings` files from LAVIS' own BLIP and BLIP-2. `scripts/lavis_embeddings.sh`.
+"""Program: write `Embeddings` files with LAVIS' own BLIP and BLIP-2. `scripts/lavis_embeddings.sh`.
 
-It runs in the environment of `scripts/setup_lavis.sh` and embeds through the three evaluations' own code, so that
-items, texts and labels are theirs; they take the files with `--embeddings FILE`.
+It runs in the environment of `scripts/setup_lavis.sh` and uses the code of the evaluations, so that items, texts
+and labels are the same. The evaluations read the files with `--embeddings FILE`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TASKS: tuple[type[Task], ...] = (Retrieval, Classification, Correlation)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="lavis_embeddings",
         description="Embeddings files from LAVIS' own BLIP and BLIP-2, for the evaluations' --embeddings FILE.",
@@ -55,16 +55,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def local_files(
     model: str, checkpoint: Path | None, others: tuple[Path | None, ...], roots: Roots
 ) -> LocalFiles | None:
-    """The files that flags name, else those in `<data_dir>`; None without a checkpoint, which LAVIS then downloads.
+    """Find the files: from flags, else in `<data_dir>`; None without a checkpoint, which LAVIS then downloads.
 
     Args:
         model: a name of `MODELS`.
         checkpoint: its file.
         others: the vision checkpoint and the vocabulary.
-        roots: where files lie that are not named.
+        roots: where other files are.
 
     Raises:
-        I0TError: a file that is named is not there.
+        I0TError: a named file does not exist.
     """
 
     def find(named: Path | None, place: str) -> Path | None:
@@ -79,7 +79,7 @@ def local_files(
 
 
 def produce(encoder: Encoder, dataset: str, roots: Roots, options: EvaluationOptions, folder: Path) -> Path:
-    """Encode one data set as its evaluation does; returns the path of the file written."""
+    """Encode one data set as its evaluation does; return the path of the file."""
     say(f"{options.task.name}: {dataset} with {encoder.name}")
     embeddings, _ = encode_dataset(encoder, load_dataset(dataset, roots, options.allow_partial), options)
     embeddings.metadata.update(producer=f"salesforce-lavis {version('salesforce-lavis')}")
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not flags.dataset or dataset in flags.dataset
     ]
     if not wanted:
-        raise I0TError(f"{roots.main}, {roots.sub}: none of the data sets is there. See the README for the layout.")
+        raise I0TError(f"{roots.main}, {roots.sub}: none of the data sets is present. See the README for the layout.")
     files = local_files(flags.model, flags.checkpoint, (flags.vision_checkpoint, flags.vocabulary), roots)
     encoder = load_lavis(flags.model, files, device_of(flags))
     paths = []

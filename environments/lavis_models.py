@@ -1,9 +1,9 @@
 """LAVIS' BLIP and BLIP-2 as i0t encoders, from local files or with LAVIS' own download.
 
-Source: salesforce/LAVIS 1.0.2, `load_model_and_preprocess`, `blip_feature_extractor`, `blip2_qformer`; its code does
-everything but the reading of what it would download.
+Source: salesforce/LAVIS 1.0.2, `load_model_and_preprocess`, `blip_feature_extractor`, `blip2_qformer`. Its code does
+everything, except that local files replace its downloads.
 
-Shapes: M texts, B batch, Q = 32 vectors an image (BLIP-2's queries), D = 256 dimensions.
+Shapes: M texts, B batch, Q = 32 vectors per image (BLIP-2's queries), D = 256 dimensions.
 """
 
 from __future__ import annotations
@@ -29,27 +29,21 @@ MODELS = {  # LAVIS' name and kind, and its file under <data_dir>
     "blip2": ("blip2_feature_extractor", "pretrain", "blip2/blip2_pretrained.pth"),
     "blip2coco": ("blip2_feature_extractor", "coco", "blip2/blip2_finetune_coco.pth"),
 }
-EVA = "blip2/eva_vit_g.pth"  # the vision tower, which blip2_pretrained.pth lacks
+EVA = "blip2/eva_vit_g.pth"  # the image encoder, which blip2_pretrained.pth does not have
 VOCABULARY = "bert-base-uncased/vocab.txt"
 
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """What LAVIS would download.
+    """Files that LAVIS would download."""
 
-    Attributes:
-        checkpoint: {"model": state dict}, as LAVIS publishes it.
-        vision: EVA-CLIP's tower, for a BLIP-2 checkpoint without one.
-        vocabulary: vocab.txt of bert-base-uncased.
-    """
-
-    checkpoint: Path
-    vision: Path | None
-    vocabulary: Path | None
+    checkpoint: Path  # {"model": state dict}, as LAVIS publishes it
+    vision: Path | None  # EVA-CLIP's image encoder, for a BLIP-2 checkpoint without one
+    vocabulary: Path | None  # vocab.txt of bert-base-uncased
 
 
 class LavisText:
-    """Captions as token ids, which here are UTF-8 bytes plus one: LAVIS' models tokenize captions themselves.
+    """Captions as token ids: here UTF-8 bytes plus one, because LAVIS' models tokenize captions themselves.
 
     Args:
         clean: LAVIS' caption processor: lower case, without punctuation, at most 50 words.
@@ -64,16 +58,16 @@ class LavisText:
         return pad_sequence(rows, batch_first=True)
 
     def decode(self, tokens: torch.Tensor) -> list[str]:
-        """The cleaned captions of ids (B, L)."""
+        """Decode ids (B, L) to cleaned captions."""
         return [bytes(token - 1 for token in row if token).decode() for row in tokens.tolist()]
 
     def is_cut(self, text: str) -> bool:
-        """Whether words of a caption are left out."""
+        """Whether a caption is cut."""
         return self.uncut(text) != self.clean(text)
 
 
 class LavisEncoder(Encoder):
-    """LAVIS' feature extractor behind i0t's contract of encoders. It chooses the precision itself.
+    """LAVIS' feature extractor as an i0t encoder. It chooses the precision itself.
 
     Args:
         name: for records.
@@ -99,19 +93,15 @@ class LavisEncoder(Encoder):
             return self.model.extract_features(captions, mode="text").text_embeds_proj[:, 0]
 
     def raw_features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Not to be had.
-
-        Raises:
-            I0TError: always.
-        """
+        """Raise an error: LAVIS only returns unit vectors."""
         raise I0TError("LAVIS gives unit vectors only: use --prompt-mean normalised.")
 
 
 def load_lavis(name: str, files: LocalFiles | None, device: str = "cpu") -> LavisEncoder:
-    """A model of `MODELS`, from local files, or if there are none with LAVIS' own download.
+    """Load a model of `MODELS`, from local files or with LAVIS' own download.
 
     Raises:
-        I0TError: LAVIS is not installed, weights cannot be had, or a file does not hold them all.
+        I0TError: LAVIS is not installed, weights cannot be downloaded, or a file is incomplete.
     """
     try:
         from lavis.common.registry import registry
@@ -141,21 +131,21 @@ def _downloaded(model_class: Any, name: str) -> torch.nn.Module:
 
 
 def _from_files(model_class: Any, config: Any, files: LocalFiles) -> torch.nn.Module:
-    """Build and load with LAVIS' code, and see that no tensor keeps its random start, which LAVIS would not tell."""
+    """Build and load with LAVIS' code; check that no tensor stays random, which LAVIS does not report."""
     if files.vocabulary is None:
         raise I0TError(f"no BERT vocabulary: put one at <data_dir>/{VOCABULARY}, or give --vocabulary FILE.")
-    has_tower = any(key.startswith("visual_encoder.") for key in _read(files.checkpoint, "model"))
-    if not has_tower and files.vision is None:
+    has_vision = any(key.startswith("visual_encoder.") for key in _read(files.checkpoint, "model"))
+    if not has_vision and files.vision is None:
         raise I0TError(
-            f"{files.checkpoint}: no vision tower in it; BLIP-2's pretrained file goes with eva_vit_g.pth. Put that at "
+            f"{files.checkpoint}: it has no image encoder; BLIP-2's pretrained file needs eva_vit_g.pth. Put that at "
             f"<data_dir>/{EVA}, or give --vision-checkpoint FILE."
         )
-    model = _built(model_class, config, None if has_tower else files.vision, files.vocabulary)
+    model = _built(model_class, config, None if has_vision else files.vision, files.vocabulary)
     try:
         missing = set(model.load_from_pretrained(str(files.checkpoint)).missing_keys)
     except (KeyError, RuntimeError, ValueError) as error:
         raise I0TError(f"{files.checkpoint}: not this model's checkpoint ({_first_line(error)}).") from None
-    if not has_tower:
+    if not has_vision:
         missing -= {f"visual_encoder.{key}" for key in _read(files.vision)}
     if missing := sorted(key for key in missing if not key.endswith("position_ids")):
         raise I0TError(f"{files.checkpoint}: {len(missing)} tensors are missing or of other shapes: {missing[:3]} ...")
@@ -163,14 +153,14 @@ def _from_files(model_class: Any, config: Any, files: LocalFiles) -> torch.nn.Mo
 
 
 def _built(model_class: Any, config: Any, vision: Path | None, vocabulary: Path) -> torch.nn.Module:
-    """The model before its checkpoint, with local files for all that LAVIS would download here."""
+    """Build the model before loading its checkpoint, with local files instead of LAVIS' downloads."""
     from lavis.models import eva_vit
     from lavis.models.blip2_models import blip2
     from transformers import BertTokenizer
 
     config.pretrained = None
     with ExitStack() as stack:
-        if vision is None:  # LAVIS reads EVA's file also where the checkpoint replaces all of it
+        if vision is None:  # LAVIS reads EVA's file even if the checkpoint replaces all of it
             vision = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "empty.pth"
             torch.save({}, vision)
         for place, name, local in (

@@ -1,1 +1,1 @@
-"""Three programs, retrieval, classification and correlation, and the demo that runs them all."""
+"""The evaluation programs (retrieval, classification, correlation), tables of their records, and the demo."""

@@ -27,18 +27,18 @@ PROMPT_MEANS = {
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """Nearest class embedding; a class embedding is the mean of its normalised prompts (App. D).
+    """Zero-shot classification by the nearest class embedding, the mean of its normalised prompts (App. D).
 
-    With --prompt-mean raw it is the mean of the prompts as the model gives them, longer ones weighing more, as the
-    first public code does on CIFAR-100. Either mean is normalised. The gap is removed from the class embeddings,
-    after that mean, as in the first public code.
+    With --prompt-mean raw, prompts are not normalised before the mean, so longer vectors weigh more, as in the first
+    public code on CIFAR-100. Both means are normalised. The gap is removed from the class embeddings, after the mean,
+    as in the first public code.
     """
 
     prompt_mean: str = field(
         default="normalised",
         metadata={
             "choices": tuple(PROMPT_MEANS),
-            "help": "a class embedding is the mean of its prompts after (default) or before they are normalised",
+            "help": "mean of the prompts of a class: after (default) or before they are normalised",
         },
     )
 
@@ -48,18 +48,18 @@ class Classification(Task):
     headline: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy")
 
     def items(self, dataset: ClassSet) -> Items:
-        """Pictures, and the prompts of every class."""
+        """Images, and the prompts of every class."""
         return dataset.items(self.prompt_mean)
 
     def measure(self, embeddings: Embeddings, dataset: ClassSet, seed: int) -> tuple[dict[str, float], dict[str, Any]]:
-        """Accuracies."""
+        """Compute accuracies."""
         assert embeddings.labels is not None
         classes = len(embeddings.text_features)
         counts = {"classes": classes, "classes_with_images": len(np.unique(embeddings.labels))}
         return classification_metrics(embeddings.image_features, embeddings.text_features, embeddings.labels), counts
 
     def check(self, embeddings: Embeddings, dataset: ClassSet) -> None:
-        """Class names in order, and each picture with its label."""
+        """Require the class names in order, and each image with its label."""
         files = ", ".join(embeddings.files)
         if embeddings.labels is None:
             raise I0TError(f"{files}: no labels. Classification needs an Embeddings file with them (docs/models.md).")
@@ -74,7 +74,7 @@ class Classification(Task):
         require_pictures(embeddings, labels, dataset.name)
 
     def protocol(self, embeddings: Embeddings) -> dict[str, Any]:
-        """The prompts, and how they become class embeddings; unknown where another program made these."""
+        """Prompts, and how they become class embeddings; unknown for embeddings of another program."""
         return {
             "templates": embeddings.metadata.get("templates"),
             "class_embedding": PROMPT_MEANS.get(embeddings.metadata.get("prompt_mean", "")),

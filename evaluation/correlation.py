@@ -21,15 +21,15 @@ from i0t.errors import I0TError
 from i0t.metrics import correlation_metrics
 from i0t.metrics.caption_scores import SCORES, CaptionScore
 
-# The figure that the paper prints of each set; records have both.
+# The tau that the paper prints for each set; records have both.
 PAPER_TAU = {"flickr8k_expert": "tau_c", "flickr8k_cf": "tau_b"}
 
 
 @dataclass(frozen=True)
 class Correlation(Task):
-    """Kendall tau-b and tau-c of caption scores with ratings (App. D).
+    """Kendall's tau-b and tau-c between caption scores and ratings (App. D).
 
-    Expert ratings are taken one by one, not averaged (report tau-c); CF is reported with tau-b.
+    Expert ratings are used one by one, not averaged (the paper reports tau-c); for CF it reports tau-b.
     """
 
     score: str = field(
@@ -42,8 +42,7 @@ class Correlation(Task):
     average_ratings: bool = field(
         default=False,
         metadata={
-            "help": "one rating per picture and caption, the mean of those that people gave (default: each one counts, "
-            "the paper's protocol)"
+            "help": "use the mean rating per image and caption (default: every rating counts, the paper's protocol)"
         },
     )
 
@@ -55,17 +54,17 @@ class Correlation(Task):
 
     @property
     def formula(self) -> CaptionScore:
-        """Of `--score`."""
+        """The formula of `--score`."""
         return SCORES[self.score]
 
     def items(self, dataset: RatedCaptions) -> Items:
-        """All pictures, and every distinct candidate and reference once."""
+        """All images, and every distinct candidate and reference once."""
         return dataset.items(self.formula.prefix)
 
     def measure(
         self, embeddings: Embeddings, dataset: RatedCaptions, seed: int
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Correlations, reference-free and reference-based, and how many ratings they rest on."""
+        """Compute correlations, reference-free and reference-based, and count ratings."""
         rated = _RatedRows(dataset, embeddings, self.formula.prefix, self.average_ratings)
         candidates = embeddings.text_features[rated.candidates]  # (R, D)
         scores = self.formula.reference_free(embeddings.image_features[rated.images], candidates)
@@ -82,7 +81,7 @@ class Correlation(Task):
         }, counts
 
     def check(self, embeddings: Embeddings, dataset: RatedCaptions) -> None:
-        """Every picture by its base name, every candidate and reference with the prefix."""
+        """Require every image by base name, and every candidate and reference with the prefix."""
         super().check(embeddings, dataset)
         texts = set(embeddings.texts)
         for text in itertools.chain(dataset.candidates, *dataset.references):
@@ -93,7 +92,7 @@ class Correlation(Task):
                 )
 
     def protocol(self, embeddings: Embeddings) -> dict[str, Any]:
-        """Score, prefix, w, clip and how ratings are used."""
+        """Score, prefix, w, clip and the use of ratings."""
         return {
             "score": self.formula.name,
             "prefix": self.formula.prefix,
@@ -105,9 +104,9 @@ class Correlation(Task):
 
 
 class _RatedRows:
-    """Rows of the embeddings that each rating is about; ratings of missing pictures are left out.
+    """Rows of the embeddings for each rating, without ratings of missing images.
 
-    With `average` there is one rating per picture and caption: the mean of all that it got.
+    With `average` there is one rating per image and caption: the mean of its ratings.
     """
 
     def __init__(self, dataset: RatedCaptions, embeddings: Embeddings, prefix: str, average: bool) -> None:
@@ -134,7 +133,7 @@ class _RatedRows:
         ]
 
     def best_reference_cosines(self, embeddings: Embeddings) -> np.ndarray:
-        """(R,) largest cosine of each candidate with the references of its picture."""
+        """(R,) largest cosine of each candidate with the references of its image."""
         texts = embeddings.text_features
         pairs = zip(self.candidates, self.references, strict=True)
         return np.array([(texts[references] @ texts[candidate]).max() for candidate, references in pairs])

@@ -1,7 +1,7 @@
-"""Program: the whole story on the built-in sample. `scripts/demo.sh`.
+"""Program: the main experiment on the built-in sample. `scripts/demo.sh`.
 
-Trains the small pair (stage 1, then I0T_async's heads), evaluates each with the gap removers on the three
-tasks, and leaves one table, `results.json` and one picture.
+Trains the small model (stage 1, then the heads of I0T_async), evaluates both with gap removers on the three
+tasks, and writes one table, `results.json` and one figure.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ STAGES = {"stage1": ("lcco", "tiny"), "async": ("bn_async", "stage1")}  # recipe
 
 
 class Row(NamedTuple):
-    """One row of the table: how it is called, which checkpoint, which gap remover, and where its means come from."""
+    """One row of the table."""
 
     title: str
-    stage: str
+    stage: str  # checkpoint
     remover: str = NONE
-    fit_on: str = "test"
+    fit_on: str = "test"  # where the means come from
 
 
 class Column(NamedTuple):
@@ -55,7 +55,7 @@ class Column(NamedTuple):
     metric: str
 
 
-ROWS = {  # by their names in results.json
+ROWS = {  # keys of results.json
     "stage1": Row("stage 1", "stage1"),
     "mind_the_gap": Row("Mind-the-Gap", "stage1", "mind_the_gap"),
     "i0t_async": Row("I0T_async", "async"),
@@ -73,21 +73,13 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the command line asks for.
+    """Options of the program."""
 
-    Attributes:
-        output: folder for everything.
-        fresh: train again, even if the checkpoints are there.
-        workers: picture decoding processes.
-        size: of the sample.
-        overrides: recipe values, for both stages.
-    """
-
-    output: Path
-    fresh: bool = False
-    workers: int = 1
+    output: Path  # folder for everything
+    fresh: bool = False  # train again, even if checkpoints exist
+    workers: int = 1  # processes that decode images
     size: SampleSize = field(default_factory=SampleSize)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # recipe values, for both stages
 
 
 @program
@@ -105,12 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = results["i0t_post"]["retrieval", "flickr"]
     assert shown.remover is not None
     after = shown.remover.transform_embeddings(shown.embeddings, check_overlap=False)
-    picture = gap_picture({"before": shown.embeddings, "after I0T_post": after}, folder / "gap.png")
+    figure = gap_picture({"before": shown.embeddings, "after I0T_post": after}, folder / "gap.png")
     validation = {key: encoders["stage1"].training_summary["validation"][key] for key in ("i2t_r1", "t2i_r1")}
     seconds = round(time.perf_counter() - started, 1)
     path = folder / "results.json"
     write_json(path, {**summary, "validation_r1": validation, "seconds": seconds})
-    print(f"{seconds:.0f} s. Picture: {picture}\n{path}")
+    print(f"{seconds:.0f} s. Figure: {figure}\n{path}")
     return 0
 
 
@@ -119,10 +111,10 @@ def _parse(argv: Sequence[str] | None) -> DemoOptions:
     parser.add_argument(
         "--output", type=Path, default=TENSORS / "demo", help="folder for everything (default tensors/demo)"
     )
-    parser.add_argument("--fresh", action="store_true", help="train again, even if the checkpoints are there")
-    parser.add_argument("--workers", type=not_negative, default=1, help="picture decoding processes (default 1)")
+    parser.add_argument("--fresh", action="store_true", help="train again, even if checkpoints exist")
+    parser.add_argument("--workers", type=not_negative, default=1, help="processes that decode images (default 1)")
     parser.add_argument("--size", nargs="*", default=[], metavar="key=N", help="sizes of the sample, e.g. train=2000")
-    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="recipe values, both stages")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="recipe values, for both stages")
     arguments = parser.parse_intermixed_args(argv)  # key=value may stand between flags
     try:
         size = SampleSize(**{key: int(value) for key, _, value in (item.partition("=") for item in arguments.size)})
@@ -132,7 +124,7 @@ def _parse(argv: Sequence[str] | None) -> DemoOptions:
 
 
 def _train_all(roots: Roots, options: DemoOptions) -> dict[str, Encoder]:
-    """The checkpoint of each stage, trained unless it has been."""
+    """Train the stages, or load their checkpoints."""
     encoders: dict[str, Encoder] = {}
     paths: dict[str, str] = {}
     for stage, (recipe, base) in STAGES.items():
@@ -147,7 +139,7 @@ def _train_all(roots: Roots, options: DemoOptions) -> dict[str, Encoder]:
         )
         run = train(how, roots)
         if run is None:
-            raise I0TError("stopped by SIGTERM; the same command (without --fresh) goes on where it was.")
+            raise I0TError("stopped by SIGTERM; the same command (without --fresh) resumes the run.")
         if run.was_there:
             say(f"{recipe}: trained before, {run.last} (--fresh trains again)")
         paths[stage], encoders[stage] = str(run.last), load_checkpoint(run.last)
@@ -157,7 +149,7 @@ def _train_all(roots: Roots, options: DemoOptions) -> dict[str, Encoder]:
 def _evaluate_all(
     encoders: dict[str, Encoder], roots: Roots, options: DemoOptions
 ) -> dict[str, dict[tuple[str, str], Result]]:
-    """Results by row, then by task and data set; what a checkpoint encoded is shared by its rows."""
+    """Results by row, then by task and data set; the rows of a checkpoint share its embeddings."""
     measured = dict.fromkeys((column.task, column.dataset) for column in COLUMNS.values())
     datasets = {dataset: load_dataset(dataset, roots) for _, dataset in measured}
     encoded: dict[tuple[str, str, str], Any] = {}
@@ -190,7 +182,7 @@ def _evaluate_all(
 
 
 def _figures(results: dict[tuple[str, str], Result]) -> dict[str, float]:
-    """A row of results.json."""
+    """Make a row of results.json."""
     records = {key: result.record for key, result in results.items()}
     metrics = {name: round(records[c.task, c.dataset].metrics[c.metric], 2) for name, c in COLUMNS.items()}
     retrieval = next(iter(records.values()))

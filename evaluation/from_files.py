@@ -1,4 +1,4 @@
-"""`--embeddings`: what another program encoded, in place of a model."""
+"""`--embeddings`: embeddings of another program, instead of a model."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def read_for_task(
     data_dirs: tuple[str | None, str | None],
     partial: bool,
 ) -> tuple[Embeddings, Any]:
-    """Embeddings of files, and the data set that they are of; None where the task needs nothing but the file.
+    """Read embeddings from files, and their data set if the task needs it (else None).
 
     Args:
-        paths: as `load_embeddings` takes them.
+        paths: as for `load_embeddings`.
         names: data sets that the user named, if any.
-        task: what will be measured.
-        data_dirs: data roots by flags; neither they nor path files are looked at where the task needs no data.
+        task: the task.
+        data_dirs: data roots from flags; used only if the task needs the data set.
         partial: whether the data set may be incomplete.
 
     Raises:
@@ -37,16 +37,16 @@ def read_for_task(
     dataset = load_dataset(name, resolve_roots(*data_dirs), partial) if task.needs_data else None
     task.check(embeddings, dataset)
     known = {"dataset": name, "files": list(embeddings.files)}
-    if embeddings.metadata.get("fingerprint") is None:  # nothing else tells these vectors from others
+    if embeddings.metadata.get("fingerprint") is None:  # nothing else identifies the vectors
         known["features_sha256"] = embeddings.features_sha256
     return replace(embeddings, metadata={**embeddings.metadata, **known}), dataset
 
 
 def _dataset_name(embeddings: Embeddings, task: Task, names: Sequence[str] | None) -> str:
-    """Which data set embeddings are of: `--dataset`, else what the file says.
+    """Name of the data set: `--dataset`, else that of the file.
 
     Raises:
-        I0TError: neither says, they differ, or the file is of another task.
+        I0TError: no name, two names, or a file for another task.
     """
     files, recorded, known = ", ".join(embeddings.files), embeddings.metadata.get("dataset"), datasets_of(task.kind)
     made_for = embeddings.metadata.get("task", task.name)
@@ -57,5 +57,5 @@ def _dataset_name(embeddings: Embeddings, task: Task, names: Sequence[str] | Non
     if names:
         return names[0]
     if task.needs_data and recorded not in known:
-        raise I0TError(f"{files}: say which data set they are of: --dataset {' or '.join(known)}.")
+        raise I0TError(f"{files}: name their data set: --dataset {' or '.join(known)}.")
     return embeddings.name

@@ -1,4 +1,4 @@
-"""The command line of the evaluation programs, and the frozen options that it becomes."""
+"""Command line and options of the evaluation programs."""
 
 from __future__ import annotations
 
@@ -28,37 +28,26 @@ AnyTask = TypeVar("AnyTask", bound=Task)
 EPILOG = """\
 Without arguments: the last checkpoint, on all data sets of the path files that are present.
 
-Each data set gives one JSON record in --output (default: tensors), named after model and
-protocol, with its embeddings and means beside it; the records' paths are printed last."""
+Each data set gives one JSON record in --output (default: tensors), named by model and protocol, with its
+embeddings and means beside it. The paths of the records are printed last."""
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How to evaluate.
+    """Options of an evaluation."""
 
-    Attributes:
-        task: what is measured, with its own flags.
-        encoding: how items are encoded.
-        remover: the gap remover.
-        fit_on: where its means come from: "test", "train" or a file.
-        fit_samples: how many training pairs "train" takes.
-        seed: of everything random.
-        allow_partial: whether incomplete data sets are evaluated.
-        flags: all flags, for the record.
-    """
-
-    task: Task
+    task: Task  # with its own flags
     encoding: EncodeOptions = field(default_factory=EncodeOptions)
     remover: RemoverChoice = field(default_factory=lambda: RemoverChoice(NONE))
-    fit_on: str = TEST
-    fit_samples: int = 1000
+    fit_on: str = TEST  # where the means come from: "test", "train" or a file
+    fit_samples: int = 1000  # training pairs for "train"
     seed: int = 0
-    allow_partial: bool = False
-    flags: Mapping[str, Any] = field(default_factory=dict)
+    allow_partial: bool = False  # evaluate incomplete data sets
+    flags: Mapping[str, Any] = field(default_factory=dict)  # all flags, for the record
 
 
 def parse(task: type[Task], argv: Sequence[str] | None) -> argparse.Namespace:
-    """The parsed command line of a task's program."""
+    """Parse the command line of a task's program."""
     parser = argparse.ArgumentParser(
         prog=f"evaluate_{task.name}",
         description=task.__doc__,
@@ -77,7 +66,7 @@ def parse(task: type[Task], argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         metavar="FILE",
         help="instead of a model: an Embeddings file (.safetensors), or for retrieval images.npy texts.npy, or one "
-        ".npy of shape (2, N, D), whose rows pair up",
+        ".npy of shape (2, N, D); row i of images matches row i of texts",
     )
     parser.add_argument(
         "--dataset",
@@ -100,7 +89,7 @@ def _add_gap_flags(group: argparse._ArgumentGroup) -> None:
         "--fit-on",
         default=TEST,
         metavar="{test,train,FILE}",
-        help="where the means come from: the evaluated set itself (test: the paper's protocol, it leaks; default), "
+        help="where the means come from: the evaluated set itself (test, default: the paper's protocol, which leaks), "
         "ShareGPT4V training pairs (train), or a means or Embeddings file",
     )
     group.add_argument(
@@ -108,12 +97,12 @@ def _add_gap_flags(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=1000,
         metavar="N",
-        help="training pairs that --fit-on train takes, drawn with --seed (default 1000; compare Table 3)",
+        help="training pairs for --fit-on train, drawn with --seed (default 1000; compare Table 3)",
     )
 
 
 def options_of(task: type[Task], arguments: argparse.Namespace, device: str | None) -> EvaluationOptions:
-    """What the command line asks for; `device` is that of this process."""
+    """Make the options of a command line; `device` is that of this process."""
     (remover,) = remover_choices(arguments, [arguments.remove_gap])
     parameters = {name: remover.parameters.get(name, held.default) for name, (held, _) in all_parameters().items()}
     return EvaluationOptions(
@@ -129,7 +118,7 @@ def options_of(task: type[Task], arguments: argparse.Namespace, device: str | No
 
 
 def add_task_flags(parser: argparse.ArgumentParser, task: type[Task]) -> None:
-    """A flag for each field of a task's dataclass; its metadata are the arguments of `add_argument`."""
+    """Add one flag per field of a task's dataclass; its metadata are the arguments of `add_argument`."""
     for one in _fields(task):
         flag, about = f"--{one.name.replace('_', '-')}", dict(one.metadata)
         if one.default is False:
@@ -140,7 +129,7 @@ def add_task_flags(parser: argparse.ArgumentParser, task: type[Task]) -> None:
 
 
 def task_of(arguments: argparse.Namespace, task: type[AnyTask]) -> AnyTask:
-    """The task as the command line asks for it."""
+    """Make the task of a command line."""
     return task(**{one.name: getattr(arguments, one.name) for one in _fields(task)})
 
 

@@ -2,20 +2,19 @@
 
     cp evaluation/pac_score.py Github/pacscore/evaluation/pac_score/pac_score.py
 
-The `compute_correlations.py` and `compute_metrics.py` of github.com/aimagelab/pacscore then run unchanged and print
-the figures they print with their own file. This file needs `i0t` and its requirements to be installed; it imports
-nothing of the folder it lies in.
+`compute_correlations.py` and `compute_metrics.py` of github.com/aimagelab/pacscore then run unchanged and print the
+same numbers as with their own file. `i0t` must be installed; nothing is imported from the folder of this file.
 
 I0T-S instead of PAC-S (paper App. D): set the environment variable I0T_MEANS=/path/to/means.safetensors, a file of
-`Standardizer.save` or `--remove-gap`, or give the keyword argument `standardizer`. Images and texts are then moved with
-their means, and the score is the plain cosine: no w, no clipping at 0. pacscore's scripts still print it as PAC-S,
-which a line on standard error says. Their RefPAC-S is then of no use: a harmonic mean has a pole where its terms
-cancel, and I0T-S may be negative. The reference-based I0T-S comes from `scripts/evaluate_correlation.sh`.
+`Standardizer.save` or `--remove-gap`, or pass the keyword argument `standardizer`. Images and texts are then moved
+with these means, and the score is the cosine, without w and clipping. pacscore's scripts still print it as PAC-S; a
+line on standard error says so. Do not use their RefPAC-S then: a harmonic mean has a pole where its terms cancel, and
+I0T-S may be negative. `scripts/evaluate_correlation.sh` has the reference-based I0T-S.
 
-What is computed stands in `i0t.metrics.caption_scores`. Every distinct picture and text is encoded once, so that
-equal rows get bit-equal scores; texts longer than the context keep their end token.
+The formulas are in `i0t.metrics.caption_scores`. Every distinct image and text is encoded once, so that equal rows get
+bit-equal scores; texts longer than the context keep their end token.
 
-Shapes: N rated (picture, candidate) pairs, K references of one candidate, D embedding dimensions.
+Shapes: N rated (image, candidate) pairs, K references of one candidate, D embedding dimensions.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from i0t.paths import say
 from i0t.standardize import GapRemover, Standardizer
 
 MEANS_VARIABLE = "I0T_MEANS"
-CONTEXT_LENGTH = 77  # of CLIP models that do not say it
+CONTEXT_LENGTH = 77  # for CLIP models without this attribute
 BATCH_SIZE = 64
 
 Transform = Callable[[Image.Image], torch.Tensor]
@@ -56,7 +55,7 @@ def PACScore(
     w: float = 2.0,
     standardizer: GapRemover | None = None,
 ) -> tuple[np.float32, np.ndarray, np.ndarray, list[int]]:
-    """PAC-S = w * max(cos(image, candidate), 0); with a standardizer I0T-S = cos, whatever `w`.
+    """PAC-S = w * max(cos(image, candidate), 0); with a standardizer I0T-S = cos.
 
     Args:
         model: has `encode_image(pixels)` and `encode_text(tokens)`; on `device`, in eval mode, fp32 or fp16.
@@ -68,24 +67,17 @@ def PACScore(
         standardizer: fitted means; by default those of the file that I0T_MEANS names, if it is set.
 
     Returns:
-        The mean score; the (N,) float32 scores; the (N, D) float32 L2-normalised candidate features, as encoded
-        even with a standardizer, so that they can go to `RefPACScore`; the N numbers of words.
+        The mean score; the (N,) float32 scores; the (N, D) float32 L2-normalised candidate features, not moved by
+        the standardizer, for `RefPACScore`; the N numbers of words.
 
     Raises:
         I0TError: images and candidates do not match, are of wrong types or cannot be read or encoded.
-
-    Example:
-        >>> model = torch.nn.Module()
-        >>> model.encode_text = lambda tokens: torch.eye(2)[: len(tokens)]
-        >>> mean, scores, _, words = PACScore(model, None, np.eye(2)[[0, 0]], ["a dog", "a red bus"], "cpu")
-        >>> float(mean), scores.tolist(), words
-        (1.0, [2.0, 0.0], [2, 3])
     """
     standardizer = _standardizer(standardizer, "PAC-S is I0T-S here")
     texts = _strings(candidates, "candidates")
-    pictures = _unit(images, "images") if _is_array(images) else _paths(images)
+    pictures = _unit(images, "images") if _is_array(images) else list(map(str, _strings(images, "images", (str, Path))))
     if len(pictures) != len(texts):
-        raise I0TError(f"PACScore: {len(pictures)} images for {len(texts)} candidates. Give one of each a row.")
+        raise I0TError(f"PACScore: {len(pictures)} images for {len(texts)} candidates. Give one of each per row.")
     image_features = _encode_images(model, transform, pictures, device) if isinstance(pictures, list) else pictures
     candidate_features = _encode_texts(model, texts, device)
     score = replace(SCORES["pac_s"], w=float(w)) if standardizer is None else SCORES["i0t_s"]
@@ -103,14 +95,14 @@ def RefPACScore(
     len_candidates: Any = None,
     standardizer: GapRemover | None = None,
 ) -> tuple[np.float32, list[np.float32]]:
-    """The reference part of RefPAC-S: the best cosine of each candidate with its references, not scaled or clipped.
+    """The best cosine of each candidate with its references, not scaled or clipped.
 
-    RefPAC-S is the harmonic mean of this and PAC-S; pacscore's scripts and `CaptionScore.with_references` take it.
+    RefPAC-S is the harmonic mean of this and PAC-S; pacscore's scripts and `CaptionScore.with_references` compute it.
 
     Args:
         model: as in `PACScore`.
-        references: N lists of reference captions, of any lengths but 0.
-        candidates: N captions, or the third value that `PACScore` returned.
+        references: N lists of reference captions, not empty.
+        candidates: N captions, or the third value of `PACScore`.
         device: "cpu", "cuda", ...
         len_candidates: not used; pacscore's scripts pass it.
         standardizer: as in `PACScore`.
@@ -120,13 +112,6 @@ def RefPACScore(
 
     Raises:
         I0TError: references and candidates do not match, are of wrong types or cannot be encoded.
-
-    Example:
-        >>> model = torch.nn.Module()
-        >>> model.encode_text = lambda tokens: torch.eye(2)[[1, 0, 1]]
-        >>> mean, best = RefPACScore(model, [["a dog"], ["a bus", "a red bus"]], np.eye(2), "cpu")
-        >>> float(mean), [float(cosine) for cosine in best]
-        (0.5, [0.0, 1.0])
     """
     standardizer = _standardizer(standardizer, "RefPAC-S is of no use with I0T-S, see evaluation/pac_score.py")
     lists = [_strings(own, f"references of candidate {row}") for row, own in enumerate(references)]
@@ -138,7 +123,7 @@ def RefPACScore(
     distinct = list(dict.fromkeys(text for own in lists for text in own))
     reference_features = _moved(standardizer, "text", _encode_texts(model, distinct, device))
     row_of = {text: row for row, text in enumerate(distinct)}
-    # One small product a candidate: what it gives must not depend on other rows, as in a large matrix product.
+    # One product per candidate: in a large matrix product the bits could depend on other rows.
     best = [
         np.einsum("kd,d->k", reference_features[[row_of[text] for text in own]], candidate).max()
         for own, candidate in zip(lists, candidate_features, strict=True)
@@ -147,9 +132,9 @@ def RefPACScore(
 
 
 def _encode_images(model: ClipModel, transform: Transform | None, paths: list[str], device: str) -> np.ndarray:
-    """(N, D) unit features of pictures."""
+    """(N, D) unit features of images."""
     transform = transform or image_transform_v2(PreprocessCfg(), is_train=False)
-    # fp16 models differ in whether they cast pixels themselves; the first convolution tells what they need.
+    # Not all fp16 models cast pixels themselves; the first convolution has the right dtype.
     dtype = next((parameter.dtype for parameter in model.parameters() if parameter.ndim == 4), torch.float32)
 
     def encode(batch: list[str]) -> torch.Tensor:
@@ -184,11 +169,11 @@ def _moved(standardizer: GapRemover | None, modality: str, features: np.ndarray)
     return features if standardizer is None else getattr(standardizer, f"transform_{modality}")(features)
 
 
-def _standardizer(given: GapRemover | None, notice: str) -> GapRemover | None:
-    """What was given, else what I0T_MEANS names, which is said: a variable is easily forgotten."""
+def _standardizer(passed: GapRemover | None, notice: str) -> GapRemover | None:
+    """Return the standardizer that was passed, else that of I0T_MEANS, with a message (it is easily forgotten)."""
     path = os.environ.get(MEANS_VARIABLE)
-    if given is not None or not path:
-        return given
+    if passed is not None or not path:
+        return passed
     try:
         standardizer = Standardizer.load(path)
     except I0TError as error:
@@ -201,8 +186,8 @@ def _standardizer(given: GapRemover | None, notice: str) -> GapRemover | None:
     return standardizer
 
 
-def _is_array(given: Any) -> bool:
-    return isinstance(given, np.ndarray) or is_torch(given)
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or is_torch(value)
 
 
 def _unit(features: Any, name: str) -> np.ndarray:
@@ -213,21 +198,17 @@ def _unit(features: Any, name: str) -> np.ndarray:
     return l2_normalize(array.astype(np.float32, copy=False), name)
 
 
-def _strings(given: Any, name: str, types: tuple[type, ...] = (str,)) -> list[str]:
-    if isinstance(given, str) or not isinstance(given, Sequence) or not len(given):
-        raise I0TError(f"{name}: expected a list that is not empty, got {given!r:.60}.")
-    for row, item in enumerate(given):
+def _strings(values: Any, name: str, types: tuple[type, ...] = (str,)) -> list[str]:
+    if isinstance(values, str) or not isinstance(values, Sequence) or not len(values):
+        raise I0TError(f"{name}: expected a list that is not empty, got {values!r:.60}.")
+    for row, item in enumerate(values):
         if not isinstance(item, types):
             raise I0TError(f"{name}: entry {row} is {item!r:.60}, expected {' or '.join(t.__name__ for t in types)}.")
-    return list(given)
-
-
-def _paths(given: Any) -> list[str]:
-    return [str(path) for path in _strings(given, "images", (str, Path))]
+    return list(values)
 
 
 def _picture(path: str) -> Image.Image:
-    """A picture decoded as RGB before any resizing, which would spoil palettes."""
+    """Decode an image as RGB before any resizing, which would spoil palettes."""
     try:
         with Image.open(path) as image:
             return image.convert("RGB")

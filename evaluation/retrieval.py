@@ -22,7 +22,7 @@ from i0t.metrics import retrieval_metrics
 
 @dataclass(frozen=True)
 class Retrieval(Task):
-    """R@1, R@5 and R@10, image to text and text to image; the paper takes the first caption of every image (App. D)."""
+    """R@1, R@5 and R@10, image to text and text to image; the paper uses the first caption per image (App. D)."""
 
     captions_per_image: int = field(
         default=1,
@@ -48,7 +48,7 @@ class Retrieval(Task):
         return dataset.items(self.captions_per_image)
 
     def measure(self, embeddings: Embeddings, dataset: Any, seed: int) -> tuple[dict[str, float], dict[str, Any]]:
-        """Recalls and ranks."""
+        """Compute recalls and ranks."""
         metrics = retrieval_metrics(
             embeddings.image_features,
             embeddings.text_features,
@@ -59,16 +59,16 @@ class Retrieval(Task):
         return metrics, {"bootstrap_resamples": self.bootstrap} if self.bootstrap else {}
 
     def check(self, embeddings: Embeddings, dataset: Any) -> None:
-        """Every picture with a text."""
+        """Require a text for every image."""
         bare = np.setdiff1d(np.arange(len(embeddings.image_ids)), embeddings.image_of_text)
         if len(bare):
             raise I0TError(
                 f"{', '.join(embeddings.files)}: {len(bare)} pictures have no text, first "
-                f"{embeddings.image_ids[bare[0]]}. Retrieval needs a text of every picture (image_of_text)."
+                f"{embeddings.image_ids[bare[0]]}. Retrieval needs a text for every image (image_of_text)."
             )
 
     def protocol(self, embeddings: Embeddings) -> dict[str, Any]:
-        """Captions per image: those that there are, a range where images differ; and which, if that is known."""
+        """Captions per image (a range if images differ), and which captions, if known."""
         owners = embeddings.image_of_text[embeddings.image_of_text >= 0]
         counts = np.bincount(owners, minlength=len(embeddings.image_features))
         least, most = int(counts.min()), int(counts.max())

@@ -1,4 +1,4 @@
-"""The driver of the evaluation programs: flags in, one record per data set, one table out."""
+"""The driver of the evaluation programs: flags in, one record per data set and one table out."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def run_task(task: type[Task], argv: Sequence[str] | None) -> int:
     """Evaluate as the command line says; returns the exit status."""
     arguments = parse(task, argv)
     if arguments.embeddings and not processes.is_main():
-        return 0  # nothing to encode, so nothing to help with
-    folder = ensure_folder(arguments.output)  # before hours of encoding, not after
+        return 0  # nothing to encode
+    folder = ensure_folder(arguments.output)  # before encoding, which may take hours
     device = arguments.device if arguments.embeddings else processes.join(arguments.device)
     options = options_of(task, arguments, device)
     data_dirs = arguments.data_dir, arguments.data_dir_sub
     if arguments.embeddings:
         results = _of_files(arguments.embeddings, arguments.dataset, data_dirs, options)
     else:
-        with processes.first_here():  # which may make the sample
+        with processes.first_here():  # one process makes the sample
             roots = resolve_roots(*data_dirs)
         results = _of_model(arguments.model, usable_device(device), arguments.dataset, roots, options)
     records, paths = [], []
@@ -74,7 +74,7 @@ def _of_files(
     data_dirs: tuple[str | None, str | None],
     options: EvaluationOptions,
 ) -> Iterator[Result]:
-    """Evaluate what another program encoded."""
+    """Evaluate embeddings of another program."""
     from evaluation.from_files import read_for_task
 
     task = options.task
@@ -86,9 +86,9 @@ def _of_files(
 def _of_model(
     model: str | None, device: str, names: Sequence[str] | None, roots: Roots, options: EvaluationOptions
 ) -> Iterator[Result]:
-    """Evaluate a model on every data set asked for or present.
+    """Evaluate a model on the named data sets, or on all that are present.
 
-    Of several processes (`accelerate launch`) all encode and the main one measures; the others yield nothing.
+    With several processes (`accelerate launch`) all encode and only the main process measures and yields results.
     """
     task = options.task
     names = names or datasets_of(task.kind, roots)
@@ -96,9 +96,9 @@ def _of_model(
         folders = ", ".join(str(folder) for folder in (roots.main, roots.sub) if folder)
         known = ", ".join(datasets_of(task.kind))
         raise I0TError(f"none of {known} is present in {folders}. See the README for the layout.")
-    # All are read, and refused if incomplete, before anything is encoded.
+    # Read all before encoding, so that an incomplete one raises its error early.
     datasets = [load_dataset(name, roots, options.allow_partial) for name in names]
-    torch.manual_seed(options.seed)  # for models without trained weights, such as tiny
+    torch.manual_seed(options.seed)  # for untrained models such as tiny
     encoder = load_encoder(model or last_checkpoint(roots), device, roots)
     training_pairs = TrainingPairs(encoder, roots, options)
     for dataset in datasets:
@@ -112,14 +112,14 @@ def _of_model(
 
 
 class TrainingPairs:
-    """Training pairs of ShareGPT4V, encoded when they are asked for, once per prefix (`--fit-on train`)."""
+    """Training pairs of ShareGPT4V, encoded when needed, once per prefix (`--fit-on train`)."""
 
     def __init__(self, encoder: Encoder, roots: Roots, options: EvaluationOptions) -> None:
         self.encoder, self.roots, self.options = encoder, roots, options
         self._encoded: dict[str, Embeddings] = {}
 
     def __call__(self, prefix: str) -> Embeddings:
-        """Those with the prefix that stands before the evaluated texts, too."""
+        """Encode the pairs with the prefix of the evaluated texts."""
         if prefix not in self._encoded:
             pairs = load_sharegpt4v(self.roots.data_dir, "train")
             count = min(self.options.fit_samples, len(pairs))
@@ -130,7 +130,7 @@ class TrainingPairs:
 
 
 def encode_dataset(encoder: Encoder, dataset: Any, options: EvaluationOptions) -> tuple[Embeddings, str]:
-    """A data set as encoded, and what stands before its texts."""
+    """Encode a data set; return the embeddings, and the prefix of its texts."""
     items = options.task.items(dataset)
     items = replace(items, metadata={**items.metadata, "task": options.task.name})
     return encode(encoder, items, options.encoding), items.prefix
@@ -144,19 +144,19 @@ def evaluate(
     training_pairs: Callable[[], Embeddings] | None = None,
     started: float | None = None,
 ) -> Result:
-    """Remove the gap from the embeddings of one data set, measure, and state how.
+    """Remove the gap from the embeddings of one data set, measure, and make the record.
 
     Args:
         embeddings: as encoded, or of another program.
-        dataset: as loaded; None where the task does not need it and embeddings were read from files.
-        options: how.
+        dataset: the data set; None if embeddings were read from files and the task does not need it.
+        options: options of the evaluation.
         encoder: the model; None for embeddings of another program.
-        training_pairs: encodes them, for `--fit-on train`.
-        started: when the encoding began, by `time.perf_counter`.
+        training_pairs: encodes training pairs, for `--fit-on train`.
+        started: time of `time.perf_counter` before encoding.
     """
     task, started = options.task, time.perf_counter() if started is None else started
     remover = fit_remover(options.remover, options.fit_on, embeddings, training_pairs)
-    # The record tells which evaluated items were fitted: no need to warn of them.
+    # No warning about overlap: the record has it.
     moved = embeddings if remover is None else remover.transform_embeddings(embeddings, check_overlap=False)
     metrics, counts = task.measure(moved, dataset, options.seed)
     record = Record(
@@ -190,13 +190,13 @@ def save(folder: Path, result: Result) -> Path:
 
 
 def _model_of(embeddings: Embeddings) -> dict[str, Any]:
-    """What a record says of the model behind embeddings of another program."""
+    """Describe the model of embeddings of another program."""
     known = ("model", "fingerprint", "features_sha256", "files")
     return {"name" if key == "model" else key: embeddings.metadata.get(key) for key in known}
 
 
 def _data_facts(embeddings: Embeddings, dataset: Any) -> dict[str, Any]:
-    """Counts, source and hash of what was evaluated, and what of it was cut or could not be read."""
+    """Counts, source and hash of the evaluated items, with truncated texts and unreadable images."""
     known, unreadable = embeddings.metadata, embeddings.metadata.get("unreadable") or []
     features = known.get("features_sha256")
     complete = dataset.completeness if dataset is not None else known.get("completeness", NOT_CHECKED)

@@ -1,10 +1,10 @@
-"""Program: tables from the records of runs, which never mix protocols unseen. `scripts/table.sh`.
+"""Program: tables of records, which show differences between protocols. `scripts/table.sh`.
 
     python -m evaluation.table tensors/*.json              # one table per data set, one row per model and gap remover
     python -m evaluation.table tensors/*.json --join       # one row per model and gap remover over all data sets
 
-What differs between the protocols of a data set's records becomes a column of its own and is said below
-the table; what all share stands there in one line. --join has no room for such columns and refuses to mix.
+If the protocols of a data set's records differ, each difference is a column, and a note below the table names it.
+The shared protocol is below the table. --join has no such columns, so it raises an error if protocols differ.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("records", nargs="+", metavar="RECORD.json", help="what the evaluation programs wrote")
-    parser.add_argument("--join", action="store_true", help="all data sets in one table; refuses to mix protocols")
-    parser.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="instead of each task's own two")
+    parser.add_argument("records", nargs="+", metavar="RECORD.json", help="records of the evaluation programs")
+    parser.add_argument("--join", action="store_true", help="all data sets in one table; protocols must not differ")
+    parser.add_argument(
+        "--metrics", nargs="+", default=[], metavar="NAME", help="instead of the two main metrics of each task"
+    )
     parser.add_argument("--format", choices=tuple(FORMATS), default="text")
     arguments = parser.parse_args(argv)
     records = [read_record(path) for path in arguments.records]

@@ -1,7 +1,7 @@
-"""What an evaluation is: which items of a data set are encoded, and what is measured on their embeddings.
+"""`Task`: a kind of evaluation, with the items to encode and the metrics to compute.
 
-A task is a frozen dataclass: its fields are its flags (`--captions-per-image` of `captions_per_image`),
-and their metadata the arguments of argparse's `add_argument`. `docs/extending.md` adds one.
+A task is a frozen dataclass. Its fields are its flags (`captions_per_image` is `--captions-per-image`), and their
+metadata are arguments of argparse's `add_argument`. `docs/extending.md` adds a task.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from i0t.errors import I0TError
 
 AnyTask = TypeVar("AnyTask", bound="Task")
 
-# The tasks that tests of contracts, tables and the demo go through.
+# Used by contract tests, tables and the demo.
 TASKS = {
     "retrieval": "evaluation.retrieval:Retrieval",
     "classification": "evaluation.classification:Classification",
@@ -27,7 +27,7 @@ TASKS = {
 
 
 def task_class(name: str) -> type[Task]:
-    """The class of a name of `TASKS`."""
+    """Import the class of a name in `TASKS`."""
     module, _, attribute = TASKS[name].partition(":")
     return getattr(import_module(module), attribute)
 
@@ -35,62 +35,50 @@ def task_class(name: str) -> type[Task]:
 class Task(ABC):
     """One kind of evaluation.
 
-    Encoding and measuring are apart, so that what is encoded once can be measured again with
-    every gap remover.
-
-    Attributes:
-        name: e.g. "retrieval"; the program is `evaluate_NAME`.
-        kind: of the data sets it can evaluate, see `i0t.data.datasets`.
-        printed: metrics of the table that a run prints.
-        headline: metrics of tables over several records ...
-        headline_of: ... and of a data set that is told by others, where tables join data sets.
-        needs_data: whether embeddings cannot be measured without the files of their data set.
+    Encoding and measuring are separate, so that items that were encoded once can be measured with every gap
+    remover.
     """
 
-    name: ClassVar[str]
-    kind: ClassVar[Kind]
-    printed: ClassVar[tuple[str, ...]]
-    headline: ClassVar[tuple[str, ...]]
-    headline_of: ClassVar[dict[str, tuple[str, ...]]] = {}
-    needs_data: ClassVar[bool] = True
+    name: ClassVar[str]  # e.g. "retrieval"; the program is `evaluate_NAME`
+    kind: ClassVar[Kind]  # of its data sets, see `i0t.data.datasets`
+    printed: ClassVar[tuple[str, ...]]  # metrics in the table that a run prints
+    headline: ClassVar[tuple[str, ...]]  # metrics in tables of records
+    headline_of: ClassVar[dict[str, tuple[str, ...]]] = {}  # by data set, for tables that join data sets
+    needs_data: ClassVar[bool] = True  # whether embeddings from files need the files of their data set
 
     @abstractmethod
     def items(self, dataset: Any) -> Items:
-        """What of a data set is to be encoded.
-
-        Args:
-            dataset: as `i0t.data.datasets.load_dataset` gives it.
-        """
+        """Return the items of a data set (from `load_dataset`) to encode."""
 
     @abstractmethod
     def measure(self, embeddings: Embeddings, dataset: Any, seed: int) -> tuple[dict[str, float], dict[str, Any]]:
-        """(metrics, counts of what was used) of embeddings, after any gap removal.
+        """Compute metrics, and counts for the record, after any gap removal.
 
         Args:
             embeddings: of the data set.
-            dataset: None for a task that does not need it, where embeddings were read from files.
+            dataset: None if embeddings were read from files and the task does not need the data set.
             seed: of everything random.
         """
 
     @abstractmethod
     def protocol(self, embeddings: Embeddings) -> dict[str, Any]:
-        """What two results must share to be comparable."""
+        """Return what two results must share to be comparable."""
 
     def check(self, embeddings: Embeddings, dataset: Any) -> None:
-        """Refuse embeddings of another program (`--embeddings`) that are not of this data set.
+        """Check that embeddings of another program (`--embeddings`) are of this data set.
 
         Raises:
-            I0TError: what is missing or does not agree.
+            I0TError: something is missing or differs.
         """
         if dataset is not None:
             require_pictures(embeddings, dataset.image_ids, dataset.name)
 
 
 def require_pictures(embeddings: Embeddings, names: Collection[str], dataset: str) -> None:
-    """Refuse embeddings that lack pictures of a data set, other than those noted as unreadable.
+    """Check that embeddings have all images of a data set, except those noted as unreadable.
 
     Raises:
-        I0TError: how many are missing, and the first of them.
+        I0TError: images are missing; has their number, and the first.
     """
     present = set(embeddings.image_ids)
     missing = [name for name in names if name not in present]

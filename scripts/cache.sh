@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What is kept of earlier encoding, in tensors/cache; --clear removes it.
+# List the cache of encoded features, tensors/cache; --clear removes it.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 run i0t.commands.cache "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Which data sets of the path files are there, complete and readable, and where to get the rest. --help lists the flags.
+# Check which data sets are present, complete and readable, and where to get the others. --help lists the flags.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 run i0t.data.check "$@"

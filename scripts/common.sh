@@ -10,11 +10,11 @@ if [ -z "${PYTHON:-}" ]; then
 fi
 export PYTHON PYTHONPATH="$REPO${PYTHONPATH:+:$PYTHONPATH}"
 
-# Threads that wait must sleep: spinning ones starve each other when the cores are shared,
-# which made a training step several times slower on two busy cores.
+# Waiting threads must sleep: spinning threads slow down other processes on the same cores. A training step
+# was several times slower on two busy cores.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 
-run() {  # run MODULE ARGUMENTS...: keeps the user's folder, so that relative paths mean what they say
+run() {  # run MODULE ARGUMENTS... in the user's folder, so that relative paths work
     if ! "$PYTHON" -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ("torch", "open_clip", "umap"))))'; then
         echo "error: $PYTHON lacks the packages. Run: bash $REPO/scripts/setup.sh" >&2
         exit 2

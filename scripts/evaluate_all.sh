@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The three evaluations one after another; one that fails (no data set there, say) does not stop the next.
-# Only flags that all three know can be passed on.
+# The three evaluations one after another; if one fails (e.g. without data), the next one still runs.
+# Only flags of all three can be used.
 set -uo pipefail
 here="$(dirname "${BASH_SOURCE[0]}")"
 status=0

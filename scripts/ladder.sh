@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 # Tables 1, 2 and 8: train every recipe, then evaluate each checkpoint: bash scripts/ladder.sh [recipe ...]
-# Interrupted or repeated, it goes on where it was. Stage-2 recipes start from lccom. Seeds: SEED=42 (default 7).
-# TASKS="retrieval" evaluates less. OUTPUT (default tensors/ladder) gets checkpoints, records and table.
+# The same command resumes an interrupted run. Stage-2 recipes start from lccom. Seed: SEED=42 (default 7).
+# TASKS="retrieval" evaluates only that. OUTPUT (default tensors/ladder) is for checkpoints and records.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 output="${OUTPUT:-$here/../tensors/ladder}"
 recipes=("$@")
 [ $# -gt 0 ] || recipes=(lc lco lcco cloob unif_align lccom ln ln_async bn bn_async bn_async_no_mcsie)
 
-train() {  # train RECIPE FLAGS...: sets $checkpoint to the one that the trainer names, now or of a run finished before
+train() {  # train RECIPE FLAGS...: sets $checkpoint to the one that the trainer prints, of this or an earlier run
     local printed
     printed="$(bash "$here/train.sh" --recipe "$1" --seed "${SEED:-7}" --output "$output/checkpoints" "${@:2}")"
     checkpoint="$(sed -n 's/^last, noted in ckpt_file_name.txt: //p' <<<"$printed")"
     if [ -z "$checkpoint" ]; then
-        echo "error: recipe $1 was stopped before its end. Give the same command again: it goes on from there." >&2
+        echo "error: recipe $1 was stopped before its end. The same command resumes it." >&2
         exit 1
     fi
     [ "$1" != lccom ] || lccom="$checkpoint"

@@ -8,5 +8,5 @@ if [ ! -x "$PYTHON" ]; then
     exit 2
 fi
 export PYTHONPATH="$REPO${PYTHONPATH:+:$PYTHONPATH}" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
-# LAVIS' old requirements warn a lot, and of nothing that a user could change.
+# LAVIS' old requirements print many warnings that a user cannot change.
 exec "$PYTHON" -W ignore "$REPO/environments/lavis_embeddings.py" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv and install i0t with what it needs (about 6 GB with PyTorch's CUDA build, once).
+# Make .venv and install i0t with its requirements (about 6 GB with PyTorch's CUDA build, once).
 # An active virtual or conda environment, or $PYTHON, is used instead of .venv.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -12,7 +12,7 @@ if [ "$PYTHON" = "$REPO/.venv/bin/python" ] && [ ! -x "$PYTHON" ]; then
     echo "Making $REPO/.venv"
     python3 -m venv "$REPO/.venv"
 fi
-# What is installed is remembered by the requirements themselves: a changed setup.py installs again.
+# A copy of setup.py marks what is installed: if setup.py changes, install again.
 stamp="$("$PYTHON" -c 'import sys; print(sys.prefix)')/.i0t-setup"
 if ! cmp -s "$REPO/setup.py" "$stamp"; then
     echo "Installing i0t and its requirements into $PYTHON (a few minutes, once)"

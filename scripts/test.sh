@@ -6,5 +6,5 @@ bash "$here/setup.sh"
 bash "$here/lint.sh"
 source "$here/common.sh"
 cd "$REPO"
-# One process per core, each with one thread; the tests of a file stay together, as they share what they make.
+# One process per core, each with one thread; tests of a file stay together, as they share fixtures.
 OMP_NUM_THREADS=1 exec "$PYTHON" -m pytest -n auto --dist loadfile "$@"

@@ -1,4 +1,4 @@
-"""`encode`: the one way from images and texts to `Embeddings`, in batches, shared among processes, cached.
+"""`encode`: encode images and texts as `Embeddings`, in batches, shared among processes, with a cache.
 
 Shapes: N images, M texts, L tokens, D embedding dimensions; Q vectors per image of some models.
 """
@@ -27,53 +27,40 @@ from i0t.features import l2_normalize
 if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
 
-TOKENIZED_TOGETHER = 2048  # texts
+TOKENIZED_TOGETHER = 2048  # texts per chunk
 DEFAULT = EncodeOptions()
 
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """What `encode_pictures` returns.
+    """Result of `encode_pictures`."""
 
-    Attributes:
-        features: (N', D) or (N', Q, D) float32 unit vectors of the N' readable images.
-        kept: N' rows of the images that were encoded, ascending.
-        unreadable: error messages of those that were skipped.
-        from_cache: whether the features were found in the cache.
-    """
-
-    features: np.ndarray
-    kept: list[int]
-    unreadable: list[str]
+    features: np.ndarray  # (N', D) or (N', Q, D) float32 unit vectors of the N' readable images
+    kept: list[int]  # N' rows of the encoded images, ascending
+    unreadable: list[str]  # error messages of the skipped images
     from_cache: bool
 
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """What `encode_texts` returns.
+    """Result of `encode_texts`."""
 
-    Attributes:
-        features: (M, D) float32.
-        truncated: distinct texts that were cut, mostly to the context length (the end token is kept).
-        from_cache: whether the features were found in the cache.
-    """
-
-    features: np.ndarray
-    truncated: int
+    features: np.ndarray  # (M, D) float32
+    truncated: int  # number of distinct texts that were cut, mostly to the context length
     from_cache: bool
 
 
 def encode(encoder: Encoder, items: Items, options: EncodeOptions = DEFAULT) -> Embeddings:
-    """Embeddings of items, each distinct text encoded once.
+    """Encode items; each distinct text is encoded once.
 
     Args:
         encoder: the model.
-        items: images and texts. Texts whose images are all unreadable are left out.
+        items: images and texts. A text is left out if all its images are unreadable.
         options: batches, precision, cache, ...
 
     Returns:
-        Embeddings whose metadata are those of the items, and what a result must know of the encoding: `model`,
-        `fingerprint`, `dtype`, `precision`, `truncated_texts`, `unreadable`, `from_cache`.
+        Embeddings with the metadata of the items and of the encoding: `model`, `fingerprint`, `dtype`, `precision`,
+        `truncated_texts`, `unreadable`, `from_cache`.
 
     Raises:
         I0TError: an unreadable image that is not to be skipped, or nothing is left to encode.
@@ -113,7 +100,7 @@ def encode(encoder: Encoder, items: Items, options: EncodeOptions = DEFAULT) -> 
 
 @torch.no_grad()
 def encode_pictures(encoder: Encoder, images: Sequence[ImageSource], options: EncodeOptions = DEFAULT) -> EncodedImages:
-    """Encode images in one pass; workers decode and preprocess the next ones meanwhile.
+    """Encode images; workers decode and preprocess the next batches meanwhile.
 
     Raises:
         I0TError: an image cannot be read and is not to be skipped, or none is left (`NoPictureError`).
@@ -134,9 +121,9 @@ def encode_pictures(encoder: Encoder, images: Sequence[ImageSource], options: En
 def encode_texts(
     encoder: Encoder, texts: Sequence[str], options: EncodeOptions = DEFAULT, normalize: bool = True
 ) -> EncodedTexts:
-    """Encode texts in one pass, each distinct one once, so that equal texts get equal bits.
+    """Encode texts, each distinct text once, so that equal texts get equal bits.
 
-    With `normalize` False the features are those before their last normalisation, whose lengths weigh them in a mean.
+    With `normalize` False, features are not normalised at the end, so that their lengths are weights in a mean.
 
     Raises:
         I0TError: there is no text.
@@ -157,14 +144,14 @@ def encode_texts(
 
 
 def _tokenized(encoder: Encoder, texts: list[str], workers: int) -> torch.Tensor:
-    """Token ids (M, L). Of many texts workers do a part each: one process takes longer for them than a card."""
+    """Token ids (M, L). Workers share many texts, as one process is slower than a card."""
     chunks = [texts[start : start + TOKENIZED_TOGETHER] for start in range(0, len(texts), TOKENIZED_TOGETHER)]
-    in_python = hasattr(encoder.tokenize, "encode")  # tokenizers of transformers have threads of their own
+    in_python = hasattr(encoder.tokenize, "encode")  # tokenizers of transformers use threads
     workers = min(workers, len(chunks)) if in_python and len(chunks) > 3 else 0
-    own = torch.Generator()  # or a loader draws from what dropout draws from
-    parts: Any = chunks  # a list is a data set, too
+    own = torch.Generator()  # else the loader would change the random state of dropout
+    parts: Any = chunks  # a list can be a data set
     loader: DataLoader[Any] = DataLoader(parts, None, num_workers=workers, collate_fn=encoder.tokenize, generator=own)
-    found = [chunk.clone() for chunk in loader]  # what a worker sends keeps a file open
+    found = [chunk.clone() for chunk in loader]  # a tensor of a worker keeps a file open
     longest = max(chunk.shape[1] for chunk in found)  # a tokenizer may pad each chunk to its own longest
     return torch.cat([F.pad(chunk, (0, longest - chunk.shape[1])) for chunk in found])
 
@@ -172,7 +159,7 @@ def _tokenized(encoder: Encoder, texts: list[str], workers: int) -> torch.Tensor
 def _features_of_images(
     encoder: Encoder, images: Sequence[ImageSource], options: EncodeOptions
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Features of the readable images, which those are (`kept`), and why the others are not (`unreadable`)."""
+    """Encode the readable images; return features, their rows (`kept`), and errors of the others (`unreadable`)."""
     device, size = encoder.device, options.batch_size
     batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
     own = _own_share(batches, options)
@@ -186,7 +173,7 @@ def _features_of_images(
         if pixels is not None:
             with autocast(device, options.precision):
                 features = Fetched(encoder.features_of_pixels(pixels.to(device, non_blocking=True)).float())
-        _fetch_last(done)  # only now: a graphics card has its next batch while it hands over the last
+        _fetch_last(done)  # only now: the card already has its next batch
         done.append((rows[0], features, errors))
     _fetch_last(done)
     parts = _all_shares(done, options)
@@ -202,7 +189,7 @@ def _features_of_images(
 def _features_of_tokens(
     encoder: Encoder, tokens: torch.Tensor, options: EncodeOptions, normalize: bool
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Features (M, D) of token ids (M, L); texts of like length share a batch, which is cut to its longest."""
+    """Encode token ids (M, L) as features (M, D); a batch has texts of similar length, and is cut to the longest."""
     features_of = encoder.features_of_tokens if normalize else encoder.raw_features_of_tokens
     by_length = token_lengths(tokens).argsort(stable=True)
     own = _own_share(list(enumerate(by_length.split(options.batch_size))), options)
@@ -221,7 +208,7 @@ def _features_of_tokens(
 
 
 def _own_share(batches: Sequence[Any], options: EncodeOptions) -> Sequence[Any]:
-    """The whole batches of this process: every n-th of n processes, so that all get short and long texts."""
+    """Batches of this process: every n-th of n processes, so that all get short and long texts."""
     return batches[processes.rank() :: processes.count()] if options.share else batches
 
 
@@ -241,7 +228,7 @@ def _bar(batches: Any, what: str, total: int, options: EncodeOptions) -> Any:
 
 
 def _count_cut(encoder: Encoder, texts: list[str], tokens: torch.Tensor) -> int:
-    """How many texts the tokenizer cut, of distinct texts and their ids (M, L)."""
+    """Count the distinct texts that the tokenizer cut, with token ids (M, L)."""
     is_cut = getattr(encoder.tokenize, "is_cut", None)
     if is_cut is not None:
         return sum(map(is_cut, texts))

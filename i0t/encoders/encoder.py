@@ -1,7 +1,7 @@
-"""`Encoder`: one contract for every CLIP-like model.
+"""`Encoder`: the contract of every CLIP-like model.
 
-Shapes: B batch, N images, M texts, L tokens, D embedding dimensions; Q vectors an image of models with
-several (BLIP-2's queries), which have (B, Q, D) wherever image features (B, D) are named.
+Shapes: B batch, N images, M texts, L tokens, D embedding dimensions. For models with Q vectors per image
+(BLIP-2's queries), image features are (B, Q, D) instead of (B, D).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from i0t.encoders import AUTO, PRECISIONS, EncodeOptions
 from i0t.encoders.heads import NormHeads
 from i0t.errors import I0TError
 
-END_OF_TEXT = 49407  # of CLIP's byte-pair vocabulary: the largest id
+END_OF_TEXT = 49407  # the largest id of CLIP's byte-pair vocabulary
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class ClipModel(nn.Module):
-    """What `Encoder` asks of its model, as `open_clip.CLIP` has it; a model need not derive from this class.
+    """The interface of `Encoder.model`, as of `open_clip.CLIP`; a model need not derive from this class.
 
-    `visual`, `positional_embedding` and `attn_mask` are asked of open_clip's models only.
+    `visual`, `positional_embedding` and `attn_mask` are needed for open_clip's models only.
     """
 
     encode_image: Callable[[torch.Tensor], torch.Tensor]
@@ -44,17 +44,16 @@ class Encoder(nn.Module):
     """A CLIP-like model with its preprocessing, tokenizer and optional normalisation heads.
 
     Args:
-        model: a module in the manner of `open_clip.CLIP`: `encode_image` of pixels gives (B, D) or
-            (B, Q, D), `encode_text` of token ids gives (B, D), not normalised; `context_length`;
-            `logit_scale`, None where the weights came without one.
+        model: a module like `open_clip.CLIP`: `encode_image` maps pixels to (B, D) or (B, Q, D),
+            `encode_text` maps token ids to (B, D), not normalised; `context_length`; `logit_scale`, None
+            if the weights have none.
         preprocess: PIL image to (3, H, W) pixels.
-        tokenize: list of str to (B, L) token ids, cut to the context keeping the end token and padded
-            with 0 to the context or to the longest. `model` knows padding by its 0. If it has
-            `is_cut(text)`, that says whether a text was too long.
-        architecture: {"model": {"embed_dim": D, ...}, ...}, which also rebuilds `model` if that is an
-            open_clip model; see `i0t.encoders.openclip`.
+        tokenize: list of str to (B, L) token ids, cut to the context (keeping the end token) and padded
+            with 0. If it has `is_cut(text)`, that says whether a text is too long.
+        architecture: {"model": {"embed_dim": D, ...}, ...}; an open_clip model can be rebuilt from it, see
+            `i0t.encoders.openclip`.
         heads: normalisation heads, e.g. of I0T_async.
-        name: what the user called it.
+        name: name for records and errors.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Encoder(nn.Module):
         name: str = "",
     ) -> None:
         super().__init__()
-        self.model = cast(ClipModel, model)  # it has what that asks for, but open_clip does not derive from it
+        self.model = cast(ClipModel, model)  # open_clip's models have this interface
         self.heads = heads
         self.preprocess, self.tokenize = preprocess, tokenize
         self.architecture, self.name = architecture, name
@@ -77,7 +76,7 @@ class Encoder(nn.Module):
 
     @property
     def is_small(self) -> bool:
-        """Whether this is the sample's small architecture, which trains after a recipe's sample values."""
+        """Whether this is the sample's small architecture, which is trained with a recipe's sample values."""
         return bool(self.architecture.get("small"))
 
     @property
@@ -87,15 +86,15 @@ class Encoder(nn.Module):
 
     @property
     def context_length(self) -> int:
-        """Largest number of tokens, start and end included."""
+        """Largest number of tokens, including start and end."""
         return int(self.model.context_length)
 
     @property
     def log_scale(self) -> nn.Parameter:
-        """The logarithm of `logit_scale`, which is what is learned.
+        """The logarithm of `logit_scale`, the learned parameter.
 
         Raises:
-            I0TError: the weights came without one.
+            I0TError: the weights have none.
         """
         if self.model.logit_scale is None:
             raise I0TError(f"{self.name}: its weights hold no temperature. Take a model that has one.")
@@ -108,14 +107,14 @@ class Encoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.model.parameters()).device
 
     @property
     def fingerprint(self) -> str:
-        """First 16 hex digits of SHA-256 over architecture and weights: which model a result belongs to.
+        """First 16 hex digits of SHA-256 over architecture and weights; identifies the model of a result.
 
-        Remembered until a weight changes, since hashing a large model takes a second.
+        Kept until a weight changes, since hashing a large model takes a second.
         """
         state = sorted(self.state_dict().items())
         version = [(value.data_ptr(), value._version) for _, value in state]
@@ -129,7 +128,7 @@ class Encoder(nn.Module):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a record says of the model: the fingerprint of its weights, and how it was made and trained."""
+        """Description for records: fingerprint of the weights, architecture, source and training."""
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,
@@ -154,7 +153,7 @@ class Encoder(nn.Module):
         return self.features_of_pixels(pixels), self.features_of_tokens(tokens)
 
     def raw_features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """As `features_of_tokens`, but before their last normalisation."""
+        """As `features_of_tokens`, before the last normalisation."""
         features = encode_cut_text(self.model, *self._moved(tokens)).float()
         return features if self.heads is None else self.heads.unnormalized(F.normalize(features, dim=-1), "text")
 
@@ -166,7 +165,7 @@ class Encoder(nn.Module):
         return tokens.to(self.device, non_blocking=True), length
 
     def computed_with(self, precision: str) -> list[str]:
-        """Everything but the items that encoded numbers depend on: a part of the cache's keys."""
+        """All that encoded numbers depend on, except the items: for the keys of the cache."""
         device = self.device
         card = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         dtype = str(next(self.model.parameters()).dtype)
@@ -181,14 +180,15 @@ class Encoder(nn.Module):
         progress: bool = False,
         precision: str = AUTO,
     ) -> torch.Tensor:
-        """Encode N paths or PIL images; `i0t.encoders.encode.encode_pictures` also tells which were skipped.
+        """Encode N paths or PIL images, without the cache; see `EncodeOptions` for the arguments.
+
+        `i0t.encoders.encode.encode_pictures` also returns which images were skipped.
 
         Returns:
-            (N, D) or (N, Q, D) float32 on the CPU, L2-normalised. The arguments are those of `EncodeOptions`;
-            nothing is cached.
+            (N, D) or (N, Q, D) float32 on the CPU, L2-normalised.
 
         Raises:
-            I0TError: a picture cannot be read, or none is left (`NoPictureError`).
+            I0TError: an image cannot be read, or none is left (`NoPictureError`).
         """
         from i0t.encoders.encode import encode_pictures
 
@@ -203,7 +203,7 @@ class Encoder(nn.Module):
         precision: str = AUTO,
         normalize: bool = True,
     ) -> torch.Tensor:
-        """Encode M texts; `i0t.encoders.encode.encode_texts` also counts those that were cut.
+        """Encode M texts, without the cache; `i0t.encoders.encode.encode_texts` also counts texts that were cut.
 
         Returns:
             (M, D) float32 on the CPU, L2-normalised unless `normalize` is False.
@@ -228,9 +228,9 @@ def unit_text_features(model: ClipModel, tokens: torch.Tensor, length: int) -> t
 
 
 def text_length(model: ClipModel, tokens: torch.Tensor) -> int:
-    """How many columns of token ids (B, L) features depend on: up to the longest text, if the mask is causal.
+    """Number of columns of token ids (B, L) that matter: up to the longest text, if the mask is causal.
 
-    Ask while the ids are on the CPU: a card would first compute all that it was asked for before.
+    Call it while the ids are on the CPU: a card would first finish all earlier work.
     """
     return int(token_lengths(tokens).max()) if _is_causal(model) else tokens.shape[1]
 
@@ -238,9 +238,9 @@ def text_length(model: ClipModel, tokens: torch.Tensor) -> int:
 def encode_cut_text(model: ClipModel, tokens: torch.Tensor, length: int) -> torch.Tensor:
     """`model.encode_text` on tokens cut to their `text_length`.
 
-    Equal to the uncut result, because the causal mask keeps padding out of all that comes before
-    it; at 248 tokens it is several times faster. `open_clip.CLIP` adds all its positions, so they
-    and the mask are exchanged for their first rows for this one call (gradients pass through).
+    The result is the same, because the causal mask hides padding from the tokens before it; at 248 tokens it
+    is several times faster. `open_clip.CLIP` adds all its positions, so positions and mask are replaced by
+    their first rows for this call (with gradients).
     """
     if length == model.context_length or not _is_causal(model):
         return model.encode_text(tokens)
@@ -249,7 +249,7 @@ def encode_cut_text(model: ClipModel, tokens: torch.Tensor, length: int) -> torc
         "attn_mask": model.attn_mask[:length, :length],
     }
     exchanged = {f"model.{name}": value for name, value in cut.items()}
-    # To look for tied weights takes milliseconds, and these two are none.
+    # Looking for tied weights takes milliseconds, and these two are not tied.
     return torch.func.functional_call(_TextModel(model), exchanged, tokens[:, :length], tie_weights=False)
 
 
@@ -258,19 +258,19 @@ def _is_causal(model: ClipModel) -> bool:
 
 
 def token_lengths(tokens: torch.Tensor) -> torch.Tensor:
-    """(B,) number of ids without the padding, which is the zeros at the end of each row of (B, L).
+    """(B,) number of ids per row of (B, L), without the padding zeros at the end.
 
-    A 0 within a text (CLIP's "!") does not end it.
+    A 0 inside a text (CLIP's "!") does not end it.
     """
     filled = tokens != 0
     return torch.where(filled.any(dim=1), tokens.shape[1] - filled.flip(1).int().argmax(dim=1), 0)
 
 
 def resolve_precision(device: torch.device, precision: str = AUTO) -> str:
-    """What "auto" stands for: bf16 on CUDA (fp16 where the card has no bf16 of its own), fp32 elsewhere.
+    """Replace "auto": bf16 on CUDA (fp16 if the card only emulates bf16), fp32 elsewhere.
 
     Raises:
-        I0TError: another name.
+        I0TError: an unknown name.
     """
     if precision not in PRECISIONS:
         raise I0TError(f"precision {precision!r}: not one of {', '.join(PRECISIONS)}.")
@@ -278,21 +278,21 @@ def resolve_precision(device: torch.device, precision: str = AUTO) -> str:
         return precision
     if device.type != "cuda":
         return "fp32"
-    with torch.cuda.device(device):  # the question is about the current card
-        # Cards before Ampere (V100, T4) only emulate bf16, slower than fp32; newer torch counts that by default.
+    with torch.cuda.device(device):  # torch checks the current card
+        # Cards before Ampere (V100, T4) emulate bf16, slower than fp32; newer torch counts emulation by default.
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextManager[Any]:
-    """Forward passes in a precision: weights stay as they are, products are computed in it."""
+    """Context for forward passes in a precision; weights are not converted."""
     dtype = DTYPES.get(resolve_precision(device, precision))
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 class Fetched:
-    """A tensor on its way to the CPU, so that a card goes on with what it is asked for next.
+    """A tensor that is being copied to the CPU while the card continues with its next work.
 
-    `.cpu()` would wait for all that the card was asked for before, also after the tensor was computed.
+    `.cpu()` would wait for all work of the card, also for work that started after the tensor was computed.
     """
 
     def __init__(self, tensor: torch.Tensor) -> None:
@@ -303,7 +303,7 @@ class Fetched:
             self._arrived.record(torch.cuda.current_stream(tensor.device))
 
     def wait(self) -> torch.Tensor:
-        """The tensor, in ordinary memory."""
+        """Wait for the copy, and return it in ordinary memory."""
         if self._arrived is None:
             return self._copy
         self._arrived.synchronize()
@@ -311,7 +311,7 @@ class Fetched:
 
 
 class _TextModel(nn.Module):
-    """`encode_text` as `forward`, which is what `functional_call` calls."""
+    """`encode_text` as `forward`, for `functional_call`."""
 
     def __init__(self, model: ClipModel) -> None:
         super().__init__()

@@ -70,7 +70,7 @@ def load_pretrained(architecture: str, pretrained: str, name: str = "") -> Encod
     return Encoder(
         model,
         preprocess,
-        _remembering(open_clip.get_tokenizer(architecture)),
+        _with_word_cache(open_clip.get_tokenizer(architecture)),
         {"model": config, "preprocess": _plain(model.visual.preprocess_cfg)},
         name=name,
     )
@@ -143,22 +143,18 @@ def _tokenizer(config: dict[str, Any]) -> Any:
     hub_name = text_config.get("hf_tokenizer_name")
     if hub_name:
         return open_clip.tokenizer.HFTokenizer(hub_name, context_length=length)
-    return _remembering(open_clip.SimpleTokenizer(context_length=length))
+    return _with_word_cache(open_clip.SimpleTokenizer(context_length=length))
 
 
 class WordTokenizer(open_clip.SimpleTokenizer):  # type: ignore[misc]
-    """CLIP's tokenizer with a memory of the ids of each word: captions repeat few words, and it is twice as fast.
-
-    Args:
-        plain: the tokenizer whose settings it has.
-    """
+    """CLIP's tokenizer with a cache of the ids of each word: twice as fast, because captions repeat few words."""
 
     def __init__(self, plain: open_clip.SimpleTokenizer) -> None:
         self.__dict__.update(plain.__dict__)
         self.ids_of_word: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
-        """Ids without start and end."""
+        """Ids of a text, without start and end."""
         ids: list[int] = []
         for word in self.pat.findall(self.clean_fn(text)):
             if word not in self.ids_of_word:
@@ -168,7 +164,7 @@ class WordTokenizer(open_clip.SimpleTokenizer):  # type: ignore[misc]
         return ids
 
 
-def _remembering(tokenizer: Any) -> Any:
+def _with_word_cache(tokenizer: Any) -> Any:
     return WordTokenizer(tokenizer) if type(tokenizer) is open_clip.SimpleTokenizer else tokenizer
 
 

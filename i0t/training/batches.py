@@ -1,7 +1,7 @@
-"""Batches of training pairs: pictures on disk with their captions, decoded and tokenised in workers.
+"""Batches of training pairs: images on disk with their captions, decoded and tokenised in workers.
 
-A source gives, for a run of so many steps, one batch after another from any step on; what it gives
-is a function of seed and step alone, whatever the number of workers. `shard_batches` has the other source.
+A source yields one batch per step, from any step on. A batch is a function of seed and step only, for any number
+of workers. `shard_batches` has another source.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from i0t.data.items import Preprocess, open_image
 from i0t.data.sharegpt4v import LongCaptions, short_caption
 from i0t.errors import I0TError
 
-SUBSTITUTES = 100  # pairs tried in place of an unreadable one; more in a row means something else is wrong
+SUBSTITUTES = 100  # pairs to try in place of an unreadable one; if all fail, something else is wrong
 Pair = tuple[torch.Tensor | None, str, list[str]]  # (3, H, W) pixels (None: unreadable), caption, errors
 
 
 @dataclass(frozen=True)
 class ValidationPairs:
-    """Pictures on disk and their long captions, row by row."""
+    """Images on disk and their long captions, row by row."""
 
     images: Sequence[Path]
     captions: Sequence[str]
@@ -39,27 +39,27 @@ class ValidationPairs:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What a source needs to know of the run."""
+    """Options of a source of batches."""
 
-    preprocess: Preprocess  # the encoder's own transform
-    tokenize: Callable[[list[str]], torch.Tensor]  # the encoder's
-    short_captions: bool  # whether the objective needs those, too
-    batch_size: int  # pairs a step, over all processes
-    first_step: int  # to begin at, from 0
+    preprocess: Preprocess  # of the encoder
+    tokenize: Callable[[list[str]], torch.Tensor]  # of the encoder
+    short_captions: bool  # whether the objective needs them, too
+    batch_size: int  # pairs per step, over all processes
+    first_step: int  # from 0
     total_steps: int
     seed: int  # of the order
     workers: int = 0  # decoding processes
     process: int = 0  # number of this process
     processes: int = 1  # each gets an equal part of every batch
-    skip_unreadable: bool = False  # put the next pair in the place of one whose picture cannot be read
+    skip_unreadable: bool = False  # replace a pair with an unreadable image by the next pair
 
     @property
     def own_batch(self) -> int:
-        """Pairs of this process a step."""
+        """Pairs per step of this process."""
         return self.batch_size // self.processes
 
     def loader(self, dataset: Dataset[Pair], **options: Any) -> DataLoader[Pair]:
-        """A DataLoader that keeps a GPU busy: persistent workers, pinned memory, its own random state."""
+        """Make a DataLoader that keeps a GPU busy: persistent workers, pinned memory, its own random state."""
         if self.workers:
             atexit.register(_end_workers)
             options |= {"prefetch_factor": 4, "persistent_workers": True}
@@ -74,9 +74,9 @@ class BatchOptions:
         )
 
     def collate(self, pairs: list[Pair]) -> dict[str, Any]:
-        """{"pixels": (b, 3, H, W), "tokens": one (b, L) or two, "errors": messages, "lost": a place is empty}."""
+        """Make {"pixels": (b, 3, H, W), "tokens": one (b, L) or two, "errors": messages, "lost": a pair is missing}."""
         lost = [messages for pixels, _, messages in pairs if pixels is None]
-        if lost:  # the messages of other places are of what was left out as asked, and would hide why this one is empty
+        if lost:  # other messages are of skipped images, not the reason why this pair is missing
             return {"errors": lost[0], "lost": True}
         captions = [caption for _, caption, _ in pairs]
         kinds = [captions] + ([[short_caption(caption) for caption in captions]] if self.short_captions else [])
@@ -89,30 +89,30 @@ class BatchOptions:
 
 
 def _end_workers() -> None:
-    """A program that fails while its loader lives would wait for ever: its workers ignore what Python sends them."""
+    """Kill the workers at exit: they ignore SIGTERM, so a program that fails would wait for them forever."""
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()
 
 
 def _outlive_sigterm(_: int) -> None:
-    """A cluster may send SIGTERM to workers, too, which the training process still needs for its last step."""
+    """Ignore SIGTERM in workers: a cluster may send it to them, too, but the last step still needs them."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class PairSource(Protocol):
     """Training pairs; `len` is their number in an epoch."""
 
-    digest: str  # which pairs these are
+    digest: str  # identifies the pairs
 
     def __len__(self) -> int: ...
 
     def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
-        """Batches of this process: see `BatchOptions.collate`."""
+        """Yield the batches of this process; see `BatchOptions.collate`."""
 
 
 class DiskPairs:
-    """Pictures on disk with their long captions, a `PairSource`."""
+    """A `PairSource`: images on disk with their long captions."""
 
     def __init__(self, pairs: LongCaptions) -> None:
         self.pairs, self.digest = pairs, pairs.digest
@@ -121,13 +121,13 @@ class DiskPairs:
         return len(self.pairs)
 
     def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
-        """Every epoch a new permutation; its last, smaller batch is left out."""
+        """Yield batches: a new permutation per epoch, without its last, smaller batch."""
         dataset = _PairDataset(self.pairs, options.preprocess, options.skip_unreadable)
         return iter(options.loader(dataset, batch_sampler=ResumableBatchSampler(len(self), options)))
 
 
 class ResumableBatchSampler(Sampler[list[int]]):
-    """Row numbers of this process's part of every batch from `options.first_step` on."""
+    """Rows of this process's part of every batch, from `options.first_step` on."""
 
     def __init__(self, count: int, options: BatchOptions) -> None:
         self.count, self.options = count, options
@@ -147,9 +147,9 @@ class ResumableBatchSampler(Sampler[list[int]]):
 
 
 class _PairDataset(Dataset[Pair]):
-    """Pictures with their captions by row.
+    """Images with their captions by row.
 
-    Errors travel as values because an exception raised in a worker reaches the user as a traceback.
+    Errors are returned, because an exception in a worker would reach the user as a traceback.
     """
 
     def __init__(self, pairs: LongCaptions, preprocess: Preprocess, substitute: bool) -> None:
@@ -159,7 +159,7 @@ class _PairDataset(Dataset[Pair]):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Pair:
-        """The pair of a row; with `substitute`, of the next one that can be read."""
+        """The pair of a row; with `substitute`, the next readable pair."""
         errors: list[str] = []
         for offset in range(SUBSTITUTES if self.substitute else 1):
             row = (index + offset) % len(self)
@@ -171,10 +171,10 @@ class _PairDataset(Dataset[Pair]):
 
 
 def readable(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The batches, as long as every place in them is filled.
+    """Yield batches as long as they are complete.
 
     Raises:
-        I0TError: a picture could not be read.
+        I0TError: an image could not be read.
     """
     try:
         for batch in batches:
@@ -182,4 +182,4 @@ def readable(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 raise I0TError(batch["errors"][0])
             yield batch
     finally:
-        del batches  # ends its workers here: the error keeps this frame, and an exit would wait for them without end
+        del batches  # ends its workers now: the error keeps this frame alive, and the exit would wait for them forever

@@ -1,4 +1,4 @@
-"""The training loop: batches in, losses out; validation and saving at their steps."""
+"""`Trainer`: the training loop, with validation and saving."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ from i0t.training.run_files import RunFiles
 from i0t.training.step import TrainingStep
 
 LARGEST_LOGIT_SCALE = 100.0  # CLIP's own limit; beyond it training becomes unstable
-Numbers = tuple[list[str], Fetched]  # names and values of a step
+Numbers = tuple[list[str], Fetched]  # names and values of a step's numbers
 
 
 class Trainer:
-    """Train an encoder after a recipe, going on with what was begun before; each process makes one of these.
+    """Train an encoder with a recipe, resuming an earlier run; one object per process.
 
     Args:
-        encoder: the base; it is changed in place.
+        encoder: the base; changed in place.
         recipe: see `Recipe`.
         source: training pairs.
-        validation_pairs: held-out ones.
-        folder: where checkpoints, states and TensorBoard logs go.
-        accelerator: the processes and the precision.
+        validation_pairs: held-out pairs.
+        folder: for checkpoints, states and TensorBoard logs.
+        accelerator: processes and precision.
         workers: decoding processes.
-        skip_unreadable: put other pairs in the place of pictures that cannot be read.
+        skip_unreadable: replace pairs with unreadable images by other pairs.
 
     Raises:
-        I0TError: the folder cannot be written, or the data are fewer than a batch.
+        I0TError: the folder cannot be written, or there are fewer pairs than a batch.
     """
 
     def __init__(
@@ -85,30 +85,29 @@ class Trainer:
         self.files = RunFiles(folder, recipe, inputs, self.total_steps, encoder, self.optimizer, accelerator)
 
     def run(self) -> dict[str, Any] | None:
-        """Train from the newest state on, validate, save.
+        """Train from the newest state, validate and save.
 
         Returns:
-            The training summary that is also in the checkpoint; None if SIGTERM asked to stop before
-            the last step.
+            The training summary, as in the checkpoint; None if SIGTERM stopped the run before the last step.
 
         Raises:
-            I0TError: a loss that is no number, an unreadable picture, a disk that is too full.
+            I0TError: a loss that is not finite, an unreadable image, a full disk.
         """
         self.files.resume()
         self.files.require_space_for_run()
         if not self._train():
             return None
         self.accelerator.wait_for_everyone()
-        self.files.remove(checkpoints=False)  # of a finished run the checkpoints stay
+        self.files.remove(checkpoints=False)  # a finished run needs no states
         return self.files.finished_summary
 
     def validate(self) -> dict[str, float]:
-        """R@1 in both directions and centroid distance over the whole validation set, in the recipe's precision."""
+        """R@1 in both directions and centroid distance of the validation set, in the recipe's precision."""
         pairs = self.validation_pairs
         options = EncodeOptions(
             128, self.workers, self.recipe.precision, self.skip_unreadable, cache=False, progress=False
         )
-        with torch.random.fork_rng(devices=[]):  # a loader draws from it, and only one process validates
+        with torch.random.fork_rng(devices=[]):  # only one process validates, and a loader changes the random state
             found = encode_pictures(self.encoder, pairs.images, options)
             images = found.features
             texts = encode_texts(self.encoder, [pairs.captions[row] for row in found.kept], options).features
@@ -120,7 +119,7 @@ class Trainer:
         }
 
     def _train(self) -> bool:
-        """All steps that are left; False if a signal stopped it before the last."""
+        """Run the remaining steps; False if a signal stopped them before the last."""
         first, recipe, files = self.files.progress["step"], self.recipe, self.files
         self._began = time.perf_counter() - files.progress["seconds"]
         batches = readable(self.source.batches(self._batch_options(first)))
@@ -128,7 +127,7 @@ class Trainer:
         shown = self.accelerator.is_main_process
         log = ProgressLog(files.log_folder, recipe.name, first, self.total_steps, recipe.batch_size, shown)
         with stop_signal() as stop, log as self.log:
-            before = None  # the numbers of the step before
+            before = None  # numbers of the step before
             for step in range(first + 1, self.total_steps + 1):
                 numbers = self._step(step, next(batches), stop)
                 stopping = self._read(step - 1, before)
@@ -148,8 +147,8 @@ class Trainer:
     def _step(self, step: int, batch: dict[str, Any], stop: SimpleNamespace) -> Numbers:
         """Launch one step.
 
-        Its numbers are read after the next step was launched. Nothing here may wait for the GPU: to launch a
-        step takes about as long as to compute it.
+        Its numbers are read after the next step was launched. Nothing here may wait for the GPU: launching a
+        step takes about as long as computing it.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(step)
@@ -169,7 +168,7 @@ class Trainer:
         return self.recipe.learning_rate * warmup_cosine(step - 1, self.recipe.warmup_steps, self.total_steps)
 
     def _clipped_norm(self) -> torch.Tensor:
-        """The gradient's norm, a scalar; the gradient is scaled only where the recipe limits it."""
+        """Return the norm of the gradient, a scalar; clip the gradient if the recipe says so."""
         self.accelerator.unscale_gradients(self.optimizer)
         limit = self.recipe.max_grad_norm
         if limit is not None:
@@ -177,11 +176,11 @@ class Trainer:
         return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
 
     def _read(self, step: int, numbers: Numbers | None) -> bool:
-        """Wait for a step's numbers, show them, refuse what is no number; whether some process is to stop."""
+        """Wait for a step's numbers, check and show them; return whether a process got SIGTERM."""
         if numbers is None:
             return False
         values = dict(zip(numbers[0], numbers[1].wait().tolist(), strict=True))
-        # fp16 finds its loss scale by overflowing: accelerate leaves such a step out.
+        # fp16 overflows until its loss scale is small enough; accelerate skips such steps.
         if not (math.isfinite(values["loss"]) and (math.isfinite(values["grad_norm"]) or self.accelerator.scaler)):
             last = self.files.last_path if self.files.last_path.is_file() else "none yet"
             raise I0TError(

@@ -1,14 +1,13 @@
-"""One training step's losses and gradients: over all processes, and in chunks where memory is short.
+"""`TrainingStep`: losses and gradients of a training step, over all processes, and in chunks to save memory.
 
-A contrastive loss depends on the whole batch, so two things that are easy for other losses are not:
+A contrastive loss depends on the whole batch. This makes two things harder than for other losses:
 
-- *Several processes.* Features are gathered with their gradients and every process computes the loss
-  of the whole batch. Normalisation heads stand behind the gathering, so their batch statistics are
-  those of the whole batch, too, on any device. Then 2 processes x B pairs give the loss and the
-  gradients of 1 process x 2B.
-- *Chunks.* Features are computed chunk by chunk without a graph, the loss's gradient at the features
-  is taken, and a second pass over the chunks carries it into the encoders (GradCache, Gao et al. 2021).
-  Every chunk repeats its dropout. The gradients are those of the undivided batch.
+- *Several processes.* Features are gathered with their gradients, and every process computes the loss of
+  the whole batch. Normalisation heads are applied after gathering, so their batch statistics are those of
+  the whole batch on any device. 2 processes x B pairs give the loss and gradients of 1 process x 2B.
+- *Chunks.* Features are computed chunk by chunk without a graph. Then the gradient of the loss at the
+  features is computed, and a second pass over the chunks takes it into the encoders (GradCache, Gao et al.
+  2021). Every chunk repeats its dropout. The gradients are those of the undivided batch.
 
 Shapes: V views, B pairs of all processes, b pairs of this process, D dimensions, L tokens.
 """
@@ -30,7 +29,7 @@ from i0t.training.objectives import Losses, multi_view
 
 
 class EncodersBeforeHeads(nn.Module):
-    """What runs for each item alone, and what DDP wraps: pixels and tokens to unit features before any head."""
+    """The part that DDP wraps, which is separate for each item: pixels and tokens to unit features before heads."""
 
     def __init__(self, model: ClipModel) -> None:
         super().__init__()
@@ -39,16 +38,16 @@ class EncodersBeforeHeads(nn.Module):
     def forward(self, pixels: torch.Tensor, *tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(image features (b, D), text features (b, D) of each token batch (b, L)..., logit scale).
 
-        L is the batch's `text_length`. The scale comes along so that its gradient passes through DDP with the others.
+        L is the batch's `text_length`. The scale is returned so that DDP sees its gradient.
         """
-        assert self.model.logit_scale is not None  # `prepare_encoder` has refused such a base
+        assert self.model.logit_scale is not None  # checked by `prepare_encoder`
         texts = (unit_text_features(self.model, batch, batch.shape[1]) for batch in tokens)
         return unit_image_features(self.model, pixels), *texts, self.model.logit_scale.exp()
 
 
 @dataclass
 class _Chunk:
-    """Inputs of one forward pass, their rows in this process's batch, and the random state its dropout starts from."""
+    """Inputs of one forward pass, their rows in this process's batch, and the random state before its dropout."""
 
     inputs: tuple[torch.Tensor, ...]
     rows: slice
@@ -56,10 +55,11 @@ class _Chunk:
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes, one process after the other.
+    """Gather the rows of all processes, one process after the other.
 
-    Backward sums what each process found for these rows. As every process computes the whole loss, that
-    is their number times the gradient, and DDP's average over them makes it that of one undivided batch.
+    Backward sums the gradients of these rows from all processes. As every process computes the whole loss,
+    the sum is the number of processes times the gradient, and DDP's average makes it the gradient of one
+    undivided batch.
     """
 
     @staticmethod
@@ -76,14 +76,14 @@ class _Gather(torch.autograd.Function):
 
 
 class TrainingStep:
-    """Losses of a batch, and gradients in the parameters.
+    """Computes the losses of a batch, and the gradients of the parameters.
 
     Args:
         encoder: on its device; its trainable parameters have `requires_grad`.
         objective: see `i0t.training.objectives`.
-        accelerator: the processes and the precision.
-        views: dropout views of each item.
-        chunk_size: pairs of this process a forward pass; None for all.
+        accelerator: processes and precision.
+        views: dropout views per item.
+        chunk_size: pairs of this process per forward pass; None for all.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class TrainingStep:
         self.views, self.chunk_size = views, chunk_size
         self.trains_encoders = any(parameter.requires_grad for parameter in encoder.model.parameters())
         encoders = EncodersBeforeHeads(encoder.model)
-        # DDP refuses a module without gradients; frozen encoders need none of its work either.
+        # DDP does not accept a module without gradients; frozen encoders do not need it.
         self.encode = accelerator.prepare_model(encoders, evaluation_mode=not self.trains_encoders)
 
     def __call__(self, pixels: torch.Tensor, tokens: tuple[torch.Tensor, ...]) -> Losses:
@@ -107,7 +107,7 @@ class TrainingStep:
         Args:
             pixels: (b, 3, H, W).
             tokens: (b, L) ids of the captions, and of the short ones if the objective needs them; on the CPU,
-                where their lengths are known without waiting for a card.
+                so that their lengths are known without waiting for a card.
 
         Returns:
             Named losses of the whole batch, detached, the same on every process.
@@ -116,7 +116,7 @@ class TrainingStep:
         if self.trains_encoders and len(chunks) == 1:
             *features, scale = self.encode(*chunks[0].inputs)
             losses = self._losses(features, scale)
-            self.accelerator.backward(_total(losses) + 0 * scale)  # DDP wants the scale used by every objective
+            self.accelerator.backward(_total(losses) + 0 * scale)  # DDP needs every output to be used
         else:
             losses = self._cached(chunks)
         self._average_gradients_of_heads()
@@ -129,7 +129,7 @@ class TrainingStep:
         for start in range(0, len(pixels), size):
             rows = slice(start, start + size)
             texts = (there[rows, : text_length(model, ids[rows])] for there, ids in zip(moved, tokens, strict=True))
-            # Views stand one after another in one pass; dropout makes them differ.
+            # All views in one pass, one after another; dropout makes them differ.
             inputs = tuple(part.repeat(self.views, *[1] * (part.dim() - 1)) for part in (moved_pixels[rows], *texts))
             yield _Chunk(inputs, rows)
 
@@ -140,11 +140,11 @@ class TrainingStep:
                 chunk.random_state = random_state(self.encoder.device)
                 *features, scale = self.encode(*chunk.inputs)
                 parts.append([self._by_view(part) for part in features])
-        # (V, b, D) of each kind of feature, then flat as an undivided pass would have given them.
+        # (V, b, D) of each kind of feature, then flat as from an undivided pass.
         leaves = [torch.cat(kind, dim=1).flatten(0, 1).requires_grad_() for kind in zip(*parts, strict=True)]
         scale_leaf = scale.detach().requires_grad_()
         losses = self._losses(leaves, scale_leaf)
-        self.accelerator.backward(_total(losses))  # scales the loss where the precision asks for it
+        self.accelerator.backward(_total(losses))  # with a loss scale if the precision needs one
         if self.trains_encoders:
             self._second_pass(chunks, [leaf.grad for leaf in leaves if leaf.grad is not None], scale_leaf.grad)
         return losses
@@ -162,13 +162,13 @@ class TrainingStep:
                     (part * self._by_view(gradient)[:, chunk.rows].flatten(0, 1)).sum()
                     for part, gradient in zip(features, gradients, strict=True)
                 ]
-                if last:  # DDP wants every parameter in the pass that it synchronises
+                if last:  # DDP needs every parameter in the pass that it synchronises
                     carried.append(scale * (0 if scale_gradient is None else scale_gradient))
                 torch.stack(carried).sum().backward()
         restore_random_state(after, self.encoder.device)
 
     def _losses(self, features: list[torch.Tensor], logit_scale: torch.Tensor) -> Losses:
-        """Losses of the whole batch from this process's features (V * b, D) of images, texts, short texts."""
+        """Compute the losses of the whole batch from features (V * b, D) of images, texts, short texts."""
         # Losses stay in float32: 100 x cosine in bf16 has steps of 0.5.
         images, *texts = (self._gathered(part.float()) for part in features)
         if self.encoder.heads is not None:
@@ -178,7 +178,7 @@ class TrainingStep:
         return multi_view(self.objective, images.chunk(self.views), long, logit_scale, *short)
 
     def _gathered(self, features: torch.Tensor) -> torch.Tensor:
-        """(V * b, D) of this process to (V * B, D) of all, view by view, with gradients."""
+        """Gather (V * b, D) of this process to (V * B, D) of all processes, view by view, with gradients."""
         if self.accelerator.num_processes == 1:
             return features
         everyone = _Gather.apply(features, self.accelerator)  # (P * V * b, D)
@@ -189,7 +189,7 @@ class TrainingStep:
         return features.unflatten(0, (self.views, -1))  # (V, b, D)
 
     def _average_gradients_of_heads(self) -> None:
-        """Heads stand outside DDP, on features that all processes share: equal but for rounding, made equal."""
+        """Average the gradients of heads, which are not in DDP: they are equal on all processes except for rounding."""
         if self.encoder.heads is None or self.accelerator.num_processes == 1:
             return
         for parameter in self.encoder.heads.parameters():
