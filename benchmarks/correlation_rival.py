@@ -45,8 +45,8 @@ def measure(pictures: int, rounds: int) -> list[Row]:
         taken = in_turn(ours, lambda: pacscore_loop(encoder, judgments), rounds)
     distinct = len(set(zip(judgments.image_of_rating, judgments.candidates)))
     note = (
-        f"measured with {len(judgments.ratings)} ratings of {distinct} captions of {pictures} pictures: time of both "
-        f"is proportional to the pictures; {spread(taken)}"
+        f"measured with {len(judgments.ratings)} ratings of {distinct} captions of {pictures} images: time of both "
+        f"is proportional to the number of images; {spread(taken)}"
     )
     work = f"correlation evaluation, {EXPERT} expert captions x 3 ratings, ViT-B/32, fp32, CPU"
     return [Row(work, "pacscore's loop, restated", times_faster(taken), ">= 2 x faster", note)]

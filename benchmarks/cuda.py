@@ -43,7 +43,7 @@ def jobs(setting: Setting) -> dict[str, Job]:
     for batch, tokens, name in product((setting.size(64, 4), setting.size(128, 8)), (248, 77), mixed):
         job = partial(cuda_speed.training, setting, batch, tokens, name)
         found[f"training step, batch {batch}, {tokens} tokens, {name}"] = job
-    found["encoding pictures"] = partial(cuda_speed.images, setting)
+    found["encoding images"] = partial(cuda_speed.images, setting)
     found["encoding texts"] = partial(cuda_speed.texts, setting)
     found |= {f"chunks, {name}": partial(agreement.chunks, setting, name) for name in every}
     with_dropout = agreement.chunks_with_dropout

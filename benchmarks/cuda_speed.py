@@ -154,7 +154,7 @@ def images(setting: Setting) -> list[Check]:
     encoder.model.visual.register_forward_hook(lambda *_: busy.append(setting.now()))
     watched = setting.seconds(works[0])
     unavoidable, slower = max(0.0, 1 - forward / max(alone, forward)), max(alone, forward)
-    what = f"encoding {count} pictures of {PHOTO[0]}x{PHOTO[1]}, {options.precision}, {setting.workers} workers"
+    what = f"encoding {count} images of {PHOTO[0]}x{PHOTO[1]}, {options.precision}, {setting.workers} workers"
     waits = f"{unavoidable:.2f} is unavoidable if decoding takes {alone / forward:.1f} times the forward passes"
     note, stated = _rates("images", count / seconds, "decoding", count / alone, count / forward)
     return [

@@ -70,7 +70,7 @@ class Classification(Task):
         labels = dict(zip(dataset.image_ids, dataset.labels, strict=True))
         for name, label in zip(embeddings.image_ids, embeddings.labels.tolist(), strict=True):
             if labels.get(name) != label:
-                raise I0TError(f"{files}: picture {name} of class {label} is not one of {dataset.source}.")
+                raise I0TError(f"{files}: image {name} of class {label} is not one of {dataset.source}.")
         require_pictures(embeddings, labels, dataset.name)
 
     def protocol(self, embeddings: Embeddings) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _encode_images(model: ClipModel, transform: Transform | None, paths: list[st
         pixels = torch.stack([transform(_picture(path)) for path in batch])
         return model.encode_image(pixels.to(device, dtype))
 
-    return _encode_distinct(paths, encode, "pictures")
+    return _encode_distinct(paths, encode, "images")
 
 
 def _encode_texts(model: ClipModel, texts: list[str], device: str) -> np.ndarray:
@@ -213,4 +213,4 @@ def _picture(path: str) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise I0TError(f"{path}: missing or unreadable picture ({error}).") from None
+        raise I0TError(f"{path}: missing or unreadable image ({error}).") from None

@@ -63,7 +63,7 @@ class Retrieval(Task):
         bare = np.setdiff1d(np.arange(len(embeddings.image_ids)), embeddings.image_of_text)
         if len(bare):
             raise I0TError(
-                f"{', '.join(embeddings.files)}: {len(bare)} pictures have no text, first "
+                f"{', '.join(embeddings.files)}: {len(bare)} images have no text, first "
                 f"{embeddings.image_ids[bare[0]]}. Retrieval needs a text for every image (image_of_text)."
             )
 

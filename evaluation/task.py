@@ -84,6 +84,6 @@ def require_pictures(embeddings: Embeddings, names: Collection[str], dataset: st
     missing = [name for name in names if name not in present]
     if len(missing) > len(embeddings.metadata.get("unreadable") or ()):
         raise I0TError(
-            f"{', '.join(embeddings.files)}: {len(missing)} of the {len(names)} pictures of {dataset} are "
+            f"{', '.join(embeddings.files)}: {len(missing)} of the {len(names)} images of {dataset} are "
             f"missing, first {missing[0]}. image_ids must name them as the data set does."
         )

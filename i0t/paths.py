@@ -48,7 +48,7 @@ class Roots:
 
     Attributes:
         main: `<data_dir>` of the README (training data, judgments, checkpoints), if set.
-        sub: `<data_dir_sub>` (retrieval pictures and captions), if set.
+        sub: `<data_dir_sub>` (retrieval images and captions), if set.
         is_sample: whether they are the built-in sample.
     """
 

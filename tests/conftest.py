@@ -15,7 +15,7 @@ SMALL = SampleSize(train=80, flickr=20, coco=8, nocaps=6, birdsnap_per_class=1, 
 
 @pytest.fixture(scope="session")
 def sample_roots(tmp_path_factory: pytest.TempPathFactory) -> Roots:
-    """A few dozen pictures of the built-in sample."""
+    """A few dozen images of the built-in sample."""
     root = make_sample(tmp_path_factory.mktemp("sample"), SMALL)
     return Roots(data_dir(root), data_dir_sub(root), is_sample=True)
 

@@ -163,7 +163,7 @@ def look_for(paths: Sequence[Path], source: Path) -> tuple[list[bool], list[Path
     there = [path.is_file() for path in paths]
     if paths and not any(there):
         raise I0TError(
-            f"{source}: {len(paths)} of the {len(paths)} pictures it lists are missing, first {paths[0]}. "
+            f"{source}: {len(paths)} of the {len(paths)} images it lists are missing, first {paths[0]}. "
             "Complete the download, or correct the path files."
         )
     return there, [path for path, found in zip(paths, there, strict=True) if not found]

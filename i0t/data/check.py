@@ -108,7 +108,7 @@ def unreadable(pictures: Sequence[Path], workers: int, name: str = "") -> list[s
     batches = [range(len(pictures))[start : start + BATCH] for start in range(0, len(pictures), BATCH)]
     loader = image_loader(pictures, _nothing, batches, workers)
     errors = []
-    with tqdm(total=len(pictures), desc=f"{name}: decoding", unit=" pictures", disable=None) as bar:
+    with tqdm(total=len(pictures), desc=f"{name}: decoding", unit=" images", disable=None) as bar:
         for _, messages in loader:
             errors += [message for message in messages if message]
             bar.update(len(messages))

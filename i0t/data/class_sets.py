@@ -84,11 +84,11 @@ def read_class_folders(entry: DatasetEntry, roots: Roots) -> ClassSet:
     """Read images from one folder per class, with the templates of `templates.txt` beside them, else Birdsnap's.
 
     Raises:
-        I0TError: the folder is missing or has no pictures.
+        I0TError: the folder is missing or has no images.
     """
     folder = roots.below(entry.root, entry.file)
     if not folder.is_dir():
-        raise I0TError(f"{folder}: no such folder (Birdsnap's test pictures, one folder per class).")
+        raise I0TError(f"{folder}: no such folder (Birdsnap's test images, one folder per class).")
     # An empty folder is a class, too: the public copies of Birdsnap have some.
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
     images = [
@@ -98,8 +98,8 @@ def read_class_folders(entry: DatasetEntry, roots: Roots) -> ClassSet:
         if path.suffix.lower() in SUFFIXES
     ]
     if not images:
-        raise I0TError(f"{folder}: no picture in its class folders ({len(classes)} found).")
-    own = folder.parent / "templates.txt"  # beside the pictures: prompts that fit another data set
+        raise I0TError(f"{folder}: no image in its class folders ({len(classes)} found).")
+    own = folder.parent / "templates.txt"  # beside the images: prompts for another data set
     plain = [path.name.replace("_", " ") for path in classes]
     return ClassSet(
         name=entry.name,

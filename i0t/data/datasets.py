@@ -57,7 +57,7 @@ class Dataset(ABC):
         if not self.missing:
             return ""
         listed, first = len(self.images) + len(self.missing), self.missing[0]
-        return f"{self.source}: {len(self.missing)} of the {listed} pictures it lists are missing, first {first}"
+        return f"{self.source}: {len(self.missing)} of the {listed} images it lists are missing, first {first}"
 
     def metadata(self) -> dict[str, Any]:
         """Return the entries for `Embeddings.metadata`."""

@@ -150,8 +150,8 @@ ENTRIES = (
             "nocaps",
             "validation",
             "caption_lists:prepare_nocaps",
-            "nocaps_val_4500_captions.json and val/ with the pictures",
-            "nocaps.org/download; the pictures are of Open Images' validation set, storage.googleapis.com/openimages",
+            "nocaps_val_4500_captions.json and val/ with the images",
+            "nocaps.org/download; images of Open Images' validation set, storage.googleapis.com/openimages",
         ),
         pictures="PnP-VQA/lavis/nocaps/images/val",
         sample=("nocaps", 1, 10),
@@ -240,7 +240,7 @@ ENTRIES = (
             "test",
             "rating_lists:prepare_flickr8k",
             "flickr8k.json, or ExpertAnnotations.txt and Flickr8k.token.txt; images/ or Flicker8k_Dataset/",
-            "github.com/aimagelab/pacscore; github.com/jmhessel/clipscore; Flickr8k's text and pictures "
+            "github.com/aimagelab/pacscore; github.com/jmhessel/clipscore; Flickr8k's text and images "
             "(Hockenmaier's group, University of Illinois, by a form)",
         ),
         pictures="pacscore_datasets/flickr8k/images",

@@ -73,7 +73,7 @@ def open_image(source: ImageSource | IO[bytes]) -> Image.Image:
         source: a path, an open file, or a PIL image, which is only converted.
 
     Raises:
-        I0TError: the file is missing, truncated or not a picture.
+        I0TError: the file is missing, truncated or not an image.
     """
     if isinstance(source, Image.Image):
         return _to_rgb(source)
@@ -81,10 +81,10 @@ def open_image(source: ImageSource | IO[bytes]) -> Image.Image:
         with Image.open(source) as image:
             return _to_rgb(image)
     except FileNotFoundError:
-        raise I0TError(f"{source}: no such picture, but the data list names it. Complete the download.") from None
+        raise I0TError(f"{source}: no such image, but the data list names it. Complete the download.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise I0TError(
-            f"{source}: unreadable picture ({error}). Replace it, or go on without it: --skip-unreadable."
+            f"{source}: unreadable image ({error}). Replace it, or go on without it: --skip-unreadable."
         ) from None
 
 
@@ -104,7 +104,7 @@ class ImageDataset(Dataset[torch.Tensor | str]):
         self.sources, self.preprocess = sources, preprocess
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.sources)
 
     def __getitem__(self, index: int) -> torch.Tensor | str:

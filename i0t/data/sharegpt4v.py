@@ -161,7 +161,7 @@ def _pictures_there(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.n
 def _missing_text(source: Path, listed: int, missing: Sequence[Path | str]) -> str:
     first = "\n  ".join(map(str, missing[:SHOWN_MISSING]))
     return (
-        f"{source}: {len(missing)} of the {listed} pictures it lists are missing below {source.parent / 'data'}. "
+        f"{source}: {len(missing)} of the {listed} images it lists are missing below {source.parent / 'data'}. "
         f"Complete the download, correct configs/root.txt, or train without them: --skip-unreadable. "
         f"The first {min(len(missing), SHOWN_MISSING)}:\n  {first}"
     )

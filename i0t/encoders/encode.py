@@ -181,7 +181,7 @@ def _features_of_images(
     features_of_batches = [features for _, features, _ in parts if features is not None]
     unreadable = [error for error in errors if error is not None]
     if not features_of_batches:
-        raise NoPictureError(f"no picture to encode: {len(images)} listed, {len(unreadable)} unreadable.", unreadable)
+        raise NoPictureError(f"no image to encode: {len(images)} listed, {len(unreadable)} unreadable.", unreadable)
     kept = [row for row, error in enumerate(errors) if error is None]
     return torch.cat(features_of_batches), {"kept": kept, "unreadable": unreadable}
 

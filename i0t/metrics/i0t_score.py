@@ -96,7 +96,7 @@ class I0TScore(Metric):
         if isinstance(images, torch.Tensor):
             check_shape(images, "image features")
             return images
-        return self._need_encoder("pictures").encode_images(_listed(images, "images"))
+        return self._need_encoder("images").encode_images(_listed(images, "images"))
 
     def _text_features(self, texts: Any) -> torch.Tensor:
         if isinstance(texts, torch.Tensor):

@@ -97,10 +97,10 @@ def _pair(row: dict[str, Any], folder: Path, place: str) -> ScoredPair:
     images = tuple(str(folder / cells[name].strip()) for name in ("image", "other_image") if cells[name].strip())
     texts = tuple(cells[name].strip() for name in ("caption", "other_caption") if cells[name].strip())
     if len(images) + len(texts) != 2:
-        raise I0TError(f"{place}: {len(images)} pictures and {len(texts)} texts, expected two items. {FORM}.")
+        raise I0TError(f"{place}: {len(images)} images and {len(texts)} texts, expected two items. {FORM}.")
     references = _references(cells["references"], place)
     if references and len(images) != 1:
-        raise I0TError(f"{place}: references are for a picture with a caption; leave them out here.")
+        raise I0TError(f"{place}: references are for an image with a caption; leave them out here.")
     return ScoredPair(images, texts, references)
 
 

@@ -138,7 +138,7 @@ class _ShardStream(IterableDataset[Pair]):
         try:
             return self.options.preprocess(open_image(io.BytesIO(sample[suffix])))
         except I0TError:
-            raise I0TError(f"{_place(sample)}: unreadable picture. Replace it.") from None
+            raise I0TError(f"{_place(sample)}: unreadable image. Replace it.") from None
 
 
 def _samples(urls: list[str]) -> Iterator[dict[str, Any]]:
@@ -165,7 +165,7 @@ def _parts(sample: dict[str, Any]) -> tuple[str, str]:
     suffix = next((suffix for suffix in PICTURES if suffix in sample), None)
     if suffix is None or "txt" not in sample:
         found = ", ".join(key for key in sample if not key.startswith("__"))
-        raise I0TError(f"{_place(sample)}: needs a picture ({', '.join(PICTURES)}) and a txt, has {found}.")
+        raise I0TError(f"{_place(sample)}: needs an image ({', '.join(PICTURES)}) and a txt, has {found}.")
     try:
         return suffix, sample["txt"].decode("utf-8").replace("\n", " ")
     except UnicodeDecodeError as error:

@@ -58,7 +58,7 @@ def test_embeddings_equal_the_original(rival):
     _, fixture, load = rival
     encoder = load()
     assert wrong_by(encoder, fixture) < TOLERANCE
-    # From pictures and captions, through our own preprocessing, tokenizer and batching.
+    # From images and captions, through our own preprocessing, tokenizer and batching.
     images = encoder.encode_images(fixture.pictures, batch_size=3)
     found = encode_texts(encoder, fixture.captions, EncodeOptions(batch_size=2, cache=False))
     texts = torch.from_numpy(found.features)

@@ -47,7 +47,7 @@ def load(name: str, path: Path, **options: bool) -> Encoder:
 
 
 def wrong_by(encoder: Encoder, fixture: Fixture, suffix: str = "") -> float:
-    """Largest difference of the embeddings of the fixture's pictures and tokens."""
+    """Largest difference of the embeddings of the fixture's images and tokens."""
     with torch.no_grad():
         images, texts = encoder(fixture.tensor("pixels"), fixture.tensor("tokens"))
     return max(
@@ -60,7 +60,7 @@ def test_embeddings_equal_the_original(rival):
     name, fixture, path = rival
     encoder = load(name, path)
     assert wrong_by(encoder, fixture) < TOLERANCE
-    # From pictures and captions, through our own preprocessing, tokenizer and batching.
+    # From images and captions, through our own preprocessing, tokenizer and batching.
     text_key = "text_embeddings_eot_kept" if name in RESNETS else "text_embeddings"
     images = encoder.encode_images(fixture.pictures, batch_size=3)
     found = encode_texts(encoder, fixture.captions, EncodeOptions(batch_size=2, cache=False))

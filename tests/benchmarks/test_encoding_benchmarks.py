@@ -46,7 +46,7 @@ def test_first_code_restated_finds_our_recalls(configs, tiny, sample_roots, tmp_
 def test_pacscores_loop_restated_finds_our_tau(configs, tiny, sample_roots, tmp_path):
     ours = metrics_of(correlation, tmp_path, "--dataset", "flickr8k_expert", "--score", "pac_s")
     theirs = pacscore_loop(tiny, load_dataset("flickr8k_expert", sample_roots))
-    # Rows of one picture and caption fall into different batches there, and so may differ in the last bit.
+    # Rows of one image and caption fall into different batches there, and so may differ in the last bit.
     assert 100 * theirs == pytest.approx(ours["tau_c"], abs=1.0)
 
 

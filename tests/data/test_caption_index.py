@@ -92,7 +92,7 @@ def test_pairs_travel_to_workers_by_name(tmp_path):
 
 def test_missing_pictures_are_an_error_with_the_first_ten_or_are_left_out(tmp_path):
     write_sharegpt4v(tmp_path, 40, missing=12)
-    with pytest.raises(I0TError, match="12 of the 36 pictures it lists are missing") as error:
+    with pytest.raises(I0TError, match="12 of the 36 images it lists are missing") as error:
         load_sharegpt4v(tmp_path, "train")
     assert "028.png" in str(error.value) and "037.png" in str(error.value)
     assert "038.png" not in str(error.value)

@@ -106,7 +106,7 @@ def test_flickr_is_complete_at_a_thousand_pictures_and_partial_below(tmp_path):
     (folder / "7.jpg").unlink()
     found = census("flickr", roots)
     assert (found.state, found.images) == ("partial", 999)
-    assert f"1 of the 1000 pictures it lists are missing, first {folder / '7.jpg'}" in found.problem
+    assert f"1 of the 1000 images it lists are missing, first {folder / '7.jpg'}" in found.problem
     put(path, "[1, 2")
     assert census("flickr", roots).state == "broken"
     path.unlink()
@@ -152,7 +152,7 @@ def test_records_are_compared_with_the_folders(tmp_path):
         (folder / image).touch()
     found = census("sharegpt4v", Roots(tmp_path, None))
     assert (found.texts, found.images) == (7, 5)
-    assert f"2 of the 7 pictures it lists are missing, first {images[0]} (1 of coco, 1 of llava)" in found.problem
+    assert f"2 of the 7 images it lists are missing, first {images[0]} (1 of coco, 1 of llava)" in found.problem
     pictures = found.dataset.images
     assert list(pictures) == [folder / image for image in images[1:6]]
     assert list(pictures[1:3]) == [folder / image for image in images[2:4]]
@@ -196,9 +196,9 @@ def test_unreadable_pictures_are_found_and_named(run, copy, monkeypatch):
     status, out = run("--dataset", "flickr")
     assert status == 1
     assert "1 of 20" in out
-    assert f"flickr: {path}: unreadable picture" in out
+    assert f"flickr: {path}: unreadable image" in out
 
-    monkeypatch.setattr("i0t.data.check.SAMPLED", 1)  # one picture of twenty: not the third, by its seed
+    monkeypatch.setattr("i0t.data.check.SAMPLED", 1)  # one image of twenty: not the third, by its seed
     status, out = run("--dataset", "flickr")
     assert status == 0
     assert "0 of 1" in out
@@ -211,7 +211,7 @@ def test_what_is_missing_is_told_with_where_to_get_it(run, copy):
     flickr_pictures(copy)[0].unlink()
     status, out = run("--dataset", "flickr")
     assert status == 1
-    assert "1 of the 20 pictures it lists are missing" in out
+    assert "1 of the 20 images it lists are missing" in out
     assert "make the sample again" in out
 
     no_longer_a_sample(copy)
@@ -315,12 +315,12 @@ def test_missing_pictures_are_left_out_when_allowed(evaluate, copy):
         path.unlink()
     status, _, _, err = evaluate(retrieval, "flickr")
     assert status == 2
-    assert f"2 of the 20 pictures it lists are missing, first {gone[0]}" in err
+    assert f"2 of the 20 images it lists are missing, first {gone[0]}" in err
     status, record, out, _ = evaluate(retrieval, "flickr", "--allow-partial", "--captions-per-image", "5")
     assert status == 0
     assert (record["data"]["images"], record["data"]["texts"]) == (18, 90)
     assert record["data"]["completeness"]["images"] == 18
-    assert "2 of the 20 pictures" in out
+    assert "2 of the 20 images" in out
 
     judged = sorted((copy.data_dir / "pacscore_datasets/flickr8k/images").iterdir())[0]
     judged.unlink()
@@ -328,7 +328,7 @@ def test_missing_pictures_are_left_out_when_allowed(evaluate, copy):
     status, record, _, _ = evaluate(correlation, "flickr8k_cf", "--allow-partial")
     assert status == 0
     used = record["data"]["ratings_used"] + record["data"]["ratings_nan"]
-    assert (record["data"]["images"], used) == (7, 7 * 8)  # eight candidates a picture
+    assert (record["data"]["images"], used) == (7, 7 * 8)  # eight candidates an image
 
 
 def test_embeddings_of_partial_judgments_are_measured_when_allowed(evaluate, copy, tmp_path):

@@ -41,7 +41,7 @@ def test_karpathys_test_split_is_written_in_order_with_five_captions_each(tmp_pa
     assert status == 1  # three images are not five thousand
     assert "18 captions of 3 images, the first 5 of each kept" in out
     assert "captions_val2014.json: has all 3 images; 0 of Karpathy's captions read differently in it" in out
-    assert "pictures linked: 3, already there: 0, missing: 0" in out
+    assert "images linked: 3, already there: 0, missing: 0" in out
     assert "coco: 3 of 5000 images, 15 of 25000 captions: partial" in out
     assert "--allow-partial" in out
 
@@ -60,7 +60,7 @@ def test_running_again_changes_nothing(tmp_path, roots, run):
     before = {path: path.lstat().st_mtime_ns for path in files_below(roots.sub)}
     status, out, _ = run("coco", "--from", source, "--allow-partial")
     assert status == 0
-    assert "pictures linked: 0, already there: 2" in out
+    assert "images linked: 0, already there: 2" in out
     assert "COCO_GOLD.json: unchanged" in out
     assert {path: path.lstat().st_mtime_ns for path in files_below(roots.sub)} == before
 
@@ -82,7 +82,7 @@ def test_an_interrupted_run_is_continued(tmp_path, roots, run, monkeypatch):
 
     monkeypatch.setattr(job_module, "place_file", place)
     _, out, _ = run("coco", "--from", source)
-    assert "pictures linked: 1, already there: 2, missing: 0" in out
+    assert "images linked: 1, already there: 2, missing: 0" in out
     assert len(read("coco", roots.sub).images) == 3
 
 
@@ -93,17 +93,17 @@ def test_missing_pictures_are_told_before_anything_is_placed(tmp_path, roots, ru
     gone.unlink()
     status, _, err = run("coco", "--from", source)
     assert status == 2
-    assert f"{gone}: no such picture; 1 of 3 that the list names are missing" in err
+    assert f"{gone}: no such image; 1 of 3 that the list names are missing" in err
     assert files_below(roots.sub) == []
 
     status, out, _ = run("coco", "--from", source, "--allow-partial")
     assert status == 0
-    assert "pictures linked: 2, already there: 0, missing: 1" in out
-    assert "1 of the 3 pictures it lists are missing" in out
+    assert "images linked: 2, already there: 0, missing: 1" in out
+    assert "1 of the 3 images it lists are missing" in out
 
     gone.write_bytes(kept)
     _, out, _ = run("coco", "--from", source)
-    assert "pictures linked: 1, already there: 2, missing: 0" in out
+    assert "images linked: 1, already there: 2, missing: 0" in out
     assert "COCO_GOLD.json: unchanged" in out
 
 
@@ -184,14 +184,14 @@ def test_pictures_may_lie_elsewhere_and_be_copied(tmp_path, roots, run):
     elsewhere = (source / "flickr30k-images").rename(tmp_path / "pictures")
     status, _, err = run("flickr30k", "--from", source)
     assert status == 2
-    assert f"{source}: no folder of pictures (flickr30k-images" in err
+    assert f"{source}: no folder of images (flickr30k-images" in err
     flags = ("flickr30k", "--from", source, "--images", elsewhere, "--allow-partial")
     assert run(*flags)[0] == 0
     path = read("flickr", roots.sub).images[0]
     assert path.is_symlink()
-    assert "pictures copied: 1" in run(*flags, "--copy")[1]  # a link becomes a copy when copies are asked for
+    assert "images copied: 1" in run(*flags, "--copy")[1]  # a link becomes a copy when copies are asked for
     assert not path.is_symlink()
-    assert "pictures linked: 0, already there: 1" in run(*flags)[1]  # and a copy stays one
+    assert "images linked: 0, already there: 1" in run(*flags)[1]  # and a copy stays one
     shutil.rmtree(elsewhere)
     assert path.is_file()
 
@@ -214,7 +214,7 @@ def test_what_is_there_and_differs_is_never_replaced_unasked(tmp_path, roots, ru
 
     path.unlink()
     path.symlink_to(tmp_path / "moved away")  # a link that leads nowhere is ours to replace
-    assert "pictures linked: 1" in run("flickr30k", "--from", source)[1]
+    assert "images linked: 1" in run("flickr30k", "--from", source)[1]
 
 
 def differing_list(roots: Roots, name: str) -> Path:
@@ -308,7 +308,7 @@ def test_nocaps_pictures_are_found_by_each_of_their_names(tmp_path, roots, run):
     content["images"][2]["open_images_id"] = "unknown"
     put(tmp_path / "nocaps" / "nocaps_val_4500_captions.json", content)
     pictures(tmp_path / "nocaps" / "validation", [f"{name}.jpg" for name in OPEN_IMAGES.values()])
-    assert "pictures linked: 3" in run("nocaps", "--from", tmp_path / "nocaps")[1]
+    assert "images linked: 3" in run("nocaps", "--from", tmp_path / "nocaps")[1]
     links = [path.resolve().stem for path in read("nocaps", roots.sub).images]
     assert links == list(OPEN_IMAGES.values())
 
@@ -374,7 +374,7 @@ def test_sharegpt4v_says_which_folders_lack_pictures(tmp_path, roots, run):
     source = sharegpt4v_folder(tmp_path / "share", LONG[0], LONG[3])
     status, out, _ = run("sharegpt4v", "--from", source)
     assert status == 1
-    assert "2 of the 4 pictures it lists are missing, first " in out
+    assert "2 of the 4 images it lists are missing, first " in out
     assert "(1 of sam, 1 of coco)" in out
     pictures(source / "data", LONG)
     assert "missing" not in run("sharegpt4v", "--from", source)[1]

@@ -99,14 +99,14 @@ def test_birdsnap_takes_its_owners_list_and_makes_every_class(tmp_path, roots, r
     pictures(source / "download" / "images", [*listed[:3], "Coopers_Hawk/0001.jpg"])  # 0001 is for training
     status, out, _ = run("birdsnap", "--from", source)
     assert status == 1
-    assert "500 class folders, 498 of them without pictures" in out
+    assert "500 class folders, 498 of them without images" in out
     assert "1 of the 4 listed are not there" in out
     assert "birdsnap: 3 of 2443 images, 500 of 500 classes: partial" in out
     data = read("birdsnap", roots.main)
     assert data.class_names == read_class_names("birdsnap")
     assert sorted(data.image_ids) == sorted(listed[:3])
     assert [data.class_names[label] for label in data.labels] == ["Anhinga", "Coopers Hawk", "Coopers Hawk"]
-    assert "pictures linked: 0, already there: 3" in run("birdsnap", "--from", source)[1]
+    assert "images linked: 0, already there: 3" in run("birdsnap", "--from", source)[1]
 
 
 def test_birdsnap_class_folders_are_matched_by_their_letters(tmp_path, roots, run):
@@ -148,14 +148,14 @@ def test_birdsnap_list_of_another_form_is_refused(tmp_path, run, text, message):
 
 def test_flickr8k_text_files_become_what_the_json_files_hold(tmp_path, roots, run):
     source = flickr8k_texts(tmp_path / "flickr8k")
-    assert "ExpertAnnotations.txt: 6 ratings of 2 pictures" in run("flickr8k_expert", "--from", source)[1]
+    assert "ExpertAnnotations.txt: 6 ratings of 2 images" in run("flickr8k_expert", "--from", source)[1]
     expert = read("flickr8k_expert", roots.main)
     assert [path.name for path in expert.images] == ["100_aa.jpg", "200_bb.jpg"]
     assert expert.candidates == ["A dog 1 of 200_bb.jpg ."] * 3 + ["A dog 0 of 300_cc.jpg ."] * 3
     assert expert.ratings == [1, 1, 2, 2, 3, 1]  # the row whose candidate is a reference is left out
     assert expert.references[0] == ["A dog 0 of 100_aa.jpg .", "A dog 1 of 100_aa.jpg ."]
 
-    assert "CrowdFlowerAnnotations.txt: 3 ratings of 2 pictures" in run("flickr8k_cf", "--from", source)[1]
+    assert "CrowdFlowerAnnotations.txt: 3 ratings of 2 images" in run("flickr8k_cf", "--from", source)[1]
     crowd = read("flickr8k_cf", roots.main)
     assert crowd.ratings == [1, 0.333333, 0]
     assert crowd.references[0] == ["A dog 0 of 100_aa.jpg ."]  # less the one that is a candidate
@@ -181,7 +181,7 @@ def test_pacscore_file_with_nan_keeps_it(tmp_path, roots, run):
 
 
 def pacscore(references: list[str], rating: object) -> str:
-    """A file in the pacscore form with one rating of one picture."""
+    """A file in the pacscore form with one rating of one image."""
     rated = [{"caption": "a cat", "rating": rating}]
     return json.dumps({"7": {"image_path": "100_aa.jpg", "ground_truth": references, "human_judgement": rated}})
 

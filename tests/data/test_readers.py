@@ -43,7 +43,7 @@ def long_record(image: str, caption: str = "A red bus. It is parked.") -> dict:
 
 
 def sharegpt4v(root: Path, records: Any) -> Path:
-    """The layout, with the pictures of well-formed records."""
+    """The layout, with the images of well-formed records."""
     put(root / SHAREGPT4V, records)
     for record in records if isinstance(records, list) else []:
         if isinstance(record, dict) and isinstance(record.get("image"), str):
@@ -83,22 +83,22 @@ def test_pictures_of_other_subsets_need_not_be_there(tmp_path):
     sharegpt4v(tmp_path, [long_record("coco/1.jpg"), long_record("sam/2.jpg")])
     (tmp_path / "sharegpt4v" / "data" / "sam" / "2.jpg").unlink()
     assert len(load_sharegpt4v(tmp_path, "train", "coco")) == 1
-    with pytest.raises(I0TError, match=r"1 of the 2 pictures it lists are missing(.|\n)*first 1:\n  sam/2\.jpg"):
+    with pytest.raises(I0TError, match=r"1 of the 2 images it lists are missing(.|\n)*first 1:\n  sam/2\.jpg"):
         load_sharegpt4v(tmp_path, "train", "all")
 
 
 def test_validation_leaves_out_missing_pictures_of_other_folders(tmp_path):
-    """Who has COCO's pictures alone can train on them; a missing one of COCO's is an error all the same."""
+    """Who has COCO's images alone can train on them; a missing one of COCO's is an error all the same."""
     names = [f"{folder}/{row}.jpg" for row in range(15) for folder in ("coco", "sam")]
     sharegpt4v(tmp_path, [long_record(name) for name in names])
     (tmp_path / "sharegpt4v" / "data" / "sam" / "0.jpg").unlink()
     validation = load_sharegpt4v(tmp_path, "validation", "coco")
     assert list(validation.image_ids) == ["coco/0.jpg", "coco/1.jpg"]
     assert validation.missing == ["sam/0.jpg"]
-    with pytest.raises(I0TError, match=r"1 of the 3 pictures(.|\n)*sam/0\.jpg"):
+    with pytest.raises(I0TError, match=r"1 of the 3 images(.|\n)*sam/0\.jpg"):
         load_sharegpt4v(tmp_path, "validation", "all")
     (tmp_path / "sharegpt4v" / "data" / "coco" / "1.jpg").unlink()
-    with pytest.raises(I0TError, match=r"1 of the 3 pictures(.|\n)*first 1:\n  coco/1\.jpg"):
+    with pytest.raises(I0TError, match=r"1 of the 3 images(.|\n)*first 1:\n  coco/1\.jpg"):
         load_sharegpt4v(tmp_path, "validation", "coco")
 
 
@@ -150,7 +150,7 @@ GOLD_FOLDERS = {"coco": "coco/images/val2014", "flickr": "flickr30k/images/flick
 
 
 def gold(root: Path, name: str, content: Any, *images: str) -> Path:
-    """A GOLD file and its pictures."""
+    """A GOLD file and its images."""
     pictures(root / "PnP-VQA" / "lavis" / GOLD_FOLDERS[name], *images)
     return put(list_file(name, root), content)
 
@@ -223,7 +223,7 @@ def test_nocaps_is_joined_by_id_not_by_order(tmp_path):
         ("flickr", [{"image_id": "a.jpg", "captions": None}], 'entry 0: "captions" is null, not a list'),
         ("flickr", [], "lists no image"),
         ("flickr", [{"image_id": "a.jpg", "captions": []}], r"a\.jpg has no captions"),
-        ("flickr", [{"image_id": "x/gone.jpg", "captions": FIVE}] * 2, r"2 of the 2 pictures.*first .*gone\.jpg"),
+        ("flickr", [{"image_id": "x/gone.jpg", "captions": FIVE}] * 2, r"2 of the 2 images.*first .*gone\.jpg"),
         ("nocaps", [], "expected NoCaps"),
         ("nocaps", {"images": []}, "expected NoCaps.*annotations"),
         (
@@ -240,7 +240,7 @@ def test_nocaps_is_joined_by_id_not_by_order(tmp_path):
         ),
         ("nocaps", nocaps([(1, "a.jpg")], []), r"a\.jpg has no captions"),
         ("nocaps", nocaps([(1, "a.jpg")], [(1, None)]), r'"annotations"\[0\]: "caption" is null, not a string'),
-        ("nocaps", nocaps([(1, "gone.jpg")], [(1, "a dog")]), r"1 of the 1 pictures.*gone\.jpg"),
+        ("nocaps", nocaps([(1, "gone.jpg")], [(1, "a dog")]), r"1 of the 1 images.*gone\.jpg"),
     ],
 )
 def test_bad_captions_are_refused_by_name(tmp_path, name, content, message):
@@ -257,7 +257,7 @@ FLICKR8K = "pacscore_datasets/flickr8k"
 
 
 def judged(image: str, references: Any, *ratings: tuple[Any, Any]) -> dict:
-    """One picture in the pacscore form."""
+    """One image in the pacscore form."""
     judgments = [{"image_path": "ignored", "caption": caption, "rating": rating} for caption, rating in ratings]
     return {"image_path": image, "ground_truth": references, "human_judgement": judgments}
 
@@ -299,7 +299,7 @@ def test_nan_ratings_are_dropped_and_counted_and_white_space_collapses(tmp_path,
         ({"1": judged("x.jpg", ["a"], ("a", math.nan), ("b", math.nan))}, r"no rating left \(2 were NaN\)"),
         ({}, "no rating left"),
         ({"1": judged("x.jpg", [], ("a", 1))}, r"1: x\.jpg has no references"),
-        ({"1": judged("d/gone.jpg", ["a"], ("a", 1))}, r"1 of the 1 pictures.*images/gone\.jpg"),
+        ({"1": judged("d/gone.jpg", ["a"], ("a", 1))}, r"1 of the 1 images.*images/gone\.jpg"),
     ],
 )
 def test_bad_judgments_are_refused_by_name(tmp_path, content, message):
@@ -343,7 +343,7 @@ def test_missing_class_folders_are_told(tmp_path):
     with pytest.raises(I0TError, match=r"birdsnap/test: no such folder"):
         read("birdsnap", tmp_path)
     pictures(tmp_path / BIRDSNAP, "a/readme.txt", "b/readme.txt")
-    with pytest.raises(I0TError, match=r"no picture in its class folders \(2 found\)"):
+    with pytest.raises(I0TError, match=r"no image in its class folders \(2 found\)"):
         read("birdsnap", tmp_path)
 
 
@@ -408,7 +408,7 @@ def test_sample_is_read_by_every_reader(sample_roots):
 
 
 def test_stamps_are_read_as_their_files_say():
-    """Real pictures and words in the paper's layout."""
+    """Real images and words in the paper's layout."""
     if not STAMPS.exists():
         pytest.skip(f"the stamps are not here: {STAMPS}")
     main, sub = STAMPS / "data_dir", STAMPS / "data_dir_sub"

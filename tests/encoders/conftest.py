@@ -1,4 +1,4 @@
-"""Models and pictures that the tests of this room share."""
+"""Models and images that the tests of this room share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def small() -> Encoder:
 
 @pytest.fixture(scope="session")
 def pictures() -> list[Image.Image]:
-    """Noise pictures of several sizes."""
+    """Noise images of several sizes."""
     rng = np.random.default_rng(0)
     sizes = [(64, 64), (80, 50), (33, 90), (64, 64), (200, 200)]
     return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
@@ -38,7 +38,7 @@ def pictures() -> list[Image.Image]:
 
 @pytest.fixture
 def spoiled(pictures: list[Image.Image], tmp_path: Path) -> list[Path]:
-    """Good pictures in rows 0, 2 and 6; between them what can be wrong with a picture."""
+    """Good images in rows 0, 2 and 6; between them what can be wrong with an image."""
     paths = [tmp_path / f"{row}.jpg" for row in range(7)]
     for row in (0, 1, 2, 6):
         pictures[row % 5].save(paths[row])

@@ -24,7 +24,7 @@ from i0t.encoders import EncodeOptions
 from i0t.encoders.encode import encode_pictures, encode_texts
 from i0t.paths import REPO, say
 
-# 20 pictures and texts in batches of 3: seven of each, the last one short, four for one process, three for the other.
+# 20 images and texts in batches of 3: seven of each, the last one short, four for one process, three for the other.
 FLAGS = ["--model", "tiny", "--dataset", "flickr", "--batch-size", "3", "--workers", "0", "--device", "cpu"]
 # What users write as ACCELERATE=configs/accelerate/cpu_2proc.yaml bash scripts/evaluate_retrieval.sh.
 LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", str(REPO / "configs" / "accelerate" / "cpu_2proc.yaml")]

@@ -23,7 +23,7 @@ NAMES = [f"{row}.jpg" for row in range(7)]
 
 @pytest.fixture
 def items(spoiled) -> Items:
-    """Seven pictures, of which 0, 2 and 6 can be read, and texts with all kinds of owners."""
+    """Seven images, of which 0, 2 and 6 can be read, and texts with all kinds of owners."""
     owners = [[0], [1], [2], [1, 6, 0], [3, -1], [-1], [4, 5]]
     return Items(
         spoiled, NAMES, TEXTS[:7], owners, labels=[0, 1, 2, 3, 2, 1, 0], metadata={"dataset": "mine", "split": "test"}
@@ -33,14 +33,14 @@ def items(spoiled) -> Items:
 def test_what_stays_is_what_can_be_read(small, items):
     found = encode(small, replace(items, labels=None), PLAIN)
     assert found.image_ids == ["0.jpg", "2.jpg", "6.jpg"]
-    assert found.texts == [TEXTS[row] for row in (0, 2, 3, 4, 5)]  # 1 and 6 belong to unreadable pictures only
+    assert found.texts == [TEXTS[row] for row in (0, 2, 3, 4, 5)]  # 1 and 6 belong to unreadable images only
     assert found.image_of_text.tolist() == [0, 1, 2, -1, -1]  # the first readable owner
     readable = [items.images[row] for row in (0, 2, 6)]
     expected = small.encode_images(readable).numpy()  # in other batches, which moves the last bits
     np.testing.assert_allclose(found.image_features, expected, atol=1e-6)
     assert np.array_equal(found.text_features, encode_texts(small, found.texts, PLAIN).features)
     assert found.labels is None
-    with pytest.raises(I0TError, match=r"1\.jpg: unreadable picture.*--skip-unreadable"):
+    with pytest.raises(I0TError, match=r"1\.jpg: unreadable image.*--skip-unreadable"):
         encode(small, items, replace(PLAIN, skip_unreadable=False))
     with pytest.raises(I0TError, match="no text to encode"):
         encode(small, Items(readable, NAMES[:3], [], []), PLAIN)

@@ -1,4 +1,4 @@
-"""What an encoder makes of texts and pictures of all kinds, and which model it says it is."""
+"""What an encoder makes of texts and images of all kinds, and which model it says it is."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_no_text_is_an_error(tiny):
         tiny.encode_texts([])
 
 
-# --- pictures --------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------
 
 
 def test_pictures_from_path_and_from_memory_are_equal(tiny, pictures, tmp_path):
@@ -157,7 +157,7 @@ GREYS = np.array([[0, 255], [77, 128]], np.uint8)
 
 
 def picture_of_mode(mode: str) -> tuple[Image.Image, np.ndarray]:
-    """A picture and the RGB pixels that it shows."""
+    """A image and the RGB pixels that it shows."""
     colour, grey = Image.fromarray(COLOURS), Image.fromarray(GREYS)
     shown = np.stack([GREYS] * 3, axis=-1)
     if mode == "P":
@@ -192,11 +192,11 @@ def test_pictures_of_every_mode_show_their_colours(tiny, tmp_path, mode):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_pictures_are_named_or_skipped_and_counted(tiny, spoiled, workers):
-    with pytest.raises(I0TError, match=r"1\.jpg: unreadable picture.*--skip-unreadable"):
+    with pytest.raises(I0TError, match=r"1\.jpg: unreadable image.*--skip-unreadable"):
         tiny.encode_images(spoiled, batch_size=2, workers=workers)
     found = encode_pictures(tiny, spoiled, EncodeOptions(2, workers, skip_unreadable=True, cache=False, progress=False))
     assert found.kept == [0, 2, 6]
-    reasons = ["1.jpg: unreadable", "3.jpg: unreadable", "4.jpg: unreadable", "5.jpg: no such picture"]
+    reasons = ["1.jpg: unreadable", "3.jpg: unreadable", "4.jpg: unreadable", "5.jpg: no such image"]
     for reason, error in zip(reasons, found.unreadable, strict=True):
         assert reason in error
     readable = encode_pictures(tiny, [spoiled[row] for row in (0, 2, 6)], PLAIN)
@@ -205,10 +205,10 @@ def test_unreadable_pictures_are_named_or_skipped_and_counted(tiny, spoiled, wor
 
 
 def test_no_picture_left_is_an_error(tiny, spoiled):
-    with pytest.raises(NoPictureError, match="no picture to encode: 2 listed, 2 unreadable") as caught:
+    with pytest.raises(NoPictureError, match="no image to encode: 2 listed, 2 unreadable") as caught:
         tiny.encode_images(spoiled[3:5], skip_unreadable=True)
     assert len(caught.value.unreadable) == 2 and "3.jpg: unreadable" in caught.value.unreadable[0]
-    with pytest.raises(I0TError, match="no picture to encode: 0 listed"):
+    with pytest.raises(I0TError, match="no image to encode: 0 listed"):
         tiny.encode_images([])
 
 

@@ -43,7 +43,7 @@ def small(context_length: int = 20) -> Encoder:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
-    """Five noise pictures, the third cut short."""
+    """Five noise images, the third cut short."""
     rng = np.random.default_rng(0)
     paths = [tmp_path / f"{name}.png" for name in "abcde"]
     for path in paths:
@@ -134,7 +134,7 @@ def test_key_changes_with_whatever_changes_the_numbers(pictures):
     assert set(keys_of(encoder, pictures, TEXTS, "bf16")).isdisjoint((image, text))
     assert set(keys_of(small(context_length=21), pictures, TEXTS)).isdisjoint((image, text))
 
-    # Of the pictures alone:
+    # Of the images alone:
     squashing, own = small(), encoder.preprocess
     squashing.preprocess = lambda picture: own(picture.resize((32, 32)))  # the fingerprint does not know
     assert keys_of(squashing, pictures, TEXTS) == (keys_of(squashing, pictures, TEXTS)[0], text)
@@ -201,7 +201,7 @@ def test_writers_at_one_time_leave_one_whole_file(cache):
 
 
 def test_ten_evaluations_encode_once(configs, tmp_path, monkeypatch):
-    """1 and 5 captions share the pictures; another remover shares all; --no-cache neither reads nor writes."""
+    """1 and 5 captions share the images; another remover shares all; --no-cache neither reads nor writes."""
     out = ["--model", "tiny", "--dataset", "flickr", "--workers", "0", "--output", str(tmp_path / "out")]
 
     def from_cache(*flags: str) -> dict:

@@ -177,7 +177,7 @@ def test_attention_dropout_gives_two_views_in_train_mode_only(small, pictures):
 
 
 def test_dropout_is_refused_where_a_tower_cannot_drop():
-    """A ResNet has no attention layers, so both views of a picture would be one."""
+    """A ResNet has no attention layers, so both views of an image would be one."""
     vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
     text = {"context_length": 77, "vocab_size": 49408, "layers": 1, "width": 16, "heads": 2}
     encoder = build_encoder({"model": {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}}, name="resnet")

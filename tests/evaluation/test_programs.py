@@ -1,4 +1,4 @@
-"""The programs end to end, on a few dozen pictures of the sample: what they write, print and refuse.
+"""The programs end to end, on a few dozen images of the sample: what they write, print and refuse.
 
 Run: python -m pytest tests/test_programs.py
 """
@@ -201,7 +201,7 @@ def test_averaged_ratings_are_the_mean_of_each_picture_and_caption(evaluate, sam
     assert single["protocol"]["ratings"] == "one by one, not averaged"
     assert mean["protocol"]["ratings"] == "mean of each picture and caption"
     assert single["protocol"]["tau"] == "tau_c"
-    # Worked from the file: its ratings by picture and caption, and the cosines of the saved features.
+    # Worked from the file: its ratings by image and caption, and the cosines of the saved features.
     embeddings = Embeddings.load(next((tmp_path / "out").glob("*.embeddings.safetensors")))
     content = json.loads((sample_roots.main / "pacscore_datasets" / "flickr8k" / "flickr8k.json").read_text())
     ratings = defaultdict(list)

@@ -158,14 +158,14 @@ def test_debiased_knows_a_matching() -> None:
     unpaired = (np.trace(np.cov(x.T)) + np.trace(np.cov(y.T))) / 60
     expected = gap.centroid_distance(images, texts) ** 2 - unpaired
     assert gap.centroid_distance_debiased(images, texts, NO_PAIRS) ** 2 == pytest.approx(expected, abs=unpaired / 100)
-    # One pair not known hardly matters; one picture for all texts says nothing of how texts vary.
+    # One pair not known hardly matters; one image for all texts says nothing of how texts vary.
     assert gap.centroid_distance_debiased(images, texts[shuffle], matching[:-1]) == pytest.approx(paired, abs=1e-3)
     reused = np.stack([np.zeros(60, dtype=int), np.arange(60)], axis=1)
     assert math.isnan(gap.centroid_distance_debiased(images, texts, reused))
 
 
 def test_debiased_of_captions_hand_worked() -> None:
-    """Two pictures of two captions each are two draws of x - mean y: (1, 1) and (1.1, 1.3), whose product is 2.4."""
+    """Two images of two captions each are two draws of x - mean y: (1, 1) and (1.1, 1.3), whose product is 2.4."""
     images = np.array([[1.0, 0.0], [0.6, 0.8]])
     texts = np.array([[0.0, -1.0], [0.0, -1.0], [-1.0, 0.0], [0.0, -1.0]])
     pairs = np.array([[0, 0], [0, 1], [1, 2], [1, 3]])
@@ -174,7 +174,7 @@ def test_debiased_of_captions_hand_worked() -> None:
 
 @pytest.mark.parametrize("shared", ["captions", "meaning"])
 def test_debiased_is_unbiased_with_several_captions(shared: str) -> None:
-    """Captions of one picture vary together, with one another and with the picture."""
+    """Captions of one image vary together, with one another and with the image."""
     rng = np.random.default_rng(8)
     pairs = np.stack([np.repeat(np.arange(30), 5), np.arange(150)], axis=1)
 

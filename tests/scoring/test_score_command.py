@@ -58,7 +58,7 @@ def test_csv_and_json_lists_read_alike(tmp_path):
     [
         ("picture,words\na.jpg,b\n", "its first line names none of the columns"),
         ("image,caption\n", "no row to score"),
-        ("image,caption\na.jpg,b\nc.jpg,\n", "row 2: 1 pictures and 0 texts"),
+        ("image,caption\na.jpg,b\nc.jpg,\n", "row 2: 1 images and 0 texts"),
         ('image,caption,references\na.jpg,b,"[1, 2]"\n', "row 1: references is"),
         ('image,caption,references\na.jpg,b,"[oops"\n', "row 1: references is not a JSON list"),
     ],
@@ -135,7 +135,7 @@ SKIPPING = EncodeOptions(skip_unreadable=True, progress=False)
 
 
 class StubEncoder:
-    """Features by name, counted; a picture whose name has "bad" cannot be read."""
+    """Features by name, counted; an image whose name has "bad" cannot be read."""
 
     name, fingerprint, embed_dim = "stub", "f00d", DIM
 
@@ -149,12 +149,12 @@ class StubEncoder:
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
     def encode_pictures(self, images: list[str], options: EncodeOptions = SKIPPING) -> EncodedImages:
-        bad = [f"{image}: unreadable picture" for image in images if "bad" in image]
+        bad = [f"{image}: unreadable image" for image in images if "bad" in image]
         kept = [row for row, image in enumerate(images) if "bad" not in image]
         if bad and not options.skip_unreadable:
             raise I0TError(bad[0])
         if not kept:
-            raise NoPictureError("no picture to encode", bad)
+            raise NoPictureError("no image to encode", bad)
         return EncodedImages(self.features([images[row] for row in kept], 3.0), kept, bad, from_cache=False)
 
     def encode_texts(self, texts: list[str], options: EncodeOptions = SKIPPING) -> EncodedTexts:
@@ -190,7 +190,7 @@ def test_scores_follow_their_formulas(scorer):
 
 
 def test_one_scale_for_every_kind_of_pair(scorer):
-    """Of what is equally alike, raw cosines of two pictures are higher; standardised ones are not."""
+    """Of what is equally alike, raw cosines of two images are higher; standardised ones are not."""
     calibration = scorer.calibration
     medians = {kind: np.median(scores) for kind, scores in calibration.unmatched.items()}
     assert max(medians.values()) - min(medians.values()) < 0.1
@@ -210,13 +210,13 @@ def test_every_item_is_encoded_once_and_equal_pairs_are_equal(scorer):
 def test_an_unreadable_picture_is_named_and_the_others_are_scored(scorer):
     pairs = [ScoredPair((name,), ("x",)) for name in ("a.jpg", "bad.jpg", "c.jpg")]
     rows = scorer.score(pairs)
-    assert [row["error"] for row in rows] == [None, "bad.jpg: unreadable picture", None]
+    assert [row["error"] for row in rows] == [None, "bad.jpg: unreadable image", None]
     assert "i0t_s" not in rows[1] and rows[2] == scorer.score(pairs[2:])[0]
-    assert scorer.score([ScoredPair(("worse bad.jpg",), ("x",))])[0]["error"] == "worse bad.jpg: unreadable picture"
+    assert scorer.score([ScoredPair(("worse bad.jpg",), ("x",))])[0]["error"] == "worse bad.jpg: unreadable image"
 
 
 def test_a_chunk_whose_only_new_picture_is_unreadable(pictures, tmp_path):
-    """By the real encoder, before and after it read a picture."""
+    """By the real encoder, before and after it read an image."""
     encoder = load_encoder("tiny")
     scores = calibrate(embeddings_of(60, agree=0.8, dim=encoder.embed_dim))
     broken = [str(tmp_path / name) for name in ("broken.jpg", "missing.jpg")]
@@ -227,7 +227,7 @@ def test_a_chunk_whose_only_new_picture_is_unreadable(pictures, tmp_path):
         for image, row in zip(images, rows, strict=True):
             assert (row["error"] is None) == (image in pictures)
             assert row["error"] is None or row["error"].startswith(image)
-    with pytest.raises(I0TError, match="broken.jpg: unreadable picture"):
+    with pytest.raises(I0TError, match="broken.jpg: unreadable image"):
         PairScorer(encoder, scores).score([ScoredPair((broken[0],), ("x",))])
 
 
@@ -344,7 +344,7 @@ def test_a_list_keeps_its_order_and_names_what_cannot_be_read(run, pictures, tmp
     assert status == 2 and "broken.jpg" in said and "--skip-unreadable" in said
     assert not (tmp_path / "scores.csv").exists()
     status, printed, _ = run(*flags, "--skip-unreadable")
-    assert status == 0 and "broken.jpg: unreadable picture" in printed and "30 pairs in all" in printed
+    assert status == 0 and "broken.jpg: unreadable image" in printed and "30 pairs in all" in printed
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [row["second"] for row in rows] == [f"caption {row}" for row in range(30)]
     assert [row["second"] for row in rows if row["error"]] == ["caption 7"]
@@ -354,9 +354,9 @@ def test_a_list_keeps_its_order_and_names_what_cannot_be_read(run, pictures, tmp
 
 def test_a_missing_picture_is_named_before_anything_is_encoded(run, pictures):
     status, _, said = run("--image", pictures[0], "--image", "gone/photo.jpg")
-    assert status == 2 and "gone/photo.jpg: no such picture (1 of 2 are missing)" in said and "encoding" not in said
+    assert status == 2 and "gone/photo.jpg: no such image (1 of 2 are missing)" in said and "encoding" not in said
     status, printed, _ = run("--image", pictures[0], "--image", "gone/photo.jpg", "--caption", "x", "--skip-unreadable")
-    assert status == 0 and "not scored: gone/photo.jpg: no such picture" in printed
+    assert status == 0 and "not scored: gone/photo.jpg: no such image" in printed
 
 
 def test_calibration_vectors_must_be_of_this_model(run, pictures, tmp_path):

@@ -34,7 +34,7 @@ def cone(n: int, seed: int, shift: float) -> np.ndarray:
 
 @pytest.fixture
 def index_files(tmp_path: Path) -> list[str]:
-    """An index of 70 pictures and 90 texts that do not pair up."""
+    """An index of 70 images and 90 texts that do not pair up."""
     np.save(tmp_path / "images.npy", cone(70, 0, 1.0))
     np.save(tmp_path / "texts.npy", cone(90, 1, -1.0))
     return [str(tmp_path / "images.npy"), str(tmp_path / "texts.npy")]

@@ -101,7 +101,7 @@ def test_metrics_refuse_queries_that_have_no_answer():
 
 
 def test_one_scale_auc_of_a_hand_worked_case():
-    # Pictures at 0 and 60 degrees, captions at 30 and 180: matched 0.866, -0.5; picture-picture 0.5.
+    # Images at 0 and 60 degrees, captions at 30 and 180: matched 0.866, -0.5; image-picture 0.5.
     images = np.array([[1, 0], [0.5, np.sqrt(0.75)]])
     texts = np.array([[np.sqrt(0.75), 0.5], [-1, 0]])
     areas = one_scale_auc(images, texts)

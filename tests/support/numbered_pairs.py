@@ -1,4 +1,4 @@
-"""Training pairs that tests can tell apart: one-colour pictures whose caption has the colour's number."""
+"""Training pairs that tests can tell apart: one-colour images whose caption has the colour's number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TALK = [{"from": "human", "value": "What?"}]
 
 
 def write_sharegpt4v(folder: Path, count: int, missing: int = 0, corrupt: tuple[int, ...] = ()) -> Path:
-    """`count` records with one-colour pictures; the last ones are missing, some damaged."""
+    """`count` records with one-colour images; the last ones are missing, some damaged."""
     records = []
     for row in range(count):
         name = f"coco/train2017/{row:03d}.png"
@@ -32,7 +32,7 @@ def write_sharegpt4v(folder: Path, count: int, missing: int = 0, corrupt: tuple[
 
 
 def preprocess(image: Image.Image) -> torch.Tensor:
-    """The red value alone: which picture this is."""
+    """The red value alone: which image this is."""
     return torch.tensor(image.getpixel((0, 0))[0])
 
 

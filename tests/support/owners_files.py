@@ -25,7 +25,7 @@ def list_file(name: str, root: Path) -> Path:
 
 
 def picture_folder(name: str, root: Path) -> Path:
-    """Where the pictures of a data set lie."""
+    """Where the images of a data set lie."""
     return Roots(root, root).below(DATASETS[name].root, DATASETS[name].pictures)
 
 
@@ -54,7 +54,7 @@ def pictures(folder: Path, names: Iterable[str]) -> None:
 
 
 def five(name: str, count: int = 5) -> list[str]:
-    """Captions of a picture."""
+    """Captions of an image."""
     return [f"caption {number} of {name}" for number in range(count)]
 
 
@@ -102,7 +102,7 @@ def coco_folder(folder: Path, test: dict[int, int], others: dict[int, str]) -> P
 
 
 def flickr_folder(folder: Path, rows: dict[str, str]) -> Path:
-    """Flickr30k as a user downloads it: picture -> split."""
+    """Flickr30k as a user downloads it: image -> split."""
     content = {"images": [karpathy_row(name, split) for name, split in rows.items()], "dataset": "flickr30k"}
     put(folder / "dataset_flickr30k.json", content)
     pictures(folder / "flickr30k-images", rows)
@@ -124,7 +124,7 @@ def long_record(image: str) -> dict[str, Any]:
 
 
 def flickr8k_texts(folder: Path) -> Path:
-    """Flickr8k's own text files: three pictures, two captions each, one own caption among the candidates."""
+    """Flickr8k's own text files: three images, two captions each, one own caption among the candidates."""
     names = ["100_aa.jpg", "200_bb.jpg", "300_cc.jpg"]
     tokens = [f"{name}#{number}\tA dog {number} of {name} ." for name in names for number in range(2)]
     put(folder / "Flickr8k.token.txt", "\n".join(tokens) + "\n")

@@ -86,7 +86,7 @@ class Fixture:
 
     @property
     def pictures(self) -> list[Image.Image]:
-        """The four pictures, three RGB and one grey."""
+        """The four images, three RGB and one grey."""
         return [Image.fromarray(self.arrays[f"picture_{index}"]) for index in range(4)]
 
     def tensor(self, name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batches of pictures on disk: the order of the pairs, unreadable and missing pictures, workers that fail.
+"""Batches of images on disk: the order of the pairs, unreadable and missing images, workers that fail.
 
 Run: python -m pytest tests/training/test_batches.py
 """
@@ -55,7 +55,7 @@ def test_batches_hold_pictures_with_their_own_captions(tmp_path, workers):
 def test_unreadable_picture_stops_the_run_or_gives_its_place_to_the_next(tmp_path):
     write_sharegpt4v(tmp_path, 40, corrupt=(20, 21))
     source = DiskPairs(load_sharegpt4v(tmp_path, "train"))
-    with pytest.raises(I0TError, match=r"02[01]\.png: unreadable picture"):
+    with pytest.raises(I0TError, match=r"02[01]\.png: unreadable image"):
         list(readable(source.batches(options())))
     batches = list(readable(source.batches(options(skip_unreadable=True, total_steps=9))))
     assert sum(len(batch["errors"]) for batch in batches) == 3  # 20 tries 21 as well

@@ -26,7 +26,7 @@ from i0t.training.shard_batches import ShardPairs
 def write_shards(
     folder: Path, shards: int = 5, samples: int = 6, spoil: int | None = None, texts: dict[int, bytes] | None = None
 ) -> str:
-    """Shards of one-colour pictures, numbered through, `texts` some of their own; the `{a..b}` name of them all."""
+    """Shards of one-colour images, numbered through, `texts` some of their own; the `{a..b}` name of them all."""
     folder.mkdir(exist_ok=True)
     for shard in range(shards):
         with tarfile.open(folder / f"{shard:05d}.tar", "w") as tar:
@@ -82,7 +82,7 @@ def test_shards_that_cannot_do_are_told(tmp_path):
     source = ShardPairs(pattern, 24)
     with pytest.raises(I0TError, match="4 training shards are fewer than 1 processes x 5 workers.*--workers 4"):
         next(source.batches(options(workers=5)))
-    with pytest.raises(I0TError, match="sample 0010: unreadable picture"):
+    with pytest.raises(I0TError, match="sample 0010: unreadable image"):
         rows_of(source, options(), 10)
     seen = sum(rows_of(source, options(skip_unreadable=True, total_steps=5), 5), [])
     assert len(seen) == 20 and 10 not in seen
@@ -100,7 +100,7 @@ def test_shards_that_cannot_do_are_told(tmp_path):
     ],
 )
 def test_bad_shard_stops_the_run_in_one_line_that_names_it(tmp_path, workers, spoil, message):
-    pattern = write_shards(tmp_path / "s", spoil=10)  # and a picture that is left out, which is not the reason
+    pattern = write_shards(tmp_path / "s", spoil=10)  # and an image that is left out, which is not the reason
     spoil(tmp_path / "s" / "00003.tar")
     for first in (0, 4):  # a resumed run meets it while it reads past what it has had
         run = options(skip_unreadable=True, workers=workers, first_step=first)
@@ -143,7 +143,7 @@ def test_shards_without_any_good_sample_do_not_loop_for_ever(tmp_path):
 
 @pytest.mark.slow
 def test_training_from_shards(configs, tmp_path, sample_roots):
-    """The program end to end, with the sample's pictures in shards."""
+    """The program end to end, with the sample's images in shards."""
     pairs = load_sharegpt4v(sample_roots.data_dir, "train")
     for shard in range(3):
         with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:

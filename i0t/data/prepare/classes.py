@@ -101,12 +101,12 @@ def prepare_birdsnap(job: Job) -> list[str]:
     else:
         pairs, gone = _of_test_list(job, test_list, names, target)
     if not pairs:
-        raise I0TError(f"{job.folder}: no test picture found. Fetch them with Birdsnap's get_birdsnap.py first.")
+        raise I0TError(f"{job.folder}: no test image found. Download them with Birdsnap's get_birdsnap.py first.")
     placed = job.place(pairs)
     for name in names.values():
         ensure_folder(target / name)
     empty = len(names) - len({pair[1].parent for pair in pairs})
-    lines = [f"{len(names)} class folders, {empty} of them without pictures", placed]
+    lines = [f"{len(names)} class folders, {empty} of them without images", placed]
     return [*lines, gone] if gone else lines
 
 
@@ -122,7 +122,7 @@ def _of_test_list(job: Job, test_list: Path, names: dict[str, str], target: Path
             continue
         folder, _, name = line.partition("/")
         if letters(folder) not in names or not name:
-            raise I0TError(f"{test_list}:{number}: {line}: not a picture of one of Birdsnap's classes.")
+            raise I0TError(f"{test_list}:{number}: {line}: not an image of one of Birdsnap's classes.")
         source, place = first_in(folders, line), target / names[letters(folder)] / name
         if source.is_file() or place.is_file():
             pairs.append((source, place))
@@ -143,7 +143,7 @@ def _of_class_folders(job: Job, names: dict[str, str], target: Path) -> Iterator
         if key not in names:
             raise I0TError(f"{class_folder}: not one of Birdsnap's 500 classes (configs/classes/birdsnap.txt).")
         if key in owners:
-            raise I0TError(f"{class_folder}: the same class as {owners[key]}. Put their pictures into one folder.")
+            raise I0TError(f"{class_folder}: the same class as {owners[key]}. Put their images into one folder.")
         owners[key] = class_folder
         for picture in sorted(class_folder.iterdir()):
             if picture.suffix.lower() in SUFFIXES:

@@ -93,7 +93,7 @@ class Job:
         there = [folder for folder in folders if folder.is_dir()]
         if not there:
             raise I0TError(
-                f"{self.pictures or self.folder}: no folder of pictures"
+                f"{self.pictures or self.folder}: no folder of images"
                 + (f" ({', '.join(names)})." if not self.pictures else ".")
                 + " Say where they are: --images FOLDER."
             )
@@ -109,7 +109,7 @@ class Job:
         missing = [pair for pair in pairs if not pair[0].is_file() and not pair[1].is_file()]
         if missing and (not self.allow_partial or len(missing) == len(pairs)):
             raise I0TError(
-                f"{missing[0][0]}: no such picture; {len(missing)} of {len(pairs)} that the list names are missing. "
+                f"{missing[0][0]}: no such image; {len(missing)} of {len(pairs)} that the list names are missing. "
                 "Complete the download, or go on without them: --allow-partial."
             )
         for source, target in pairs:
@@ -117,11 +117,11 @@ class Job:
         left_out = set(missing)
         new = sum(
             place_file(source, target, self.copy)
-            for source, target in tqdm(pairs, desc=self.dataset, unit=" pictures", disable=None)
+            for source, target in tqdm(pairs, desc=self.dataset, unit=" images", disable=None)
             if (source, target) not in left_out
         )
         kept = len(pairs) - len(missing) - new
-        return f"pictures {'copied' if self.copy else 'linked'}: {new}, already there: {kept}, missing: {len(missing)}"
+        return f"images {'copied' if self.copy else 'linked'}: {new}, already there: {kept}, missing: {len(missing)}"
 
     def place_with_list(self, pairs: Sequence[Pair], path: Path, content: Any) -> list[str]:
         """Place images, and write the JSON file that lists them unless it exists; return two lines.

@@ -1,7 +1,7 @@
 """Flickr8k-Expert and -CF: from the JSON files of pacscore and CLIPScore, or from Flickr8k's own text files.
 
-The text files are `Flickr8k.token.txt` (`picture#number<TAB>caption`), `ExpertAnnotations.txt` (picture, caption id,
-three ratings 1..4) and `CrowdFlowerAnnotations.txt` (picture, caption id, share of yes, number of yes, of no). They
+The text files are `Flickr8k.token.txt` (`image#number<TAB>caption`), `ExpertAnnotations.txt` (image, caption id,
+three ratings 1..4) and `CrowdFlowerAnnotations.txt` (image, caption id, share of yes, number of yes, of no). They
 are changed as in the JSON files: Expert rows whose candidate is a reference are left out, and CF candidates are
 removed from the references.
 """
@@ -37,7 +37,7 @@ def prepare_flickr8k(job: Job) -> list[str]:
     pairs = [(first_in(folders, name), job.target / name) for name in names]
     ratings = sum(len(entry["human_judgement"]) for entry in content.values())
     lines = job.place_with_list(pairs, target, content)
-    return [f"{source.name}: {ratings} ratings of {len(content)} pictures", *lines]
+    return [f"{source.name}: {ratings} ratings of {len(content)} images", *lines]
 
 
 def _below(name: str) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def draw_all(root: Path, counts: dict[Part, int], seed: int) -> dict[Part, list[
     records: dict[Part, list[Record]] = {part: [] for part in counts}
     with _mapper(worker_count(total)) as mapper:
         results = mapper(draw_chunk, chunks)  # starts the processes, before the bar starts its thread
-        with tqdm(total=total, desc="built-in sample", unit=" pictures") as bar:
+        with tqdm(total=total, desc="built-in sample", unit=" images") as bar:
             for chunk, drawn in zip(chunks, results, strict=True):
                 records[chunk.part] += drawn
                 bar.update(len(drawn))

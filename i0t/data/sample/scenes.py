@@ -88,7 +88,7 @@ def draw_class_scene(rng: np.random.Generator, kind: tuple[str, str], alone: boo
 
 
 def paint(scene: Scene) -> Image.Image:
-    """The scene as a 64 x 64 RGB picture."""
+    """The scene as a 64 x 64 RGB image."""
     image = Image.new("RGB", (PIXELS * OVERSAMPLE,) * 2, BACKGROUNDS[scene.background])
     canvas = ImageDraw.Draw(image)
     for item in scene.objects:

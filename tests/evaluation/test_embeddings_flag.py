@@ -217,12 +217,12 @@ def test_classification_needs_its_own_pictures_labels_and_classes(ours, refused,
     changed(given, tmp_path, texts=given.texts[::-1])
     assert "class names of birdsnap in order" in refused(*flags)
     changed(given, tmp_path, labels=np.roll(given.labels, 1))
-    assert f"picture {given.image_ids[0]} of class" in refused(*flags)
+    assert f"image {given.image_ids[0]} of class" in refused(*flags)
     changed(given, tmp_path, image_ids=["other.jpg", *given.image_ids[1:]])
-    assert "picture other.jpg" in refused(*flags)
+    assert "image other.jpg" in refused(*flags)
     few = {"image_features": given.image_features[1:], "image_ids": given.image_ids[1:], "labels": given.labels[1:]}
     changed(given, tmp_path, **few)
-    assert f"1 of the {len(given.image_ids)} pictures of birdsnap are missing" in refused(*flags)
+    assert f"1 of the {len(given.image_ids)} images of birdsnap are missing" in refused(*flags)
     changed(given, tmp_path, metadata={key: given.metadata[key] for key in ("model",)})
     assert "say which data set they are of: --dataset cifar100 or birdsnap" in refused(*flags)
 
@@ -242,7 +242,7 @@ def test_correlation_needs_every_picture_and_text(ours, refused, tmp_path):
     changed(given, tmp_path, texts=[text.replace("A photo depicts ", "") for text in given.texts])
     assert "no text 'A photo depicts" in refused(*flags)
     changed(given, tmp_path, image_ids=["other.jpg", *given.image_ids[1:]])
-    assert "1 of the 8 pictures of flickr8k_expert are missing" in refused(*flags)
+    assert "1 of the 8 images of flickr8k_expert are missing" in refused(*flags)
     assert "not of --dataset flickr8k_cf" in refused(*flags, "--dataset", "flickr8k_cf")
 
 
@@ -253,12 +253,12 @@ def test_files_of_another_task_or_kind_are_refused(ours, refused, pair, tmp_path
     assert "say which data set" in refused(correlation, "--embeddings", *npy)
     for program, dataset in ((correlation, "flickr8k_cf"), (classification, "birdsnap")):
         message = refused(program, "--embeddings", *npy, "--dataset", dataset)
-        assert "pictures of flickr8k_cf are missing" in message or "no labels" in message
+        assert "images of flickr8k_cf are missing" in message or "no labels" in message
     assert "give an Embeddings file" in refused(retrieval, "--embeddings", given, npy[0])
     assert "no such file" in refused(retrieval, "--embeddings", tmp_path / "gone.safetensors")
     bare = ours("retrieval")
     changed(bare, tmp_path, image_of_text=np.zeros(len(bare.texts), int))
-    assert "pictures have no text" in refused(retrieval, "--embeddings", tmp_path / "changed.safetensors")
+    assert "images have no text" in refused(retrieval, "--embeddings", tmp_path / "changed.safetensors")
     with pytest.raises(SystemExit):
         retrieval.main(["--model", "tiny", "--embeddings", str(given)])
 
