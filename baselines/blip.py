@@ -77,12 +77,7 @@ def load_hub(name: str, hub: str, vocabulary: str | Path) -> Encoder:
 
 
 class Blip(nn.Module):
-    """BLIP's image and text encoder with the interface of `open_clip.CLIP`.
-
-    Args:
-        model: transformers' model.
-        logit_scale: log of the scale of cosines in training, if the weights have it.
-    """
+    """BLIP's image and text encoder with the interface of `open_clip.CLIP`."""
 
     def __init__(self, model: BlipForImageTextRetrieval, logit_scale: nn.Parameter | None) -> None:
         super().__init__()

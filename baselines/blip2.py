@@ -107,12 +107,7 @@ def load_hub(name: str, hub: str, vocabulary: str | Path) -> Encoder:
 
 
 class Blip2(nn.Module):
-    """BLIP-2's image encoder and Q-Former with the interface of `open_clip.CLIP`, with Q vectors per image.
-
-    Args:
-        model: transformers' model.
-        logit_scale: log of the scale of cosines in training, if the weights have it.
-    """
+    """BLIP-2's image encoder and Q-Former with the interface of `open_clip.CLIP`, with Q vectors per image."""
 
     def __init__(self, model: Blip2ForImageTextRetrieval, logit_scale: nn.Parameter | None) -> None:
         super().__init__()

@@ -102,12 +102,5 @@ def split_heads(state: StateDict) -> tuple[StateDict, StateDict]:
 
 
 def rounded_like_openai(state: StateDict) -> StateDict:
-    """Round weights with OpenAI's names to fp16 and back, as the loaders of OpenAI and Long-CLIP do.
-
-    Example:
-        >>> fine = torch.tensor([1 + 2**-12])  # more digits than fp16 has
-        >>> rounded = rounded_like_openai({"visual.proj": fine, "ln_final.weight": fine})
-        >>> {key: value.item() for key, value in rounded.items()}
-        {'visual.proj': 1.0, 'ln_final.weight': 1.000244140625}
-    """
+    """Round weights with OpenAI's names to fp16 and back, as the loaders of OpenAI and Long-CLIP do."""
     return {key: value.half().to(value.dtype) if _ROUNDED.search(key) else value for key, value in state.items()}

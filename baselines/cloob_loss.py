@@ -13,16 +13,7 @@ from i0t.training.objectives import Losses
 
 
 def hopfield_retrieval(states: torch.Tensor, stored: torch.Tensor, scaling: float) -> torch.Tensor:
-    """Retrieve a stored pattern for each state: N(softmax(scaling * states stored^T) stored).
-
-    Args:
-        states: (B, D) unit vectors.
-        stored: (B, D) unit vectors.
-        scaling: inverse temperature of the retrieval (beta).
-
-    Returns:
-        (B, D) unit vectors.
-    """
+    """Retrieve a stored pattern for each state: N(softmax(scaling * states stored^T) stored), all (B, D) unit."""
     return F.normalize(torch.softmax(scaling * states @ stored.T, dim=-1) @ stored, dim=-1)
 
 
@@ -56,11 +47,6 @@ class Cloob(nn.Module):
     Args:
         scaling: of the Hopfield retrieval; 14.3 in the paper.
         inv_tau: of InfoLOOB; 1 / 0.07 in the first public code.
-
-    Example:
-        >>> losses = Cloob()(torch.eye(2), torch.eye(2), torch.tensor(100.0))
-        >>> {name: round(float(loss), 3) for name, loss in losses.items()}
-        {'image_loob_loss': -1.0, 'text_loob_loss': -1.0}
     """
 
     def __init__(self, scaling: float = 14.3, inv_tau: float = 1 / 0.07) -> None:

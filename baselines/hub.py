@@ -10,10 +10,6 @@ from i0t.errors import I0TError, first_line
 def from_hub(model_class: type[Any], name: str) -> Any:
     """Load a transformers model in float32, downloaded on first use.
 
-    Args:
-        model_class: with `from_pretrained`.
-        name: on the hub, or a folder written by `save_pretrained`.
-
     Raises:
         I0TError: it is neither in the cache nor can be downloaded, or parameters are missing.
     """

@@ -127,12 +127,7 @@ def renamed(state: Mapping[str, Tensor], rules: Mapping[str, str]) -> StateDict:
 
 
 def count_indices(state: Mapping[str, Tensor], pattern: str) -> int:
-    """Count the distinct values of the first group of a pattern at the start of the keys.
-
-    Example:
-        >>> count_indices(dict.fromkeys(["blocks.0.w", "blocks.0.b", "blocks.1.w"], torch.ones(1)), "blocks[.]([0-9]+)")
-        2
-    """
+    """Count the distinct values of the first group of a pattern at the start of the keys."""
     return len({match[1] for key in state if (match := re.match(pattern, key))})
 
 

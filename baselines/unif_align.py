@@ -14,15 +14,7 @@ from i0t.training.objectives import Contrastive, Losses
 
 
 def uniformity_loss(features: torch.Tensor) -> torch.Tensor:
-    """Log mean_{i<j} exp(-2 ||z_i - z_j||^2), Wang & Isola's uniformity with t = 2.
-
-    Args:
-        features: (B, D) unit vectors, B >= 2.
-
-    Example:
-        >>> round(float(uniformity_loss(torch.eye(2))), 4)
-        -4.0
-    """
+    """Log mean_{i<j} exp(-2 ||z_i - z_j||^2) of (B, D) unit vectors: Wang & Isola's uniformity with t = 2."""
     # Squared distances of unit vectors as 2 - 2 cos: `pdist` has an infinite gradient if two rows are equal.
     rows, columns = torch.triu_indices(len(features), len(features), 1, device=features.device)
     cosines = (features @ features.T)[rows, columns]
@@ -36,11 +28,6 @@ class UnifAlign(nn.Module):
         label_smoothing: of L_CLIP; 0.1 as in LCO.
         align_weight: of the alignment term.
         uniform_weight: of the two uniformity terms.
-
-    Example:
-        >>> losses = UnifAlign(label_smoothing=0)(torch.eye(2), torch.eye(2).flip(0), torch.tensor(1.0))
-        >>> {name: round(float(loss), 3) for name, loss in losses.items()}
-        {'contrastive_loss': 1.313, 'alignment_loss': 2.0, 'uniformity_loss': -8.0}
     """
 
     def __init__(self, label_smoothing: float = 0.1, align_weight: float = 1.0, uniform_weight: float = 1.0) -> None:

@@ -57,12 +57,6 @@ def local_files(
 ) -> LocalFiles | None:
     """Find the files: from flags, else in `<data_dir>`; None without a checkpoint, which LAVIS then downloads.
 
-    Args:
-        model: a name of `MODELS`.
-        checkpoint: its file.
-        others: the vision checkpoint and the vocabulary.
-        roots: where other files are.
-
     Raises:
         I0TError: a named file does not exist.
     """

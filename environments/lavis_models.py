@@ -67,14 +67,7 @@ class LavisText:
 
 
 class LavisEncoder(Encoder):
-    """LAVIS' feature extractor as an i0t encoder. It chooses the precision itself.
-
-    Args:
-        name: for records.
-        model: has LAVIS' `extract_features`.
-        preprocess: LAVIS' image processor.
-        clean: LAVIS' caption processor.
-    """
+    """LAVIS' feature extractor as an i0t encoder. It chooses the precision itself."""
 
     def __init__(self, name: str, model: torch.nn.Module, preprocess: Callable, clean: Callable[[str], str]) -> None:
         architecture = {"family": "LAVIS", "model": {"embed_dim": model.vision_proj.out_features}}

@@ -22,13 +22,6 @@ def read_for_task(
 ) -> tuple[Embeddings, Any]:
     """Read embeddings from files, and their data set if the task needs it (else None).
 
-    Args:
-        paths: as for `load_embeddings`.
-        names: data sets that the user named, if any.
-        task: the task.
-        data_dirs: data roots from flags; used only if the task needs the data set.
-        partial: whether the data set may be incomplete.
-
     Raises:
         I0TError: the files are not of this task or data set.
     """

@@ -83,12 +83,7 @@ def add_encoding_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def encode_options(arguments: argparse.Namespace, share: bool = True) -> EncodeOptions:
-    """Read the flags of `add_encoding_flags` and `add_common_flags`.
-
-    Args:
-        arguments: parsed flags.
-        share: whether the processes of `accelerate launch` share the encoding.
-    """
+    """Read the flags of `add_encoding_flags` and `add_common_flags`."""
     from i0t.encoders import EncodeOptions
 
     return EncodeOptions(
@@ -180,10 +175,6 @@ def roots_of(arguments: argparse.Namespace) -> Roots:
 
 def resolve_roots(main: str | None = None, sub: str | None = None) -> Roots:
     """Find the data roots: from flags, else from the path files, else the built-in sample.
-
-    Args:
-        main: `<data_dir>`, overrides `configs/root.txt`.
-        sub: `<data_dir_sub>`, overrides `configs/subroot.txt`.
 
     Raises:
         I0TError: a path does not exist.

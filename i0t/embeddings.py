@@ -79,11 +79,6 @@ class Origin:
         Fingerprints of the weights are compared if both are known, else the names. Every part of merged
         statistics must agree.
 
-        Args:
-            other: the second origin.
-            what: what the first belongs to, in the plural, for the error.
-            of: what the second belongs to.
-
         Raises:
             I0TError: the models or the numbers of dimensions differ.
         """

@@ -20,10 +20,6 @@ from i0t.errors import I0TError
 def read_json(path: str | Path, what: str) -> Any:
     """Parse a JSON file (NaN is allowed: the Flickr8k files have it).
 
-    Args:
-        path: the file.
-        what: description for the error, e.g. "Flickr30k captions".
-
     Raises:
         I0TError: the file is missing, unreadable or not JSON.
     """
@@ -40,20 +36,8 @@ def read_json(path: str | Path, what: str) -> Any:
 def check_json(form: Any, content: Any, source: str | Path, expected: str) -> Any:
     """Check and convert the content of a user's file with pydantic.
 
-    Args:
-        form: a pydantic model, or a type such as `list[Model]`.
-        content: parsed JSON.
-        source: the file, with the row if only a part is checked.
-        expected: what it should be, for the error.
-
     Raises:
         I0TError: it has another form; names the wrong entry and field, and the value there.
-
-    Example:
-        >>> check_json(dict[str, list[str]], {"a": ["b", 1]}, "a.json", "lists")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        i0t.errors.I0TError: a.json: expected lists: "a"[1] is 1, not a string. ...
     """
     from pydantic import TypeAdapter, ValidationError
 

@@ -184,11 +184,6 @@ def record(found: dict[str, Any], embeddings: Embeddings, options: GapOptions, s
 def measure(embeddings: Embeddings, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Compute all results of `i0t gap`.
 
-    Args:
-        embeddings: images and texts.
-        n_bootstrap: resamples; 0: no intervals.
-        seed: of splits and resamples.
-
     Returns:
         `measures` (name to value, low, high, method), `severity` and `severity_range`, `dimensions`
         (largest part of the gap first), `top_share` (of 1, 5, 10 dimensions), `trust` (lines), counts, origin.

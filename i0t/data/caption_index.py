@@ -55,14 +55,7 @@ class CaptionIndex:
 
 
 class Rows(Sequence[Any]):
-    """Some rows of one column of an index; each value is read on access.
-
-    Args:
-        index: the index.
-        column: "images" or "captions".
-        rows: (N,) numbers of records.
-        folder: if set, values are file names below it and become paths.
-    """
+    """Some rows of one column of an index; each value is read on access."""
 
     def __init__(self, index: CaptionIndex, column: str, rows: np.ndarray, folder: Path | None = None) -> None:
         self.source, self.column, self.rows, self.folder = index, column, rows, folder

@@ -94,13 +94,7 @@ def _check(name: str, options: CheckOptions) -> tuple[Census, int, list[str]]:
 
 
 def unreadable(pictures: Sequence[Path], workers: int, name: str = "") -> list[str]:
-    """Decode images fully; return one error per image that cannot be read.
-
-    Args:
-        pictures: N paths.
-        workers: decoding processes; 0 decodes in this process.
-        name: label of the progress bar.
-    """
+    """Decode images fully; return one error per image that cannot be read."""
     if not len(pictures):
         return []
     from i0t.data.items import image_loader  # torch takes seconds to import, and --help needs none

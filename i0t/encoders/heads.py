@@ -20,12 +20,6 @@ class NormHeads(nn.Module):
     Args:
         kind: "batch_norm" or "layer_norm".
         embed_dim: D.
-
-    Example:
-        >>> heads = NormHeads("batch_norm", embed_dim=2)
-        >>> heads(torch.tensor([[0.6, 0.8], [0.8, 0.6]]), "image").detach()
-        tensor([[-0.7071,  0.7071],
-                [ 0.7071, -0.7071]])
     """
 
     def __init__(self, kind: str, embed_dim: int) -> None:

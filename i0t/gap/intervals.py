@@ -91,12 +91,7 @@ def population_intervals(items: UnitPairs, seed: int, n_bootstrap: int) -> dict[
 
 
 def severity_range(interval: Interval) -> str:
-    """Return the words of `severity` for both ends of an interval.
-
-    Example:
-        >>> severity_range(Interval(0.1, 0.3, "delta"))
-        'low to moderate'
-    """
+    """Return the words of `severity` for both ends of an interval."""
     words = dict.fromkeys([severity(interval.low), severity(interval.high)])
     return " to ".join(words)
 
@@ -126,16 +121,6 @@ def squared_distance_bounds(differences: np.ndarray, quantile: float) -> tuple[f
 
     v is z1 / t. If t is small against its noise sqrt(e), this ratio is unknown. Then v tends to the variance
     along an average direction, a = tr S^2 / tr S: v = (z1 + a sqrt(e)) / (max(U, 0) + sqrt(e)).
-
-    Args:
-        differences: (G, D) of `group_differences`, G > 4.
-        quantile: q, e.g. 1.96.
-
-    Example:
-        >>> differences = np.random.default_rng(0).normal(1, 1, (100, 2))  # t = 2
-        >>> low, high = squared_distance_bounds(differences, 1.96)
-        >>> round(low, 1), round(high, 1)
-        (1.6, 2.7)
     """
     n, value = len(differences), squared_distance(differences)
     total, lengths = differences.sum(axis=0), np.sum(differences**2, axis=1)

@@ -263,10 +263,6 @@ def first_cross_modal_rank(features: Any, other_features: Any) -> tuple[float, f
     Returns:
         Mean rank of the first item of the other modality, 1 (at the top) to A (after all items of the
         query's modality); and the share, 0..1, of queries whose nearest neighbour is of the other modality.
-
-    Example:
-        >>> first_cross_modal_rank(np.eye(2)[[0, 0, 1]], np.eye(2)[[0, 1]])
-        (1.3333333333333333, 0.6666666666666666)
     """
     items = UnitPairs.of(features, other_features, NO_PAIRS)
     return first_rank_of(items.x, items.y)

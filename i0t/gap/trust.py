@@ -68,13 +68,6 @@ def means_leak(image_features: Any, text_features: Any, pairs: Any = None, seed:
     Normalising after centring leaves a small gap, which does not shrink with more pairs, while chance
     differences do: above some ten thousand pairs a leak is not detected. Arguments are those of
     `modality_gap`.
-
-    Example:
-        >>> from i0t import Standardizer
-        >>> images, texts = np.random.default_rng(0).normal(size=(2, 200, 32)) + [[[1] * 32], [[-1] * 32]]
-        >>> centred = Standardizer().fit(images, texts)
-        >>> means_leak(images, texts), means_leak(centred.transform_image(images), centred.transform_text(texts))
-        (False, True)
     """
     return _means_leak(UnitPairs.of(image_features, text_features, pairs), seed)
 
@@ -105,12 +98,7 @@ def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
 
 
 def trust_lines(image_features: Any, text_features: Any, pairs: Any = None, seed: int = 0) -> list[str]:
-    """Return one line per reason to doubt a gap. Arguments are those of `modality_gap`.
-
-    Example:
-        >>> trust_lines(*np.random.default_rng(0).normal(size=(2, 50, 8)))[0]
-        'too few pairs to tell this from zero: 50 pairs, and the interval of the centroid distance reaches 0'
-    """
+    """Return one line per reason to doubt a gap. Arguments are those of `modality_gap`."""
     return doubts_of(UnitPairs.of(image_features, text_features, pairs), seed)
 
 

@@ -63,11 +63,7 @@ def ranked_search_metrics(
 
 
 def tie_weights(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of the places of a ranking, averaged over random orders of equal scores.
-
-    Args:
-        scores: (A, L) in descending order.
-        k: number of ranks that count.
+    """Weights of the places of (A, L) descending scores, averaged over random orders of equal scores.
 
     Returns:
         (A, L) mean discount 1 / log2(rank + 1), 0 beyond k; and (A, L) probability of being in the first k.

@@ -78,10 +78,6 @@ def score_blocks(queries: np.ndarray, candidates: np.ndarray) -> Iterator[tuple[
     scores. BLAS alone does not guarantee that: it may sum columns at the edge of a matrix in another
     order, which would break ties.
 
-    Args:
-        queries: (A, D) or (A, Q, D) float32.
-        candidates: (B, D) or (B, Q, D) float32.
-
     Yields:
         The slice of queries and their (rows, B) float32 scores, at most `BLOCK_BYTES` unless a single
         row is larger. The caller may overwrite them; the next block does.

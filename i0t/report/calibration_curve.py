@@ -62,12 +62,7 @@ def calibration_curve(groups: Groups, seed: int = 0, draws: int = DRAWS) -> Cali
 
 
 def sizes(total: int) -> np.ndarray:
-    """Numbers of calibration items: doubling, and half of the total at the end.
-
-    Example:
-        >>> sizes(500).tolist(), sizes(20).tolist()
-        ([8, 16, 32, 64, 128, 250], [2, 4, 10])
-    """
+    """Numbers of calibration items: doubling, and half of the total at the end."""
     half = total // 2
     start = FEWEST if half >= 4 * FEWEST else 2
     doubling = start * 2 ** np.arange(int(np.log2(max(half, start) / start)) + 1)

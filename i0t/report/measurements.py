@@ -38,11 +38,6 @@ Stages = Mapping[str, UnitPairs]
 def measure(embeddings: Embeddings, options: ReportOptions = DEFAULTS, say: Any = lambda step: None) -> dict[str, Any]:
     """Compute all numbers of the report.
 
-    Args:
-        embeddings: images and texts.
-        options: projection and seed.
-        say: called with the name of each step when it starts.
-
     Returns:
         Plain lists, floats (NaN if undefined) and strings.
 
@@ -178,11 +173,6 @@ def _peaks(mean: np.ndarray) -> list[int]:
 
 def sphere(embeddings: Embeddings, stages: Stages, options: ReportOptions) -> dict[str, Any]:
     """Project at most `MOST_POINTS` items per modality, the same at all stages, to the sphere.
-
-    Args:
-        embeddings: the items, with names.
-        stages: the same items at each stage.
-        options: projection and seed.
 
     Returns:
         For each stage "image" and "text", flat x, y, z rounded to 3 decimals; "partner", the row of each

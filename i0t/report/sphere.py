@@ -66,19 +66,9 @@ def principal_components(features: np.ndarray) -> np.ndarray:
 
 
 def facing(points: np.ndarray, is_image: np.ndarray) -> np.ndarray:
-    """Rotate the sphere so that images are on the left and texts on the right of a viewer who looks along -z.
+    """Rotate (n, 3) points so that images are on the left and texts on the right of a viewer who looks along -z.
 
-    Args:
-        points: (n, 3) of length 1.
-        is_image: (n,) bool.
-
-    Returns:
-        (n, 3) rotated points, in which neither modality hides the other.
-
-    Example:
-        >>> facing(np.array([[0.0, 0, 1], [0, 0, -1]]), np.array([True, False])).round(3) + 0.0
-        array([[-1.,  0.,  0.],
-               [ 1.,  0.,  0.]])
+    Then neither modality hides the other.
     """
     images, texts = points[is_image].mean(axis=0), points[~is_image].mean(axis=0)
     right = _unit_or_pole((texts - images)[None])[0]

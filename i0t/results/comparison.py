@@ -69,14 +69,7 @@ def differing(records: Sequence[Content]) -> list[str]:
 
 
 def row_label(record: Content) -> tuple[str, str, str]:
-    """(model, gap remover, where its means come from), for printing.
-
-    Example:
-        >>> protocol = {"remove_gap": "whitening", "remover_parameters": {"shrinkage": 0.9}}
-        >>> protocol |= {"fit_on": "test", "n_fit_images": 8, "means_leak": True}
-        >>> row_label({"protocol": protocol, "config": {"model": {"name": "/runs/mine.safetensors"}}})
-        ('mine', 'whitening 0.9', 'test (8, leak)')
-    """
+    """(model, gap remover, where its means come from), for printing."""
     protocol, model = record["protocol"], record["config"]["model"]
     name = str(model.get("name"))
     name = Path(name).stem if name.endswith(".safetensors") else name
@@ -103,12 +96,7 @@ def row_labels(records: Sequence[Content]) -> list[tuple[str, str, str]]:
 
 
 def shown_value(protocol: Content, field: str) -> str:
-    """Format a value in a few letters; lists as length and digest, so that different lists look different.
-
-    Example:
-        >>> [shown_value({"clip": True, "prefix": " "}, field) for field in ("clip", "prefix", "split")]
-        ['True', "' '", 'not recorded']
-    """
+    """Format a value in a few letters; lists as length and digest, so that different lists look different."""
     if field not in protocol:
         return UNKNOWN
     value = protocol[field]

@@ -117,12 +117,7 @@ def run_table(records: Sequence[Record], names: Sequence[str]) -> str:
 
 
 def leak_of(protocol: dict[str, Any]) -> str:
-    """Say in a few words whether the means come from evaluated items; empty if they do not.
-
-    Example:
-        >>> leak_of({"means_leak": True, "fit_overlap": {"image_vectors": 0.25}}), leak_of({"means_leak": None})
-        ('leak of 25 %', 'leak unknown')
-    """
+    """Say in a few words whether the means come from evaluated items; empty if they do not."""
     if not protocol.get("means_leak"):
         return "" if protocol.get("means_leak") is False else "leak unknown"
     share = max((protocol.get("fit_overlap") or {}).values(), default=0.0)

@@ -30,20 +30,7 @@ def write_csv(path: str | Path, rows: Rows) -> None:
 
 
 def scores_table(rows: Rows, protocol: dict[str, Any]) -> str:
-    """Format the first rows, at most 100 columns wide, with unreadable images and the calibration set below.
-
-    Example:
-        >>> row = {"kind": "text-text", "first": "a", "second": "b", "error": None, "i0t_s": 0.5}
-        >>> row |= {"matched_percentile": 60.0, "unmatched_percentile": 99.0}
-        >>> names = ("model", "model_note", "calibration", "calibration_is_built_in_sample", "calibration_pairs")
-        >>> print(scores_table([row], dict(zip(names, ("clip", "", "flickr", False, 100)))))
-                I0T-S    matched %    unmatched %
-        --  --  -------  -----------  -------------
-        a   b   0.500    60.0         99.0
-        <BLANKLINE>
-        Model: clip.
-        Percentiles among 100 pairs of flickr.
-    """
+    """Format the first rows, at most 100 columns wide, with unreadable images and the calibration set below."""
     labels = {name: label for name, label in LABELS.items() if any(name in row for row in rows)}
     headers = ["", "", *labels.values(), "matched %", "unmatched %"]
     lines = [tabulate([_shown(row, labels) for row in rows[:SHOWN]], headers=headers, disable_numparse=True)]

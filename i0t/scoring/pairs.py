@@ -39,12 +39,7 @@ class ScoredPair:
 
 
 def all_pairs(images: list[str], texts: list[str]) -> list[ScoredPair]:
-    """All pairs of these items: images with texts, then texts with texts, then images with images.
-
-    Example:
-        >>> [pair.kind for pair in all_pairs(["a.jpg", "b.jpg"], ["a dog"])]
-        ['image-text', 'image-text', 'image-image']
-    """
+    """All pairs of these items: images with texts, then texts with texts, then images with images."""
     pairs = [ScoredPair((image,), (text,)) for image in images for text in texts]
     pairs += [ScoredPair((), (one, other)) for row, one in enumerate(texts) for other in texts[row + 1 :]]
     return pairs + [ScoredPair((one, other), ()) for row, one in enumerate(images) for other in images[row + 1 :]]

@@ -184,15 +184,6 @@ def evaluate_splits(
 
     Raises:
         I0TError: fewer than four pairs.
-
-    Example:
-        >>> from i0t import Standardizer
-        >>> rows, names = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32), [""] * 40
-        >>> embeddings = Embeddings(rows + 2, rows - 2, np.arange(40), names, names)
-        >>> fit = lambda images, texts: {"raw": None, "centred": Standardizer().fit(images, texts)}
-        >>> results = evaluate_splits(embeddings, fit, splits=3)
-        >>> results["raw"].mean()["ndcg"] < 0.1 < results["centred"].mean()["ndcg"]
-        True
     """
     pairs = first_pairs(embeddings)
     if len(pairs) < 4:

@@ -33,11 +33,6 @@ class VectorIndex:
 
     Raises:
         I0TError: a bad row, several vectors per item, or a kind that faiss cannot build for these vectors.
-
-    Example:
-        >>> places, scores = VectorIndex(np.eye(3)).search(np.eye(3)[1:2], k=1)
-        >>> int(places[0, 0]), float(scores[0, 0])
-        (1, 1.0)
     """
 
     def __init__(self, features: Any, kind: str = "flat") -> None:

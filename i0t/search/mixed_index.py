@@ -84,13 +84,6 @@ def search_quality(
 ) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     """Build the index of a layout, search it with all queries, and measure the results.
 
-    Args:
-        image_features: (N, D).
-        text_features: (M, D).
-        layout: corpus and queries.
-        kind: of `VectorIndex`.
-        k: number of results that count.
-
     Returns:
         `ndcg`, `recall` and `text_share`, (A,) each in 0..1; and the description of the index.
 

@@ -191,10 +191,6 @@ def _share(fitted: ItemHashes, evaluated: ItemHashes) -> tuple[float, float]:
 def describe(remover: GapRemover | None, evaluated: Embeddings) -> dict[str, Any]:
     """Describe the remover for a record's protocol: name, parameters, and where the means come from.
 
-    Args:
-        remover: fitted; None if nothing is removed.
-        evaluated: as encoded, with metadata.
-
     Returns:
         Entries of the protocol. `means_leak` is True if evaluated items were fitted or both data sets are the same,
         None if neither items nor data sets are known. `fit_overlap` is the share of the evaluated items that

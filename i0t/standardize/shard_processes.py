@@ -33,11 +33,6 @@ SAMPLED = 64  # vectors per block in a shard's digest: all of them would take lo
 def fit_shards(make: Callable[[], GapRemover], work: list[Work], jobs: int) -> GapRemover:
     """Fit one remover to all shards, merged in their order.
 
-    Args:
-        make: makes a remover, once per shard.
-        work: modality and file.
-        jobs: processes.
-
     Returns:
         The fitted remover; `origin.shards` has the number of files and a digest of the vectors per modality.
 
@@ -74,12 +69,6 @@ def _fit_one(make: Callable[[], GapRemover], work: Work) -> tuple[GapRemover, st
 
 def apply_shards(remover: GapRemover, work: list[tuple[Work, Path]], output: Path, jobs: int) -> tuple[int, int]:
     """Write every shard with moved vectors; skip shards that the same remover has already written.
-
-    Args:
-        remover: fitted.
-        work: modality, shard, and the file to write.
-        output: the folder of all written files.
-        jobs: processes.
 
     Returns:
         (vectors written, shards skipped).

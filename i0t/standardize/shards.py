@@ -74,10 +74,6 @@ class Shard:
     def rewrite(self, output: Path, move: Move) -> int:
         """Write the same file with moved vectors: same format, dtype, names and other content.
 
-        Args:
-            output: the file to write, atomically.
-            move: computes the new vectors of a block.
-
         Returns:
             The number of vectors.
 

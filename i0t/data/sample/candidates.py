@@ -84,15 +84,7 @@ def draw_candidates(
     references: Collection[str],
     rng: np.random.Generator,
 ) -> list[Candidate]:
-    """Draw different candidates for an image, none of them among its references.
-
-    Args:
-        plan: the kinds, in order.
-        scene: the image's scene.
-        others: scenes of other images, at least as many as the plan has OTHER.
-        references: the image's reference captions.
-        rng: for wording and errors.
-    """
+    """Draw different candidates for an image, none of them among its references."""
     sources = iter(others)
     taken = set(references)
     candidates = []

@@ -44,11 +44,6 @@ class CyClip(nn.Module):
         in_modal_weight: w_I.
         cross_modal_weight: w_C.
         label_smoothing: of L_CLIP.
-
-    Example:
-        >>> losses = CyClip()(torch.eye(2), torch.eye(2)[[0, 0]], torch.tensor(1.0))
-        >>> {name: round(float(loss), 3) for name, loss in losses.items()}
-        {'contrastive_loss': 0.753, 'in_modal_cyclic_loss': 0.25, 'cross_modal_cyclic_loss': 0.25}
     """
 
     def __init__(

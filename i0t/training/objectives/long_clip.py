@@ -82,12 +82,6 @@ class LongClip(nn.Module):
     Args:
         components: of the PCA.
         label_smoothing: of both terms.
-
-    Example:
-        >>> eye = torch.eye(2)
-        >>> losses = LongClip(label_smoothing=0)(eye, eye, torch.tensor(1.0), short_text_features=eye.flip(0))
-        >>> {name: round(float(loss), 3) for name, loss in losses.items()}
-        {'contrastive_loss': 0.313, 'short_contrastive_loss': 1.313}
     """
 
     needs_short_captions = True
