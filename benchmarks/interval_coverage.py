@@ -71,7 +71,7 @@ def truth(source: Source) -> dict[str, float]:
 
 
 def coverage(source: Source, n_sets: int, n_pairs: int, n_bootstrap: int, quick: bool = False) -> dict[str, float]:
-    """Share of sets with the true value inside the interval, by measure; quick: without measures that need bias."""
+    """Share of sets with the true value inside the interval, by measure; quick: measures that do not depend on size."""
     values, bounds = [], []
     for seed in tqdm(range(n_sets), disable=quick, unit="set"):
         images, texts, pairs = source.draw(n_pairs, seed)
