@@ -22,7 +22,7 @@ def sample_roots(tmp_path_factory: pytest.TempPathFactory) -> Roots:
 
 @pytest.fixture
 def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample_roots: Roots) -> Path:
-    """A copy of `configs` whose path files name the small sample; runs may write to it."""
+    """A copy of `configs` with path files that name the small sample; runs may write to it."""
     folder = tmp_path / "configs"
     own = shutil.ignore_patterns("root.txt", "subroot.txt", "ckpt_file_name.txt")
     shutil.copytree(REPO / "configs", folder, ignore=own)

@@ -64,7 +64,7 @@ def test_same_kind_comes_out_and_the_input_stays(kind, shape):
 @pytest.mark.parametrize("kind", ["numpy16", "torch16", "bfloat16"])
 @pytest.mark.parametrize("length", [5e-4, 500.0])
 def test_half_precision_squares_neither_overflow_nor_vanish(kind, length):
-    """(0.6, 0.8) at lengths whose squares float16 cannot hold, though it holds the vector itself."""
+    """(0.6, 0.8) at lengths with squares beyond float16, though the vector itself is within it."""
     unit = l2_normalize(KINDS[kind][0](np.array([[0.6, 0.8]]) * length))
     assert to_numpy(unit)[0] == pytest.approx([0.6, 0.8], abs=5e-3)
 

@@ -194,7 +194,7 @@ def test_flags_come_before_path_files(folder, tmp_path):
     assert resolve_roots(None, str(tmp_path / "c")) == Roots(tmp_path / "a", tmp_path / "c")
 
 
-def test_one_empty_path_file_is_told_when_its_data_are_needed(folder, tmp_path):
+def test_one_empty_path_file_is_reported_when_its_data_are_needed(folder, tmp_path):
     (folder / "root.txt").write_text(f"{tmp_path}\n")
     roots = resolve_roots()
     assert not roots.is_sample

@@ -23,7 +23,7 @@ from i0t.encoders.encode import encode_texts
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 
-VISION_LAYERS = 3  # of the fixtures' tower
+VISION_LAYERS = 3  # of the fixtures' image encoder
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +146,7 @@ def test_ln_vision_keeps_its_own_epsilon(name, tmp_path, vocabulary):
     assert wrong_by(encoder, fixture) > 2 * TOLERANCE
 
 
-def test_the_vision_tower_is_needed_once(tmp_path, vocabulary):
+def test_the_image_encoder_is_needed_once(tmp_path, vocabulary):
     whole, headless = Fixture.read("blip2"), Fixture.read("blip2_pretrained")
     eva = headless.save(tmp_path / "eva.pth", "eva")
     with pytest.raises(I0TError, match=r"headless\.pth: needs vision_file"):
@@ -178,7 +178,7 @@ def test_hub_checkpoints_equal_lavis_own(rival, tmp_path, vocabulary):
         {"blip": blip, "blip2": blip2}[name].load_hub(name, str(tmp_path / "hub"), vocabulary)
 
 
-def test_the_hub_is_asked_only_by_name_and_its_absence_is_told(monkeypatch, tmp_path):
+def test_the_hub_is_used_only_by_name_and_its_absence_is_reported(monkeypatch, tmp_path):
     def no_network(*arguments: object, **options: object) -> str:
         raise OSError("no network")
 

@@ -189,6 +189,6 @@ def test_a_small_batch_loses_nothing():
     assert pca_reconstruction(x, 3) is not x
 
 
-def test_equal_pictures_have_a_finite_uniformity_gradient():
+def test_equal_images_have_a_finite_uniformity_gradient():
     x = torch.ones(4, 4).div(2).requires_grad_()
     assert torch.isfinite(torch.autograd.grad(uniformity_loss(x), x)[0]).all()

@@ -46,7 +46,7 @@ def test_folders_digests_and_times_are_no_difference(compared):
     status, printed = compared(digest="ffffffff")
     assert status == 0 and "3 files" in printed and printed.endswith(" the same\n")
     assert "different" not in printed and "missing" not in printed
-    assert "metadata (1)" in printed  # told all the same: the header holds the digest
+    assert "metadata (1)" in printed  # reported all the same: the header holds the digest
 
 
 def test_the_last_bit_is_a_difference(compared):
@@ -61,7 +61,7 @@ def test_kind_and_sign_of_a_number(compared, number):
     assert compared(recall=number)[0] == 1
 
 
-def test_new_fields_are_told_and_lost_ones_fail(tmp_path, capsys):
+def test_new_fields_are_reported_and_lost_ones_fail(tmp_path, capsys):
     small, large = recording(tmp_path / "small"), recording(tmp_path / "large", more={"loss": 0.5})
     assert main(["compare", str(small), str(large)]) == 0
     assert "extra (1)\n  retrieval-none: record retrieval coco\n    more.loss: none -> 0.5" in capsys.readouterr().out
@@ -69,7 +69,7 @@ def test_new_fields_are_told_and_lost_ones_fail(tmp_path, capsys):
     assert "missing (1)" in capsys.readouterr().out
 
 
-def test_flags_may_change_and_are_told(compared):
+def test_flags_may_change_and_are_reported(compared):
     status, printed = compared(config={"flags": {"dataset": ["coco"]}})
     assert status == 0 and "allowed, the flags as a program calls them" in printed
 

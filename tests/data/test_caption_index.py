@@ -90,7 +90,7 @@ def test_pairs_travel_to_workers_by_name(tmp_path):
     assert pickle.loads(copied).captions[5] == pairs.captions[5]
 
 
-def test_missing_pictures_are_an_error_with_the_first_ten_or_are_left_out(tmp_path):
+def test_missing_images_are_an_error_with_the_first_ten_or_are_left_out(tmp_path):
     write_sharegpt4v(tmp_path, 40, missing=12)
     with pytest.raises(I0TError, match="12 of the 36 images it lists are missing") as error:
         load_sharegpt4v(tmp_path, "train")

@@ -86,7 +86,7 @@ def test_another_files_marker_makes_no_sample(copy):
 # --- the census on full counts ----------------------------------------------------------------
 
 
-def test_flickr_is_complete_at_a_thousand_pictures_and_partial_below(tmp_path):
+def test_flickr_is_complete_at_a_thousand_images_and_partial_below(tmp_path):
     roots, names = Roots(None, tmp_path), [f"{number}.jpg" for number in range(1000)]
     folder = picture_folder("flickr", tmp_path)
     folder.mkdir(parents=True)
@@ -190,7 +190,7 @@ def test_check_as_json_agrees_with_the_files(run, copy):
     assert content["cifar100"]["get"]
 
 
-def test_unreadable_pictures_are_found_and_named(run, copy, monkeypatch):
+def test_unreadable_images_are_found_and_named(run, copy, monkeypatch):
     path = flickr_pictures(copy)[3]
     path.write_bytes(path.read_bytes()[:200])
     status, out = run("--dataset", "flickr")
@@ -207,7 +207,7 @@ def test_unreadable_pictures_are_found_and_named(run, copy, monkeypatch):
     assert "1 of 20" in out
 
 
-def test_what_is_missing_is_told_with_where_to_get_it(run, copy):
+def test_what_is_missing_is_reported_with_where_to_get_it(run, copy):
     flickr_pictures(copy)[0].unlink()
     status, out = run("--dataset", "flickr")
     assert status == 1
@@ -282,7 +282,7 @@ def test_a_complete_sample_is_evaluated_and_recorded_as_that(evaluate):
         (correlation, "flickr8k_expert", "8 of 1000 images, 144 of 16992 ratings"),
     ],
 )
-def test_wrong_counts_are_refused_unless_allowed_and_then_told(evaluate, copy, program, dataset, lack):
+def test_wrong_counts_are_refused_unless_allowed_and_then_reported(evaluate, copy, program, dataset, lack):
     no_longer_a_sample(copy)
     status, record, _, err = evaluate(program, dataset)
     assert (status, record) == (2, None)
@@ -309,7 +309,7 @@ def test_embeddings_remember_that_their_data_set_was_partial(evaluate, copy, tmp
     assert record["data"]["completeness"]["state"] == "partial"
 
 
-def test_missing_pictures_are_left_out_when_allowed(evaluate, copy):
+def test_missing_images_are_left_out_when_allowed(evaluate, copy):
     gone = flickr_pictures(copy)[:2]
     for path in gone:
         path.unlink()

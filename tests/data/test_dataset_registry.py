@@ -46,7 +46,7 @@ def there(name: str, sample_roots: Roots, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @EVERY
-def test_an_absent_data_set_is_told_by_every_way_to_ask(name, tmp_path, monkeypatch):
+def test_an_absent_data_set_is_reported_by_every_program(name, tmp_path, monkeypatch):
     monkeypatch.setattr("i0t.paths.CACHE_ROOT", tmp_path / "cache")
     entry = DATASETS[name]
     for roots in (Roots(tmp_path, tmp_path), Roots(None, None)):

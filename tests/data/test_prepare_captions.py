@@ -86,7 +86,7 @@ def test_an_interrupted_run_is_continued(tmp_path, roots, run, monkeypatch):
     assert len(read("coco", roots.sub).images) == 3
 
 
-def test_missing_pictures_are_told_before_anything_is_placed(tmp_path, roots, run):
+def test_missing_images_are_reported_before_anything_is_placed(tmp_path, roots, run):
     source = coco_folder(tmp_path / "coco", {1: 5, 2: 5, 3: 5}, {})
     gone = source / "val2014" / coco_name(2)
     kept = gone.read_bytes()
@@ -179,7 +179,7 @@ def test_flickr_test_and_validation_do_not_mix(tmp_path, roots, run):
     assert [path.name for path in read("flickr_val", roots.sub).images] == ["3.jpg"]
 
 
-def test_pictures_may_lie_elsewhere_and_be_copied(tmp_path, roots, run):
+def test_images_may_lie_elsewhere_and_be_copied(tmp_path, roots, run):
     source = flickr_folder(tmp_path / "flickr", {"1.jpg": "test"})
     elsewhere = (source / "flickr30k-images").rename(tmp_path / "pictures")
     status, _, err = run("flickr30k", "--from", source)
@@ -224,7 +224,7 @@ def differing_list(roots: Roots, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", ["coco", "coco_val2017", "flickr", "nocaps", "flickr8k_expert"])
-def test_a_list_that_differs_is_told_before_anything_is_placed(tmp_path, roots, run, name):
+def test_a_list_that_differs_is_reported_before_anything_is_placed(tmp_path, roots, run, name):
     source = tmp_path / "from"
     coco_folder(source, {1: 5, 2: 5}, {})
     put(source / "captions_val2017.json", coco_style({9: coco_name(9, "val2017")}))
@@ -247,7 +247,7 @@ def test_a_list_that_differs_is_told_before_anything_is_placed(tmp_path, roots, 
     assert len(files_below(roots.main) + files_below(roots.sub)) > 1
 
 
-def test_a_picture_that_differs_is_told_before_anything_is_placed(tmp_path, roots, run):
+def test_a_image_that_differs_is_reported_before_anything_is_placed(tmp_path, roots, run):
     other = put(picture_folder("flickr", roots.sub) / "2.jpg", "not the same picture")
     status, _, err = run("flickr30k", "--from", flickr_folder(tmp_path / "f", {"1.jpg": "test", "2.jpg": "test"}))
     assert status == 2
@@ -301,7 +301,7 @@ def test_nocaps_captions_come_in_the_order_of_the_images(tmp_path, roots, run):
     )
 
 
-def test_nocaps_pictures_are_found_by_each_of_their_names(tmp_path, roots, run):
+def test_nocaps_images_are_found_by_each_of_their_names(tmp_path, roots, run):
     content = nocaps_rows(OPEN_IMAGES)
     for number, image in enumerate(content["images"]):
         image["file_name"] = f"val_{number}.jpg"  # the copy names two by their Open Images id, one by the address
@@ -370,7 +370,7 @@ def test_sharegpt4v_links_whole_folders(tmp_path, roots, run):
     assert run("sharegpt4v", "--from", source)[1].count("already there") == 4
 
 
-def test_sharegpt4v_says_which_folders_lack_pictures(tmp_path, roots, run):
+def test_sharegpt4v_says_which_folders_lack_images(tmp_path, roots, run):
     source = sharegpt4v_folder(tmp_path / "share", LONG[0], LONG[3])
     status, out, _ = run("sharegpt4v", "--from", source)
     assert status == 1
@@ -433,7 +433,7 @@ def test_the_built_in_sample_is_not_written_into(tmp_path, sample_roots, capsys)
     assert "belongs to the built-in sample" in capsys.readouterr().err
 
 
-def test_bad_flags_are_told_in_one_line(tmp_path, run):
+def test_bad_flags_are_reported_in_one_line(tmp_path, run):
     assert "--from FOLDER" in run("nocaps")[2]
     assert "no such folder" in run("nocaps", "--from", tmp_path / "gone")[2]
     assert "flickr30k has test, val" in run("flickr30k", "--from", tmp_path, "--split", "train")[2]

@@ -61,7 +61,7 @@ def test_first_thousand_records_or_a_tenth_are_validation(tmp_path, count, held_
     assert list(train.captions) == [f"caption {row}" for row in range(held_out, count)]
 
 
-def test_too_few_records_for_validation_are_told(tmp_path):
+def test_too_few_records_for_validation_are_reported(tmp_path):
     sharegpt4v(tmp_path, [long_record(f"coco/{row}.jpg") for row in range(9)])
     assert len(load_sharegpt4v(tmp_path, "train")) == 9
     with pytest.raises(I0TError, match="no validation record"):
@@ -79,7 +79,7 @@ def test_subset_is_the_first_folder(tmp_path):
         load_sharegpt4v(tmp_path, "train", "co")
 
 
-def test_pictures_of_other_subsets_need_not_be_there(tmp_path):
+def test_images_of_other_subsets_need_not_be_there(tmp_path):
     sharegpt4v(tmp_path, [long_record("coco/1.jpg"), long_record("sam/2.jpg")])
     (tmp_path / "sharegpt4v" / "data" / "sam" / "2.jpg").unlink()
     assert len(load_sharegpt4v(tmp_path, "train", "coco")) == 1
@@ -87,7 +87,7 @@ def test_pictures_of_other_subsets_need_not_be_there(tmp_path):
         load_sharegpt4v(tmp_path, "train", "all")
 
 
-def test_validation_leaves_out_missing_pictures_of_other_folders(tmp_path):
+def test_validation_leaves_out_missing_images_of_other_folders(tmp_path):
     """Who has COCO's images alone can train on them; a missing one of COCO's is an error all the same."""
     names = [f"{folder}/{row}.jpg" for row in range(15) for folder in ("coco", "sam")]
     sharegpt4v(tmp_path, [long_record(name) for name in names])
@@ -137,7 +137,7 @@ def test_training_file_of_another_form_is_refused_by_name(tmp_path, content):
         load_sharegpt4v(tmp_path, "train")
 
 
-def test_missing_training_file_is_told(tmp_path):
+def test_missing_training_file_is_reported(tmp_path):
     with pytest.raises(I0TError, match=r"1246k_1107\.json: no such file \(the ShareGPT4V captions\)"):
         load_sharegpt4v(tmp_path, "train")
 
@@ -314,7 +314,7 @@ def test_bad_judgments_are_refused_by_name(tmp_path, content, message):
 BIRDSNAP = "zeroshot_datasets/birdsnap/test"
 
 
-def test_class_folders_keep_empty_classes_and_skip_what_is_no_picture(tmp_path):
+def test_class_folders_keep_empty_classes_and_skip_what_is_no_image(tmp_path):
     folder = tmp_path / BIRDSNAP
     pictures(folder, "Wood_Duck/2.JPG", "Wood_Duck/1.png", "Wood_Duck/notes.txt", "Bald_Eagle/x.jpeg", "list.txt")
     (folder / "Empty_One").mkdir()
@@ -329,7 +329,7 @@ def test_class_folders_keep_empty_classes_and_skip_what_is_no_picture(tmp_path):
     assert data.templates == ["a photo of a {}, a type of bird."]
 
 
-def test_templates_beside_the_pictures_replace_birdsnaps(tmp_path):
+def test_templates_beside_the_images_replace_birdsnaps(tmp_path):
     pictures(tmp_path / BIRDSNAP, "Red_Circle/1.png")
     put(tmp_path / BIRDSNAP / ".." / "templates.txt", "# ours\na big {}\n")
     data = read("birdsnap", tmp_path)
@@ -337,7 +337,7 @@ def test_templates_beside_the_pictures_replace_birdsnaps(tmp_path):
     assert data.class_names == ["red circle"]
 
 
-def test_missing_class_folders_are_told(tmp_path):
+def test_missing_class_folders_are_reported(tmp_path):
     roots = Roots(tmp_path, None)
     assert not is_present("birdsnap", roots) and not is_present("birdsnap", Roots(None, tmp_path))
     with pytest.raises(I0TError, match=r"birdsnap/test: no such folder"):
@@ -347,7 +347,7 @@ def test_missing_class_folders_are_told(tmp_path):
         read("birdsnap", tmp_path)
 
 
-def test_missing_or_damaged_cifar_is_told_with_the_remedy(tmp_path, monkeypatch):
+def test_missing_or_damaged_cifar_is_reported_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr("i0t.paths.CACHE_ROOT", tmp_path)
     assert not is_present("cifar100", Roots(tmp_path, None))
     for _ in range(2):
@@ -377,7 +377,7 @@ def test_bad_templates_are_refused(tmp_path, content):
         read_templates(path)
 
 
-def test_templates_that_cannot_be_read_are_told_by_name(tmp_path):
+def test_templates_that_cannot_be_read_are_reported_by_name(tmp_path):
     path = tmp_path / "templates.txt"
     with pytest.raises(I0TError, match=r"templates\.txt: cannot be read \(No such file or directory\)\. It needs one"):
         read_templates(path)

@@ -47,7 +47,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
 @pytest.fixture(params=["own", "emulated"])
 def card(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The precision of a card whose bf16 is its own (A100), or emulated (V100, T4)."""
+    """The precision of a card with native bf16 (A100) or emulated bf16 (V100, T4)."""
     native = request.param == "own"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
@@ -74,7 +74,7 @@ def test_one_process_uses_the_card_asked_for(touched, made, card):
     assert touched == ["cuda:1", "cuda:1"]
 
 
-def test_device_that_is_not_there_is_told(monkeypatch):
+def test_device_that_is_not_there_is_reported(monkeypatch):
     def fails(*_, device):
         raise RuntimeError("no such card\nCompile with ...")
 

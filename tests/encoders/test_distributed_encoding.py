@@ -78,12 +78,12 @@ def test_two_processes_give_the_bits_of_one(configs, tmp_path):
     assert (found.image_features == alone.image_features).all()
 
 
-def test_shares_join_in_order_around_unreadable_pictures(tmp_path, in_shares):
+def test_shares_join_in_order_around_unreadable_images(tmp_path, in_shares):
     paths = [tmp_path / f"{number}.png" for number in range(11)]
     for number, path in enumerate(paths):
         Image.new("RGB", (64, 64), (20 * number, 0, 255 - 20 * number)).save(path)
     for number in (1, 4, 5, 10):  # the third batch of two holds none that can be read
-        paths[number].write_bytes(b"no picture")
+        paths[number].write_bytes(b"no image")
     encoder = load_encoder("tiny")
     alone = EncodeOptions(batch_size=2, skip_unreadable=True, cache=False, progress=False)
     whole = encode_pictures(encoder, paths, alone)

@@ -78,7 +78,7 @@ def test_texts_do_not_depend_on_batch_size_and_order(tiny, batch_size):
     assert largest(backwards - whole) <= 1e-6
     cosines = whole @ whole.T - torch.eye(len(TEXTS))
     cosines[1, 6] = cosines[6, 1] = 0  # the text that stands twice
-    assert cosines.max() < 0.999, "texts that cannot be told apart prove nothing"
+    assert cosines.max() < 0.999, "texts with equal embeddings prove nothing"
 
 
 def test_vectors_before_the_last_normalisation_are_the_models_own(tiny):
@@ -131,7 +131,7 @@ def test_no_text_is_an_error(tiny):
 # --- images --------------------------------------------------------------------------------
 
 
-def test_pictures_from_path_and_from_memory_are_equal(tiny, pictures, tmp_path):
+def test_images_from_path_and_from_memory_are_equal(tiny, pictures, tmp_path):
     for row, picture in enumerate(pictures):
         picture.save(tmp_path / f"{row}.png")
     features = tiny.encode_images(pictures)
@@ -145,11 +145,11 @@ def test_pictures_from_path_and_from_memory_are_equal(tiny, pictures, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_pictures_do_not_depend_on_batch_size_and_order(tiny, pictures, batch_size):
+def test_images_do_not_depend_on_batch_size_and_order(tiny, pictures, batch_size):
     whole = tiny.encode_images(pictures)
     assert largest(tiny.encode_images(pictures, batch_size=batch_size) - whole) <= 1e-6
     assert largest(tiny.encode_images(pictures[::-1], batch_size=batch_size).flip(0) - whole) <= 1e-6
-    assert largest(whole[0] - whole[1]) > 1e-3, "pictures that cannot be told apart prove nothing"
+    assert largest(whole[0] - whole[1]) > 1e-3, "images with equal embeddings prove nothing"
 
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 255]], [[9, 200, 31], [255, 255, 255]]], np.uint8)  # (2, 2, 3)
@@ -176,7 +176,7 @@ def picture_of_mode(mode: str) -> tuple[Image.Image, np.ndarray]:
 
 
 @pytest.mark.parametrize("mode", ["P", "RGBA", "CMYK", "LA", "1", "L", "I;16"])
-def test_pictures_of_every_mode_show_their_colours(tiny, tmp_path, mode):
+def test_images_of_every_mode_show_their_colours(tiny, tmp_path, mode):
     picture, shown = picture_of_mode(mode)
     assert picture.mode == mode
     path = tmp_path / ("picture.tif" if mode == "CMYK" else "picture.png")
@@ -191,7 +191,7 @@ def test_pictures_of_every_mode_show_their_colours(tiny, tmp_path, mode):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_pictures_are_named_or_skipped_and_counted(tiny, spoiled, workers):
+def test_unreadable_images_are_named_or_skipped_and_counted(tiny, spoiled, workers):
     with pytest.raises(I0TError, match=r"1\.jpg: unreadable image.*--skip-unreadable"):
         tiny.encode_images(spoiled, batch_size=2, workers=workers)
     found = encode_pictures(tiny, spoiled, EncodeOptions(2, workers, skip_unreadable=True, cache=False, progress=False))
@@ -204,7 +204,7 @@ def test_unreadable_pictures_are_named_or_skipped_and_counted(tiny, spoiled, wor
     assert readable.unreadable == []
 
 
-def test_no_picture_left_is_an_error(tiny, spoiled):
+def test_no_image_left_is_an_error(tiny, spoiled):
     with pytest.raises(NoPictureError, match="no image to encode: 2 listed, 2 unreadable") as caught:
         tiny.encode_images(spoiled[3:5], skip_unreadable=True)
     assert len(caught.value.unreadable) == 2 and "3.jpg: unreadable" in caught.value.unreadable[0]

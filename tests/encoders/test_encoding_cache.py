@@ -97,7 +97,7 @@ def test_cached_features_are_those_encoded_without_a_cache(pictures, cache):
         assert np.array_equal(texts_of(encoder).features, plain[1])
 
 
-def test_pictures_that_a_skipping_run_left_out_still_stop_a_strict_one(pictures, cache):
+def test_images_that_a_skipping_run_left_out_still_stop_a_strict_one(pictures, cache):
     encoder = small()
     images_of(encoder, pictures, skip_unreadable=True)
     with pytest.raises(I0TError, match=r"c\.png: unreadable"):
@@ -151,7 +151,7 @@ def test_key_changes_with_whatever_changes_the_numbers(pictures):
     assert text_key(encoder.computed_with("fp32"), TEXTS, tokens.flip(1)) != text  # another tokenizer
 
 
-def test_a_picture_written_anew_is_encoded_anew(pictures):
+def test_a_image_written_anew_is_encoded_anew(pictures):
     encoder, stat = small(), pictures[0].stat()
     key = key_of_images(encoder, pictures)
     os.utime(pictures[0], ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))  # same size, a nanosecond later
@@ -163,7 +163,7 @@ def test_a_picture_written_anew_is_encoded_anew(pictures):
     assert len({key, later, longer, key_of_images(encoder, pictures)}) == 4
 
 
-def test_pictures_in_memory_count_by_their_pixels(pictures):
+def test_images_in_memory_count_by_their_pixels(pictures):
     encoder, picture = small(), Image.open(pictures[0])
     key = key_of_images(encoder, [picture])
     assert key_of_images(encoder, [picture.copy()]) == key
@@ -173,7 +173,7 @@ def test_pictures_in_memory_count_by_their_pixels(pictures):
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"x" * 500])
-def test_damaged_entry_is_told_and_replaced(cache, capsys, damage):
+def test_damaged_entry_is_reported_and_replaced(cache, capsys, damage):
     encoder = small()
     texts = texts_of(encoder)
     (path,) = cache.files()

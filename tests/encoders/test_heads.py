@@ -23,7 +23,7 @@ def unit(seed: int, count: int = 10) -> torch.Tensor:
 
 @pytest.fixture
 def batch_norm() -> NormHeads:
-    """Heads whose weights and biases are not the starting ones."""
+    """Heads with weights and biases that differ from the initial ones."""
     return with_weights(NormHeads("batch_norm", DIM))
 
 

@@ -35,7 +35,7 @@ FILES = {
     "blip2coco": {"file": ("blip2", "tensors")},
     "blip2": {"file": ("blip2_pretrained", "tensors"), "vision_file": ("blip2_pretrained", "eva")},
 }
-CHANGED = {"blip2": "blip2:vision_layers=3"}  # the generated tower has four blocks
+CHANGED = {"blip2": "blip2:vision_layers=3"}  # the generated image encoder has four blocks
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_parity_rounding_is_chosen_and_recorded(configs, tmp_path):
     assert plain.fingerprint != rounded.fingerprint
 
 
-def test_a_foreign_file_without_a_spec_is_told_of_them(configs, tmp_path):
+def test_a_foreign_file_without_a_spec_is_reported_of_them(configs, tmp_path):
     path = Fixture.read("pacscore").save(tmp_path / "someone.pth")
     with pytest.raises(I0TError, match=rf"--model KIND:file={path}, one of .*longclip"):
         load_encoder(path)
@@ -229,7 +229,7 @@ def test_spec_of_the_users_own_is_loaded(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("offline\nand more"), OSError("no route to host")])
-def test_weights_that_cannot_be_had_are_told_with_the_remedy(monkeypatch, capsys, error):
+def test_unavailable_weights_are_reported_with_the_remedy(monkeypatch, capsys, error):
     def offline(*_: Any, **__: Any) -> None:
         raise error
 

@@ -77,7 +77,7 @@ def test_stretched_encoder_knows_short_texts_as_before_and_reads_longer_ones(sma
     assert rebuilt.encode_texts([long, words(199)]).equal(features)
 
 
-def test_only_clips_own_text_tower_is_stretched():
+def test_only_clips_own_text_encoder_is_stretched():
     with pytest.raises(I0TError, match="Linear: only CLIP's own text encoder"):
         stretch_text_positions(nn.Linear(2, 2), 248)
 
@@ -165,7 +165,7 @@ def test_attention_dropout_gives_two_views_in_train_mode_only(small, pictures):
     with torch.no_grad():
         small.train()
         for one, other in zip(small(pixels, tokens), small(pixels, tokens), strict=True):
-            assert ((one - other).abs().amax(dim=1) > 1e-5).all(), "every item, in both towers"
+            assert ((one - other).abs().amax(dim=1) > 1e-5).all(), "every item, in both encoders"
         set_attention_dropout(small, 0.0)
         plain = small(pixels, tokens)
         for one, other in zip(plain, small(pixels, tokens), strict=True):
@@ -176,7 +176,7 @@ def test_attention_dropout_gives_two_views_in_train_mode_only(small, pictures):
             assert largest(one - other) <= 1e-6
 
 
-def test_dropout_is_refused_where_a_tower_cannot_drop():
+def test_dropout_is_refused_for_an_encoder_without_it():
     """A ResNet has no attention layers, so both views of an image would be one."""
     vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
     text = {"context_length": 77, "vocab_size": 49408, "layers": 1, "width": 16, "heads": 2}

@@ -209,7 +209,7 @@ def changed(embeddings: Embeddings, tmp_path: Path, **parts: object) -> Path:
     return replace(embeddings, **parts).save(tmp_path / "changed.safetensors")
 
 
-def test_classification_needs_its_own_pictures_labels_and_classes(ours, refused, tmp_path):
+def test_classification_needs_its_own_images_labels_and_classes(ours, refused, tmp_path):
     given = ours("classification")
     flags = [classification, "--embeddings", tmp_path / "changed.safetensors"]
     changed(given, tmp_path, labels=None, image_of_text=np.zeros(len(given.texts), int))
@@ -227,7 +227,7 @@ def test_classification_needs_its_own_pictures_labels_and_classes(ours, refused,
     assert "say which data set they are of: --dataset cifar100 or birdsnap" in refused(*flags)
 
 
-def test_unreadable_pictures_of_the_producer_may_be_missing(ours, evaluate, tmp_path):
+def test_unreadable_images_of_the_producer_may_be_missing(ours, evaluate, tmp_path):
     given = ours("classification")
     few = {"image_features": given.image_features[1:], "image_ids": given.image_ids[1:], "labels": given.labels[1:]}
     file = changed(given, tmp_path, **few, metadata={**given.metadata, "unreadable": ["first: broken"]})
@@ -236,7 +236,7 @@ def test_unreadable_pictures_of_the_producer_may_be_missing(ours, evaluate, tmp_
     assert record["data"]["unreadable_pictures"] == 1
 
 
-def test_correlation_needs_every_picture_and_text(ours, refused, tmp_path):
+def test_correlation_needs_every_image_and_text(ours, refused, tmp_path):
     given = ours("correlation")
     flags = [correlation, "--embeddings", tmp_path / "changed.safetensors"]
     changed(given, tmp_path, texts=[text.replace("A photo depicts ", "") for text in given.texts])

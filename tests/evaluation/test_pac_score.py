@@ -35,7 +35,7 @@ START, END = 49406, 49407
 
 
 class ColourModel(torch.nn.Module):
-    """Sees a picture's mean colour and reads the colours a caption names, with the other sign after "no"."""
+    """Encodes an image by its mean colour and a caption by the colours it names, negative after "no"."""
 
     context_length = 77
 
@@ -217,7 +217,7 @@ def test_i0t_s_is_the_plain_cosine_of_standardised_features(model, rated, standa
         (["red"], ["grey"], "texts: row 0 has zero length"),
     ],
 )
-def test_bad_input_is_told(model, pictures, images, candidates, message):
+def test_bad_input_is_reported(model, pictures, images, candidates, message):
     images = [pictures.get(item, item) for item in images] if isinstance(images, list) else images
     with pytest.raises(I0TError, match=message):
         PACScore(model, to_tensor, images, candidates, "cpu")
@@ -233,12 +233,12 @@ def test_bad_input_is_told(model, pictures, images, candidates, message):
         ([["red"]], np.zeros((1, 3)), "candidates: row 0 has zero length"),
     ],
 )
-def test_bad_references_are_told(model, references, candidates, message):
+def test_bad_references_are_reported(model, references, candidates, message):
     with pytest.raises(I0TError, match=message):
         RefPACScore(model, references, candidates, "cpu")
 
 
-def test_bad_means_are_told(model, rated, monkeypatch, tmp_path):
+def test_bad_means_are_reported(model, rated, monkeypatch, tmp_path):
     wide = Standardizer().fit(np.eye(4), np.eye(4)[::-1])
     with pytest.raises(I0TError, match="3 dimensions, expected 4"):
         PACScore(model, to_tensor, *rated, "cpu", standardizer=wide)

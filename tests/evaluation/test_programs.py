@@ -195,7 +195,7 @@ def test_raw_outputs_of_heads_are_those_before_the_last_normalisation(sample_roo
     assert float((raw.norm(dim=1) - 1).abs().min()) > 1e-3
 
 
-def test_averaged_ratings_are_the_mean_of_each_picture_and_caption(evaluate, sample_roots, tmp_path):
+def test_averaged_ratings_are_the_mean_of_each_image_and_caption(evaluate, sample_roots, tmp_path):
     single = evaluate(correlation, "--dataset", "flickr8k_expert")["flickr8k_expert"]
     mean = evaluate(correlation, "--dataset", "flickr8k_expert", "--average-ratings")["flickr8k_expert"]
     assert single["protocol"]["ratings"] == "one by one, not averaged"
@@ -238,7 +238,7 @@ def test_correlation_record_counts_ratings(evaluate, sample_roots):
 # --- bad input -------------------------------------------------------------------------------
 
 
-def test_unreadable_picture_stops_the_run_or_is_counted(evaluate, sample_roots, tmp_path, capsys):
+def test_unreadable_image_stops_the_run_or_is_counted(evaluate, sample_roots, tmp_path, capsys):
     flags = ["--dataset", "flickr", *editable(sample_roots, tmp_path)]
     pictures = sorted((tmp_path / "sub" / "PnP-VQA/lavis/flickr30k/images/flickr30k-images").iterdir())
     pictures[3].write_bytes(pictures[3].read_bytes()[:200])
@@ -274,7 +274,7 @@ def test_bad_captions_file(configs, sample_roots, tmp_path, capsys, spoil, messa
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_unwritable_output_is_told_before_encoding(configs, tmp_path, capsys):
+def test_unwritable_output_is_reported_before_encoding(configs, tmp_path, capsys):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
     assert retrieval.main(["--model", "tiny", "--output", str(locked)]) == 2
@@ -291,7 +291,7 @@ def test_truncated_captions_are_counted(evaluate, sample_roots, tmp_path):
     assert record["data"]["truncated_texts"] == 1
 
 
-def test_palette_picture_is_read_as_its_colours(configs, tmp_path):
+def test_palette_image_is_read_as_its_colours(configs, tmp_path):
     picture = Image.fromarray(np.full((64, 64, 3), (250, 10, 10), np.uint8))
     picture.quantize(2).save(tmp_path / "palette.png")
     picture.save(tmp_path / "rgb.png")

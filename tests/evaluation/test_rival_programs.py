@@ -25,7 +25,7 @@ PROGRAMS = {
 
 @pytest.fixture(scope="session")
 def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """`--model` of rivals whose files are the fixtures'."""
+    """`--model` of each rival, with the fixtures as its files."""
     folder = tmp_path_factory.mktemp("rivals")
     vocabulary = write_vocabulary(folder / "vocab.txt")
     files = {name: Fixture.read(name).save(folder / f"{name}.pth") for name in ("blip", "blip2", "longclip")}

@@ -1,4 +1,4 @@
-"""Tables of records: contestants as rows, and no two protocols side by side unseen.
+"""Tables of records: models and removers as rows; different protocols are always shown.
 
 Run: python -m pytest tests/test_tables.py
 """
@@ -72,7 +72,7 @@ def test_models_and_removers_are_rows_of_one_protocol(write, capsys):
     assert "captions_per_image: 1" in " ".join(lines[7:])  # what all share is stated
 
 
-def test_parameters_of_removers_are_of_the_contestant_and_not_of_the_protocol(write, capsys):
+def test_parameters_of_removers_belong_to_the_row_not_to_the_protocol(write, capsys):
     whitening = {"protocol": {**POST, "remove_gap": "whitening", "remover_parameters": {"shrinkage": 0.9}}}
     partly = {**POST, "means_leak": True, "fit_overlap": {"text_words": 0.004}, "remover_parameters": {}}
     shifts = [
@@ -118,7 +118,7 @@ def test_a_difference_of_protocol_is_a_column_and_a_warning(write, capsys, chang
     assert "flickr (retrieval)" in error and f"differ in {field}," in error
 
 
-def test_lists_of_one_length_are_told_apart(write):
+def test_lists_of_one_length_are_distinguished(write):
     first, second = ({"protocol": {"templates": [text, "the {}"]}, "data": {}} for text in ("a {}", "an {}"))
     assert differing([first, second]) == ["templates"]
     assert differing([first, deepcopy(first)]) == []

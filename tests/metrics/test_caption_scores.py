@@ -115,7 +115,7 @@ def test_better_caption_scores_higher_and_the_input_stays():
 # --- torchmetrics' CLIPScore -----------------------------------------------------------------
 
 
-class RandomTowers:
+class RandomEncoders:
     """A model and a processor in transformers' manner: features are fixed random projections."""
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class RandomTowers:
         self.of_words = torch.randn(256, 16, generator=generator)
         self.config = object()
 
-    def to(self, device: torch.device) -> RandomTowers:
+    def to(self, device: torch.device) -> RandomEncoders:
         return self
 
     def __call__(self, images=None, text=None, **_) -> dict[str, torch.Tensor]:
@@ -144,16 +144,16 @@ def test_clip_s_is_that_of_torchmetrics_pair_by_pair():
     """Same cosine, same clipping; torchmetrics has w = 100 and no prefix, and clips the mean of what it is given."""
     from torchmetrics.functional.multimodal import clip_score
 
-    towers = RandomTowers()
+    encoders = RandomEncoders()
     pictures = torch.randint(0, 256, (20, 3, 4, 4), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     captions = [f"caption {row} of {chr(97 + row) * row}" for row in range(20)]
     features = (
-        F.normalize(towers.get_image_features(towers(images=list(pictures))["pixel_values"]), dim=-1).numpy(),
-        F.normalize(towers.get_text_features(towers(text=captions)["input_ids"], None), dim=-1).numpy(),
+        F.normalize(encoders.get_image_features(encoders(images=list(pictures))["pixel_values"]), dim=-1).numpy(),
+        F.normalize(encoders.get_text_features(encoders(text=captions)["input_ids"], None), dim=-1).numpy(),
     )
     ours = dataclasses.replace(SCORES["clip_s"], w=100.0, prefix="").reference_free(*features)
     theirs = [
-        float(clip_score(picture, caption, lambda: (towers, towers)))
+        float(clip_score(picture, caption, lambda: (encoders, encoders)))
         for picture, caption in zip(pictures, captions, strict=True)
     ]
     assert ours == pytest.approx(theirs, abs=1e-3)

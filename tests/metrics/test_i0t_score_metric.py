@@ -102,7 +102,7 @@ class StubEncoder:
         return torch.tensor([[float(len(text)), 1.0, 2.0] for text in texts])
 
 
-def test_pictures_and_captions_with_an_encoder():
+def test_images_and_captions_with_an_encoder():
     pictures = [Image.new("RGB", (4, 4), colour) for colour in ("red", "green", "navy")]
     captions = ["red", "a green one", "navy"]
     encoder = StubEncoder()

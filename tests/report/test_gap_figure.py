@@ -45,7 +45,7 @@ def test_matched_cosines_are_those_of_the_pairs_and_unmatched_of_others():
     assert unmatched["shares"][-1] == 0  # not one pair with itself
 
 
-def test_picture_is_written_whole(tmp_path):
+def test_image_is_written_whole(tmp_path):
     path = gap_picture({"before": two_cones(), "after": two_cones(apart=0.1)}, tmp_path / "gap.png")
     with Image.open(path) as picture:
         picture.load()

@@ -208,7 +208,7 @@ def test_law_is_the_root_mean_square_of_the_ratios():
     assert fit_law(n, m, distances) == pytest.approx(np.sqrt((1 + 9 + 4 + 4) / 4))
 
 
-def test_curve_ends_at_the_halves_that_the_page_tests():
+def test_curve_ends_at_half_of_the_items_as_the_page_tests():
     assert [sizes(total)[-1] for total in (4, 5, 20, 501)] == [2, 2, 10, 250]
     assert all((np.diff(sizes(total)) > 0).all() for total in range(4, 300))
 

@@ -94,7 +94,7 @@ def page(chrome, pages):
     assert chrome.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
     sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    # The browser's own empty tab asks for its icons: only what our page asked for counts.
+    # The browser's empty tab requests its own icons: only requests of our page count.
     asked = [one["request"]["url"] for one in sent if not one["documentURL"].startswith("chrome:")]
     assert asked and all(url.startswith(("file:", "data:")) for url in asked)
 
@@ -218,9 +218,9 @@ def test_a_point_names_its_pair(page):
         "return [Math.round(p.x - b.width / 2), Math.round(p.y - b.height / 2), p.side, p.row]"
     )
     ActionChains(chrome, duration=20).move_to_element_with_offset(canvas, at[0], at[1]).click().perform()
-    told = chrome.find_element(By.ID, "picked").text
-    number = told.removeprefix("Image ").split(".jpg")[0]
-    assert told == f"Image {number}.jpg \u2014 caption {number}"
+    noted = chrome.find_element(By.ID, "picked").text
+    number = noted.removeprefix("Image ").split(".jpg")[0]
+    assert noted == f"Image {number}.jpg \u2014 caption {number}"
 
 
 def test_definitions_open_by_mouse_keyboard_and_tap(page):

@@ -112,7 +112,7 @@ def test_reference_scores_are_of_pairs_that_were_not_fitted():
     assert outside > 0
 
 
-def test_texts_of_one_image_never_count_as_unmatched_nor_straddle_the_halves():
+def test_texts_of_one_image_never_count_as_unmatched_nor_cross_the_split():
     images = np.eye(DIM, dtype="float32")
     rng = np.random.default_rng(0)
     texts = (np.repeat(images, 5, axis=0) + 0.01 * rng.normal(size=(5 * DIM, DIM))).astype("float32")
@@ -207,7 +207,7 @@ def test_every_item_is_encoded_once_and_equal_pairs_are_equal(scorer):
     assert sorted(scorer.encoder.encoded) == ["A photo depicts a dog", "a.jpg", "b.jpg"]
 
 
-def test_an_unreadable_picture_is_named_and_the_others_are_scored(scorer):
+def test_an_unreadable_image_is_named_and_the_others_are_scored(scorer):
     pairs = [ScoredPair((name,), ("x",)) for name in ("a.jpg", "bad.jpg", "c.jpg")]
     rows = scorer.score(pairs)
     assert [row["error"] for row in rows] == [None, "bad.jpg: unreadable image", None]
@@ -215,12 +215,12 @@ def test_an_unreadable_picture_is_named_and_the_others_are_scored(scorer):
     assert scorer.score([ScoredPair(("worse bad.jpg",), ("x",))])[0]["error"] == "worse bad.jpg: unreadable image"
 
 
-def test_a_chunk_whose_only_new_picture_is_unreadable(pictures, tmp_path):
+def test_a_chunk_with_one_new_image_that_is_unreadable(pictures, tmp_path):
     """By the real encoder, before and after it read an image."""
     encoder = load_encoder("tiny")
     scores = calibrate(embeddings_of(60, agree=0.8, dim=encoder.embed_dim))
     broken = [str(tmp_path / name) for name in ("broken.jpg", "missing.jpg")]
-    Path(broken[0]).write_bytes(b"no picture")
+    Path(broken[0]).write_bytes(b"no image")
     scorer = PairScorer(encoder, scores, options=SKIPPING)
     for images in (broken[:1], pictures[:1], broken):
         rows = scorer.score([ScoredPair((image,), ("x",)) for image in images])
@@ -277,7 +277,7 @@ def test_what_follows_a_cut_line_is_read_by_the_next_run(tmp_path, monkeypatch):
     assert set(resume.PartialScores(path, {}).known) == {pair.key for pair in pairs[:2]}
 
 
-def test_a_picture_repaired_since_is_scored_by_the_next_run(tmp_path):
+def test_a_image_repaired_since_is_scored_by_the_next_run(tmp_path):
     path, pairs = tmp_path / "partial", [ScoredPair((name,), ("x",)) for name in ("a.jpg", "b.jpg")]
 
     def scoring(broken: str):
@@ -314,7 +314,7 @@ def run(configs, tmp_path, capsys):
     return call
 
 
-def test_one_picture_and_one_caption(run, pictures, tmp_path, monkeypatch):
+def test_one_image_and_one_caption(run, pictures, tmp_path, monkeypatch):
     flags = ["--image", pictures[0], "--caption", "a red circle", "--json", str(tmp_path / "s.json")]
     status, printed, said = run(*flags)
     assert status == 0
@@ -335,7 +335,7 @@ def test_one_picture_and_one_caption(run, pictures, tmp_path, monkeypatch):
 
 
 def test_a_list_keeps_its_order_and_names_what_cannot_be_read(run, pictures, tmp_path):
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     lines = [f"{pictures[row % 3]},caption {row}" for row in range(30)]
     lines[7] = f"{tmp_path / 'broken.jpg'},caption 7"
     (tmp_path / "list.csv").write_text("image,caption\n" + "\n".join(lines) + "\n")
@@ -352,7 +352,7 @@ def test_a_list_keeps_its_order_and_names_what_cannot_be_read(run, pictures, tmp
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_missing_picture_is_named_before_anything_is_encoded(run, pictures):
+def test_a_missing_image_is_named_before_anything_is_encoded(run, pictures):
     status, _, said = run("--image", pictures[0], "--image", "gone/photo.jpg")
     assert status == 2 and "gone/photo.jpg: no such image (1 of 2 are missing)" in said and "encoding" not in said
     status, printed, _ = run("--image", pictures[0], "--image", "gone/photo.jpg", "--caption", "x", "--skip-unreadable")

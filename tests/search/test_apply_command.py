@@ -100,8 +100,8 @@ def test_vectors_that_hardly_differ(tmp_path, capsys, method, spread):
         np.save(path, side)
     out = tmp_path / "out"
     assert main([*paths, "--fit-on", *paths, "--method", method, "--output", str(out)]) == 0
-    told = re.search(r"give these vectors to (\S+), in float32 to (\S+)\.", capsys.readouterr().out)
-    assert float(told[1]) <= 1e-7 < float(told[2]) < 1
+    stated = re.search(r"give these vectors up to (\S+), in float32 up to (\S+)\.", capsys.readouterr().out)
+    assert float(stated[1]) <= 1e-7 < float(stated[2]) < 1
     moved = np.load(out / "images.npy")
     unit = load_embeddings(paths, paired=False)
     remover = make_remover(method).fit(unit.image_features, unit.text_features)
@@ -144,9 +144,9 @@ def test_a_fitted_file_serves_as_well_as_vectors(index_files, tmp_path):
     )
 
 
-def test_bad_input_is_told_in_one_line_and_loses_nothing(index_files, tmp_path, capsys):
+def test_bad_input_is_reported_in_one_line_and_loses_nothing(index_files, tmp_path, capsys):
     assert main([*index_files, "--fit-on", *index_files, "--output", str(tmp_path)]) == 2
-    assert "lies where the moved vectors would go" in capsys.readouterr().err
+    assert "would be overwritten by the moved vectors" in capsys.readouterr().err
     np.save(tmp_path / "narrow.npy", np.ones((2, 9, 5), dtype="float32"))
     assert main([*index_files, "--fit-on", str(tmp_path / "narrow.npy"), "--output", str(tmp_path / "out")]) == 2
     assert "dimensions" in capsys.readouterr().err

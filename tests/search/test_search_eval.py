@@ -101,7 +101,7 @@ def test_metrics_refuse_queries_that_have_no_answer():
 
 
 def test_one_scale_auc_of_a_hand_worked_case():
-    # Images at 0 and 60 degrees, captions at 30 and 180: matched 0.866, -0.5; image-picture 0.5.
+    # Images at 0 and 60 degrees, captions at 30 and 180: matched 0.866, -0.5; image-image 0.5.
     images = np.array([[1, 0], [0.5, np.sqrt(0.75)]])
     texts = np.array([[np.sqrt(0.75), 0.5], [-1, 0]])
     areas = one_scale_auc(images, texts)
@@ -163,7 +163,7 @@ def test_copies_come_back_together_and_past_k():
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivfpq"])
-def test_a_model_that_maps_everything_to_one_point_scores_what_guessing_does(kind):
+def test_a_model_that_maps_everything_to_one_point_scores_as_chance(kind):
     n, k = 40, 10
     same = np.ones((n, 16), dtype="float32")
     layout = half_and_half(np.stack([np.arange(n)] * 2, axis=1), n)
@@ -183,7 +183,7 @@ def test_ivfpq_is_nearly_flat_and_says_what_it_is():
 
 
 @pytest.mark.parametrize("kind", ["OPQ4,IVF9,PQ4x4", "PCA8,IVF9,Flat", "IVF9,PQ4x4,RFlat"])
-def test_inverted_lists_within_another_index_are_probed_and_told(kind):
+def test_inverted_lists_within_another_index_are_probed_and_reported(kind):
     images, _ = gapped_pairs(400)
     index = VectorIndex(images, kind)
     assert index.description == {"factory": kind, "nprobe": 3}
@@ -193,7 +193,7 @@ def test_inverted_lists_within_another_index_are_probed_and_told(kind):
     assert (narrow < 0).sum() > (wide < 0).sum()  # the search did look into more lists
 
 
-def test_an_index_that_faiss_cannot_build_is_told_in_one_line():
+def test_an_index_that_faiss_cannot_build_is_reported_in_one_line():
     with pytest.raises(I0TError, match="--index IVF900,Flat: faiss cannot build it on 4 vectors of 4 dimensions"):
         VectorIndex(np.eye(4), "IVF900,Flat")
     with pytest.raises(I0TError, match="3 vectors per item"):
@@ -304,7 +304,7 @@ def test_layout_of_judgments_takes_queries_out_of_the_index(judged_corpus):
     assert layout.queries.tolist() == [3]
     assert layout.corpus.tolist() == [0, 1, 2, 4]
     per_query, _ = search_quality(images, texts, layout, k=1)
-    assert per_query["ndcg"][0] == 1.0  # a.jpg is the very vector that asks, and its grade is the best
+    assert per_query["ndcg"][0] == 1.0  # a.jpg is the query itself, and its grade is the best
     assert per_query["recall"][0] == 0.5
 
 
@@ -334,7 +334,7 @@ def test_bad_judgments_name_the_line(tmp_path, text, message):
         read_qrels(path)
 
 
-def test_ids_that_nothing_has_are_told(judged_corpus):
+def test_unknown_ids_are_reported(judged_corpus):
     with pytest.raises(I0TError, match="no item is called 'z.jpg'"):
         layout_of_qrels([("q", "z.jpg", 1.0)], judged_corpus)
     with pytest.raises(I0TError, match="is itself a query"):
@@ -404,7 +404,7 @@ def test_program_refuses_means_of_another_model(pairs_file, tmp_path, capsys):
     assert "model two" in capsys.readouterr().err
 
 
-def test_several_vectors_an_item_are_told_and_not_searched(tmp_path, capsys):
+def test_several_vectors_per_item_are_reported_and_not_searched(tmp_path, capsys):
     images, texts = gapped_pairs(20)
     names = [str(row) for row in range(20)]
     several = np.stack([images, texts], axis=1)
@@ -419,4 +419,4 @@ def test_several_vectors_an_item_are_told_and_not_searched(tmp_path, capsys):
 def test_flags_without_effect_are_refused(pairs_file, flags, capsys):
     with pytest.raises(SystemExit):
         main([str(pairs_file), *flags])
-    assert "--splits and --seed are of random halves" in capsys.readouterr().err
+    assert "--splits and --seed are for random splits" in capsys.readouterr().err

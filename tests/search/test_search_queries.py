@@ -1,4 +1,4 @@
-"""`i0t search-eval --qrels --queries`: whose means, of which model, and no record over another.
+"""`i0t search-eval --qrels --queries`: sources of means, models, and records that never overwrite each other.
 
 Run: python -m pytest tests/test_search_queries.py
 """
@@ -66,7 +66,7 @@ def test_means_of_the_queries_are_a_leak(asked):
     assert record["protocol"]["means_leak"] is True
     assert record["protocol"]["overlap_of_queries"]["text_share"] == 1
     assert record["protocol"]["overlap"]["text_share"] == 0
-    assert "fitted on queries, which flatters: 100.0 % of the images" in said
+    assert "fitted on queries, so results look better than they are: 100.0 % of the images" in said
 
 
 def test_queries_of_another_model_are_refused(asked, pairs_file, tmp_path):

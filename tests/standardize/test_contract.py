@@ -151,9 +151,9 @@ def test_what_is_moved_says_by_what(name):
     fitted = make_remover(name).fit_embeddings(embeddings(5))
     moved = fitted.transform_embeddings(embeddings(6))
     assert np.array_equal(moved.text_features, fitted.transform_text(embeddings(6).text_features))
-    told = json.loads(json.dumps(moved.metadata["gap_removed"]))
-    assert told["remover"] == fitted.name and told["parameters"] == fitted.parameters()
-    assert told["fingerprint"] == fitted.fingerprint and told["provenance"]["dataset"] == "set5"
+    stated = json.loads(json.dumps(moved.metadata["gap_removed"]))
+    assert stated["remover"] == fitted.name and stated["parameters"] == fitted.parameters()
+    assert stated["fingerprint"] == fitted.fingerprint and stated["provenance"]["dataset"] == "set5"
     exact = fitted.transform_embeddings(embeddings(6), in_float64=True)
     assert exact.image_features.dtype == np.float32
     assert exact.image_features == pytest.approx(moved.image_features, abs=1e-5)
@@ -257,11 +257,11 @@ def test_wherever_the_means_come_from(name, fit_on, tmp_path):
     if fit_on == "fitted":
         source = str(make_remover(name).fit_embeddings(others).save(tmp_path / "fitted.safetensors"))
     remover = fit_remover(RemoverChoice(name), source, evaluated, lambda: others)
-    told = describe(remover, evaluated)
-    assert told["remove_gap"] == remover.name and told["n_fit_images"] == 40
-    assert told["means_leak"] is (fit_on == "test")
-    assert told["fit_dataset"] == ("set10" if fit_on == "test" else "set11")
-    assert told["fit_file"] == (source if fit_on in ("vectors", "fitted") else None)
+    stated = describe(remover, evaluated)
+    assert stated["remove_gap"] == remover.name and stated["n_fit_images"] == 40
+    assert stated["means_leak"] is (fit_on == "test")
+    assert stated["fit_dataset"] == ("set10" if fit_on == "test" else "set11")
+    assert stated["fit_file"] == (source if fit_on in ("vectors", "fitted") else None)
     other_model = embeddings(10, model="other", fingerprint="cd")
     if fit_on in ("vectors", "fitted"):
         with pytest.raises(I0TError, match="belong to model tiny"):

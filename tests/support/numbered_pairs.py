@@ -1,4 +1,4 @@
-"""Training pairs that tests can tell apart: one-colour images whose caption has the colour's number."""
+"""Distinct training pairs: one-colour images, each with the number of its colour as caption."""
 
 from __future__ import annotations
 

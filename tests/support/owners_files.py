@@ -145,7 +145,7 @@ def flickr8k_texts(folder: Path) -> Path:
 
 
 def cifar_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tiny cifar-100-python and its archive, whose check sums torchvision is told; returns the former."""
+    """Write a tiny cifar-100-python and its archive, and give torchvision their check sums; return the folder."""
     content = folder / "cifar-100-python"
     content.mkdir(parents=True)
     for split, count in (("train", 2), ("test", 3)):

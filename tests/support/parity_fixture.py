@@ -153,7 +153,7 @@ def _optimizer_state() -> dict[str, Any]:
 
 
 def _as_torchscript(state: Mapping[str, Tensor]) -> torch.jit.ScriptModule:
-    """A TorchScript module without code whose `state_dict` is the given one."""
+    """A TorchScript module without code that has this `state_dict`."""
     root = nn.Module()
     for key, value in state.items():
         *parents, leaf = key.split(".")

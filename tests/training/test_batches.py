@@ -41,7 +41,7 @@ def test_processes_share_every_batch_in_order():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_hold_pictures_with_their_own_captions(tmp_path, workers):
+def test_batches_hold_images_with_their_own_captions(tmp_path, workers):
     write_sharegpt4v(tmp_path, 40)
     source = DiskPairs(load_sharegpt4v(tmp_path, "train"))
     batches = list(readable(source.batches(options(workers=workers, short_captions=True))))
@@ -52,7 +52,7 @@ def test_batches_hold_pictures_with_their_own_captions(tmp_path, workers):
         assert batch["pixels"].tolist() == long.tolist() == short.tolist() == rows
 
 
-def test_unreadable_picture_stops_the_run_or_gives_its_place_to_the_next(tmp_path):
+def test_unreadable_image_stops_the_run_or_gives_its_place_to_the_next(tmp_path):
     write_sharegpt4v(tmp_path, 40, corrupt=(20, 21))
     source = DiskPairs(load_sharegpt4v(tmp_path, "train"))
     with pytest.raises(I0TError, match=r"02[01]\.png: unreadable image"):
@@ -64,7 +64,7 @@ def test_unreadable_picture_stops_the_run_or_gives_its_place_to_the_next(tmp_pat
     assert seen == sum((batch["tokens"][0].tolist() for batch in batches), [])
 
 
-def test_list_of_missing_pictures_is_written(configs, tmp_path, sample_roots, capsys):
+def test_list_of_missing_images_is_written(configs, tmp_path, sample_roots, capsys):
     shutil.copytree(sample_roots.main, tmp_path / "main")
     picture = sorted((tmp_path / "main" / "sharegpt4v/data/coco/train2017").iterdir())[-1]
     picture.unlink()

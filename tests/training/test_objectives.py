@@ -119,7 +119,7 @@ def test_cyclic_terms_are_zero_where_both_sides_are_alike():
         losses = CyClip()(x.detach(), texts.detach(), scale)
         found = [float(losses[key]) < 1e-12 for key in ("in_modal_cyclic_loss", "cross_modal_cyclic_loss")]
         assert tuple(found) == zero
-    symmetric = torch.eye(3)[[0, 1]], torch.tensor([[0.6, 0.8, 0.0], [0.8, 0.0, 0.6]])  # cosines .8 both ways
+    symmetric = torch.eye(3)[[0, 1]], torch.tensor([[0.6, 0.8, 0.0], [0.8, 0.0, 0.6]])  # cosines .8 in both directions
     losses = CyClip()(*symmetric, torch.tensor(1.0))
     assert float(losses["cross_modal_cyclic_loss"]) == 0 < float(losses["in_modal_cyclic_loss"])
 

@@ -68,7 +68,7 @@ def test_recipe_of_one_file_is_known_to_the_program(configs, tmp_path, sample_ro
 
 
 def test_recipe_without_base_starts_from_the_last_checkpoint(configs, tmp_path, sample_roots):
-    """By the callable, which notes a checkpoint for the next program only where it is told to."""
+    """Trained by the function, which notes the checkpoint for the next program only on request."""
     stage1 = save_checkpoint(tmp_path / "stage1.safetensors", load_encoder("tiny"), {})
     (configs / "ckpt_file_name.txt").write_text(f"{stage1}\n")
     name = next(name for name in recipe_names() if load_recipe(name).base == LAST)

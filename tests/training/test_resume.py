@@ -221,7 +221,7 @@ def test_same_command_does_not_train_on_its_own_result(configs, stage1, tmp_path
     assert len(list((tmp_path / "out").glob(f"{recipe}-*-last.safetensors"))) == 2
 
 
-def test_base_that_is_gone_is_told(configs, stage1, tmp_path, capsys):
+def test_base_that_is_gone_is_reported(configs, stage1, tmp_path, capsys):
     assert train(again(tmp_path, "bn_async")) == 0
     stage1.unlink()
     capsys.readouterr()
@@ -278,7 +278,7 @@ def test_bad_loss_names_step_recipe_and_the_last_good_state(configs, tmp_path, c
 Usage = namedtuple("Usage", "total used free")
 
 
-def test_disk_that_will_not_hold_the_run_is_told_before_the_first_step(configs, tmp_path, capsys, monkeypatch):
+def test_disk_that_will_not_hold_the_run_is_reported_before_the_first_step(configs, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(saved_states.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 10**6))
     assert train([*FLAGS, "--output", str(tmp_path / "out"), "--workers", "0"]) == 2
     error = capsys.readouterr().err
@@ -300,7 +300,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 def test_run_that_the_start_accepts_fits_to_its_end(configs, tmp_path, capsys, monkeypatch, asked):
-    """On a disk that the run itself fills up, with no more than the start asks for."""
+    """On a disk that the run fills, with only the space that the start requires."""
     out, capacity = tmp_path / "out", 0
 
     def usage(_):

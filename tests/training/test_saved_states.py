@@ -64,7 +64,7 @@ def test_empty_file_of_a_state_is_passed_over(tmp_path, capsys, part):
     assert "step-00000010: cannot be read (process 0: EOFError)" in capsys.readouterr().err
 
 
-def test_failed_write_without_a_text_is_told(tmp_path):
+def test_failed_write_without_a_text_is_reported(tmp_path):
     class Silent:
         def __reduce__(self):
             raise OSError

@@ -33,7 +33,7 @@ def write_shards(
             for row in range(shard * samples, (shard + 1) * samples):
                 stream = io.BytesIO()
                 Image.new("RGB", (4, 4), (row, 0, 0)).save(stream, "png")
-                picture = b"no picture" if row == spoil else stream.getvalue()
+                picture = b"no image" if row == spoil else stream.getvalue()
                 caption = (texts or {}).get(row, f"Picture\n{row}".encode())
                 for suffix, data in (("png", picture), ("txt", caption)):
                     info = tarfile.TarInfo(f"{row:04d}.{suffix}")
@@ -48,7 +48,7 @@ def rows_of(source: ShardPairs, run: BatchOptions, count: int) -> list[list[int]
     return [batch["pixels"].tolist() for batch in batches]
 
 
-def test_shards_give_every_pair_once_an_epoch_and_keep_the_first_for_validation(tmp_path):
+def test_shards_give_every_pair_once_per_epoch_and_keep_the_first_for_validation(tmp_path):
     source = ShardPairs(write_shards(tmp_path / "s"), 24)
     first, second = (
         sorted(sum(rows, [])) for rows in (lambda b: (b[:6], b[6:]))(rows_of(source, options(total_steps=12), 12))
@@ -75,7 +75,7 @@ def test_processes_have_shards_of_their_own(tmp_path):
     assert sorted(seen) == list(range(6, 30))
 
 
-def test_shards_that_cannot_do_are_told(tmp_path):
+def test_shards_that_cannot_be_used_are_reported(tmp_path):
     pattern = write_shards(tmp_path / "s", spoil=10)
     with pytest.raises(I0TError, match="1 shard; the first is for validation"):
         ShardPairs(str(tmp_path / "s" / "00000.tar"), 6)
@@ -112,7 +112,7 @@ def test_bad_shard_stops_the_run_in_one_line_that_names_it(tmp_path, workers, sp
         )
 
 
-def test_failed_command_of_a_shard_is_told(tmp_path):
+def test_failed_command_of_a_shard_is_reported(tmp_path):
     source = ShardPairs(f"pipe:cat {tmp_path}/{{0..2}}.tar 2>&-", 24)
     with pytest.raises(
         I0TError, match=r"^pipe:cat .*/0\.tar 2>&-: the shard cannot be read \((.*exit 1 .*|empty file)\)\. "
