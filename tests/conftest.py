@@ -1,4 +1,4 @@
-"""What several test files share: a small sample in the real layouts, and path files of its own."""
+"""Shared fixtures: a small sample in the real layouts, and path files that name it."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample_roots: Roots
 
 @pytest.fixture(autouse=True)
 def encoding_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test encodes for itself: none finds, or fills, the cache of the checkout."""
+    """No test reads or writes the cache of the checkout."""
     monkeypatch.setenv("I0T_CACHE", str(tmp_path_factory.mktemp("cache")))

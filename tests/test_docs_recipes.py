@@ -1,4 +1,4 @@
-"""The pages for search and for caption scoring: their commands and code run as they stand, and give what they say.
+"""The pages on search and caption scoring: their commands and code run as printed, with the stated results.
 
 Run: python -m pytest tests/test_docs_recipes.py
 """
@@ -35,7 +35,7 @@ def run_commands(page: str) -> int:
 
 
 def run_code(page: str, **names: object) -> dict[str, object]:
-    """Run the page's Python from top to bottom, as one reader would."""
+    """Run the page's Python from top to bottom."""
     for number, block in enumerate(blocks(page, "python"), start=1):
         exec(compile(block, f"docs/{page}, block {number}", "exec"), names)  # our own page
     return names
@@ -46,7 +46,7 @@ def cone(n: int, seed: int, shift: float) -> np.ndarray:
 
 
 class StandInModel:
-    """Has `encode` as SentenceTransformer has, which is not installed: texts to vectors by their words."""
+    """A stand-in for SentenceTransformer, which is not installed: `encode` maps texts to vectors by their words."""
 
     def encode(self, items: list[str], convert_to_numpy: bool = True, batch_size: int = 32) -> np.ndarray:
         assert convert_to_numpy
@@ -55,7 +55,7 @@ class StandInModel:
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch) -> Path:
-    """A folder with the files that docs/search.md speaks of, and no writing anywhere else."""
+    """A folder with the files of docs/search.md; nothing else may be written."""
     monkeypatch.chdir(tmp_path)
     for program in ("search_eval", "score"):
         monkeypatch.setattr(f"i0t.commands.{program}.TENSORS", tmp_path / "tensors")

@@ -1,4 +1,4 @@
-"""The Embeddings file: nothing is lost on the way, contradictions and foreign files are refused.
+"""The Embeddings file: nothing is lost, contradictions and foreign files are refused.
 
 Run: python -m pytest tests/test_embeddings.py
 """
@@ -216,7 +216,7 @@ def test_means_whose_header_is_no_json_are_refused_with_the_file(tmp_path, key, 
 
 @pytest.mark.parametrize("missing", ["text_features", "image_of_text", "texts", "metadata"])
 def test_file_without_all_its_parts_is_refused(tmp_path, missing):
-    """The right format, written by a producer who left something out."""
+    """The right format, but an entry is missing."""
     eye = np.eye(2, dtype=np.float32)
     header = {"format": FORMAT, "image_ids": '["a", "b"]', "texts": '["x", "y"]', "metadata": "{}"}
     tensors = {"image_features": eye, "text_features": eye, "image_of_text": np.arange(2)}

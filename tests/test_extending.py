@@ -1,4 +1,4 @@
-"""docs/extending.md: what the page adds works as it stands, and costs no more than it says.
+"""docs/extending.md: the page's code works as printed, and needs no other change.
 
 Run: python -m pytest tests/test_extending.py
 """
@@ -35,7 +35,7 @@ LINES = {line.partition("[")[0]: line for line in LINE.findall(PAGE)}
 
 @pytest.fixture
 def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configs: Path) -> Path:
-    """A folder with the page's files, as a stranger would write them; specs and recipes go into `configs`."""
+    """A folder with the page's files; specs and recipes go into `configs`."""
     for name, text in FILES.items():
         path = configs.parent / name if name.startswith("configs/") else tmp_path / name
         path.write_text(text, encoding="utf-8")

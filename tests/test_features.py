@@ -1,4 +1,4 @@
-"""The checks and the normalisation that every formula starts with.
+"""The checks and the normalisation of features.
 
 Run: python -m pytest tests/test_features.py
 """

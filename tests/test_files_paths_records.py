@@ -1,4 +1,4 @@
-"""Files that are whole or not there, path files and checkpoint names, imports, and records.
+"""Files that are complete or absent, path files and checkpoint names, imports, and records.
 
 Run: python -m pytest tests/test_files_paths_records.py
 """
@@ -63,7 +63,7 @@ def test_atomic_path_leaves_nothing_behind_on_failure(tmp_path, error):
 
 
 def test_written_files_can_be_read_by_the_group(tmp_path):
-    """Temporary files are private; what they become has the mode of any other new file."""
+    """Temporary files are private; the final file has the usual mode of a new file."""
     (tmp_path / "plain").write_text("")
     write_json(tmp_path / "ours.json", [])
     assert (tmp_path / "ours.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -327,7 +327,7 @@ def test_removing_the_gap_from_arrays_needs_no_torch(tmp_path):
 
 
 def test_no_module_reads_a_file_while_it_is_imported(tmp_path):
-    """Path files are read when they are needed, so a missing or spoiled one is no import error."""
+    """Path files are read when they are needed, so a missing or damaged one is not an import error."""
     modules = [
         ".".join(path.relative_to(REPO).with_suffix("").parts)
         for package in ("i0t", "evaluation", "baselines")

@@ -1,4 +1,4 @@
-"""LAVIS' producer without LAVIS: its files hold what the evaluations would encode, and its errors say what to do.
+"""LAVIS' program without LAVIS: its files hold the items of the evaluations, and its errors say what to do.
 
 Run: python -m pytest tests/test_lavis_embeddings.py
 """
@@ -29,7 +29,7 @@ DIM, QUERIES = 6, 4
 
 @pytest.fixture
 def producer(monkeypatch):
-    """The program's module, as its environment sees it."""
+    """The program's module, imported as in its own environment."""
     monkeypatch.syspath_prepend(str(REPO / "environments"))
     module = importlib.import_module("lavis_embeddings")
     monkeypatch.setattr(module, "version", lambda package: "1.0.2")
@@ -37,7 +37,7 @@ def producer(monkeypatch):
 
 
 class Clean:
-    """LAVIS' caption processor, as far as the encoder knows it."""
+    """A stand-in for LAVIS' caption processor."""
 
     def __init__(self, max_words: int = 50) -> None:
         self.max_words = max_words
@@ -48,7 +48,7 @@ class Clean:
 
 
 class Extractor(torch.nn.Module):
-    """LAVIS' feature extractor: unit vectors that depend on the pixels and on the letters."""
+    """A stand-in for LAVIS' feature extractor: unit vectors that depend on the pixels and on the letters."""
 
     tokenizer = staticmethod(lambda texts: texts)
 
@@ -61,7 +61,7 @@ class Extractor(torch.nn.Module):
             self.query_tokens = torch.nn.Parameter(torch.zeros(1))
 
     def extract_features(self, samples: dict, mode: str) -> SimpleNamespace:
-        """As LAVIS: a vector a position, of which position 0 is [CLS]."""
+        """As in LAVIS: one vector per position; position 0 is [CLS]."""
         if mode == "image":
             features = (samples["image"].mean(dim=(2, 3)) @ self.weight).reshape(-1, QUERIES, DIM)
             return SimpleNamespace(image_embeds_proj=torch.nn.functional.normalize(features, dim=-1))
@@ -150,7 +150,7 @@ def test_without_lavis_the_error_names_the_setup(producer, configs, tmp_path, ca
 
 
 def test_the_evaluations_can_be_imported_in_lavis_environment():
-    """It lacks these packages, and has a transformers that ours do not import."""
+    """LAVIS' environment lacks these packages, and has an old transformers."""
     lacking = ["open_clip", "umap", "tensorboard", "torchmetrics", "transformers", "accelerate", "webdataset", "faiss"]
     code = f"import sys; sys.modules.update(dict.fromkeys({lacking})); import lavis_embeddings"
     paths = os.pathsep.join([str(REPO), str(REPO / "environments")])

@@ -151,7 +151,7 @@ def test_the_image_encoder_is_needed_once(tmp_path, vocabulary):
     eva = headless.save(tmp_path / "eva.pth", "eva")
     with pytest.raises(I0TError, match=r"headless\.pth: needs vision_file"):
         blip2.load("blip2", headless.save(tmp_path / "headless.pth"), vocabulary)
-    with pytest.raises(I0TError, match=r"whole\.pth: has a vision tower of its own"):
+    with pytest.raises(I0TError, match=r"whole\.pth: has its own image encoder"):
         blip2.load("blip2", whole.save(tmp_path / "whole.pth"), vocabulary, eva)
     with pytest.raises(I0TError, match=r"eva\.pth: 4 blocks, 39 are needed"):
         blip2.load("blip2", tmp_path / "headless.pth", vocabulary, eva)

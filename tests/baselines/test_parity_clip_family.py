@@ -175,7 +175,7 @@ def test_our_own_checkpoint_keeps_a_rival_whole(rival, tmp_path):
 
 
 def test_stretched_positions_are_recorded(rival):
-    """By which further training keeps the first of them."""
+    """Further training uses this to keep the first positions."""
     name, _, path = rival
     assert load(name, path).architecture.get("stretched_from") == (77 if LAYOUT[name] == "longclip" else None)
 
@@ -191,7 +191,7 @@ def test_plain_clip_cannot_pass_for_pac_s(tmp_path):
 
 @pytest.mark.parametrize("architecture", ["ViT-B-32-quickgelu", "RN50-quickgelu"])
 def test_full_size_is_described_as_open_clip_does(architecture, monkeypatch):
-    """Or the fingerprint of OpenAI's weights would depend on who loaded them."""
+    """Otherwise the fingerprint of OpenAI's weights would depend on the loader."""
     original = open_clip.create_model_and_transforms
 
     def untrained(name: str, pretrained: str) -> tuple:

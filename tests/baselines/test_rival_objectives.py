@@ -177,7 +177,7 @@ def test_gradients_stay_finite_where_singular_values_meet(features):
 
 
 def test_autograd_through_the_svd_gives_nan_there():
-    """What the test above is for."""
+    """The case that the test above protects from."""
     x = torch.eye(6).requires_grad_()
     gradient = torch.autograd.grad(naive_reconstruction(x, 3).square().sum(), x)[0]
     assert not torch.isfinite(gradient).all()

@@ -21,7 +21,7 @@ needs_card = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 @pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=needs_card)])
 def setting(request) -> Iterator[Setting]:
-    """The CPU in the place of a card, and a card where there is one."""
+    """The CPU in place of a card, and a card if there is one."""
     with photos(8, train=320) as roots:
         yield Setting(torch.device(request.param), roots, tiny=True)
     AcceleratorState._reset_state(reset_partial_state=True)  # or other tests would train in the last precision
@@ -50,7 +50,7 @@ def test_failing_check_is_a_row_and_the_others_go_on(monkeypatch, capsys):
 
 def test_check_that_the_time_does_not_reach_is_not_passed():
     (check,) = cuda.run("late", list, spent=cuda.LIMIT + 1)
-    assert not check.passed and "not begun" in check.note and math.isnan(check.measured)
+    assert not check.passed and "not started" in check.note and math.isnan(check.measured)
 
 
 def test_flops_are_those_of_the_layers(setting):
@@ -64,7 +64,7 @@ def test_flops_are_those_of_the_layers(setting):
 
 
 def test_bare_loop_computes_the_recipes_loss(setting):
-    """And chunks repeat their dropout; with other dropout the gradient would be another."""
+    """Chunks repeat their dropout; with other dropout the gradient would differ."""
     loss, gradient = cuda_agreement.chunks_with_dropout(setting, "fp32")
     assert loss.passed and gradient.passed, (loss, gradient)
 

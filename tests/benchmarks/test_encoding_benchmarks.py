@@ -1,4 +1,4 @@
-"""The rivals of the encoding benchmarks do the work they stand for: they arrive at our own figures.
+"""The rivals of the encoding benchmarks do the full work: they get the same figures as our code.
 
 Run: python -m pytest tests/test_encoding_benchmarks.py
 """

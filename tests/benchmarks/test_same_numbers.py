@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.same_numbers compare` calls different, and what it does not look at.
+"""Differences that `python -m benchmarks.same_numbers compare` reports or ignores.
 
 Run: python -m pytest tests/test_same_numbers.py
 """

@@ -82,7 +82,7 @@ def test_malformed_record_is_named_by_number(tmp_path):
 
 
 def test_pairs_travel_to_workers_by_name(tmp_path):
-    """A worker that inherits nothing opens the index again instead of getting its content."""
+    """A spawned worker opens the index again instead of receiving its content."""
     write_sharegpt4v(tmp_path, 2_000)
     pairs = load_sharegpt4v(tmp_path, "train")
     copied = pickle.dumps(pairs)

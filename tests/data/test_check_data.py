@@ -1,4 +1,4 @@
-"""The counts table, the check program, and evaluations that refuse what is not complete.
+"""The counts table, the check program, and evaluations that refuse incomplete data sets.
 
 Run: python -m pytest tests/data/test_check_data.py
 """
@@ -26,7 +26,7 @@ SAMPLE_SETS = {name for name, entry in DATASETS.items() if entry.sample}
 
 @pytest.fixture
 def copy(sample_roots: Roots, tmp_path: Path) -> Roots:
-    """A copy of the small sample, its marker included, which a test may spoil."""
+    """A copy of the small sample, with its marker, that a test may damage."""
     root = shutil.copytree(sample_roots.data_dir.parent, tmp_path / "sample")
     return Roots(root / "data_dir", root / "data_dir_sub")
 

@@ -1,4 +1,4 @@
-"""What every registered data set must offer, and what one more costs: an entry and a reader.
+"""The contract of every registered data set; a new one needs only an entry and a reader.
 
 Run: python -m pytest tests/data/test_dataset_registry.py
 """
@@ -128,7 +128,7 @@ def test_it_says_who_owns_it_and_how_it_is_prepared(name, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name, entry in DATASETS.items() if entry.kind in PROGRAMS])
 def test_its_evaluation_runs_and_states_its_part(name, there, configs, tmp_path):
-    """No name is listed in one place and unknown in another: coco_val2017 and flickr_val once ended in a KeyError."""
+    """All places know the same names: coco_val2017 and flickr_val once ended in a KeyError."""
     flags = ["--model", "tiny", "--dataset", name, "--workers", "0", "--output", str(tmp_path / "out")]
     roots = ["--data-dir", str(there.main), "--data-dir-sub", str(there.sub)]
     assert PROGRAMS[DATASETS[name].kind].main([*flags, *roots, "--allow-partial"]) == 0

@@ -218,7 +218,7 @@ def test_what_is_there_and_differs_is_never_replaced_unasked(tmp_path, roots, ru
 
 
 def differing_list(roots: Roots, name: str) -> Path:
-    """Another list at the place of a set's own."""
+    """A list of other content in the place of a data set's list."""
     path = list_file(name, roots.main if name == "flickr8k_expert" else roots.sub)
     return put(path, [{"image_id": "another.jpg", "captions": ["another"]}])
 

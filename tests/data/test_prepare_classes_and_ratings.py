@@ -79,7 +79,7 @@ def test_cifar_is_downloaded_only_when_asked(cifar, tmp_path, run, monkeypatch):
     assert "downloaded" in out
     status, _, err = run("flickr30k", "--download")
     assert status == 2
-    assert "only cifar100 can be fetched" in err
+    assert "only cifar100 can be downloaded" in err
 
 
 # --- Birdsnap --------------------------------------------------------------------------------

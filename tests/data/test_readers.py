@@ -27,7 +27,7 @@ SHAREGPT4V = "sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json"
 
 
 def pictures(folder: Path, *names: str) -> None:
-    """Files of these names; readers look whether they are there, not what they show."""
+    """Write files with these names; readers only check that they exist."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
@@ -88,7 +88,7 @@ def test_images_of_other_subsets_need_not_be_there(tmp_path):
 
 
 def test_validation_leaves_out_missing_images_of_other_folders(tmp_path):
-    """Who has COCO's images alone can train on them; a missing one of COCO's is an error all the same."""
+    """COCO's images alone are enough for training; a missing COCO image is still an error."""
     names = [f"{folder}/{row}.jpg" for row in range(15) for folder in ("coco", "sam")]
     sharegpt4v(tmp_path, [long_record(name) for name in names])
     (tmp_path / "sharegpt4v" / "data" / "sam" / "0.jpg").unlink()

@@ -24,7 +24,7 @@ def tiny() -> Encoder:
 
 @pytest.fixture
 def small() -> Encoder:
-    """A CLIP with 77 text positions, to be changed at will."""
+    """A CLIP with 77 text positions that a test may change."""
     return small_clip()
 
 
@@ -38,7 +38,7 @@ def pictures() -> list[Image.Image]:
 
 @pytest.fixture
 def spoiled(pictures: list[Image.Image], tmp_path: Path) -> list[Path]:
-    """Good images in rows 0, 2 and 6; between them what can be wrong with an image."""
+    """Good images in rows 0, 2 and 6; the others are damaged in different ways."""
     paths = [tmp_path / f"{row}.jpg" for row in range(7)]
     for row in (0, 1, 2, 6):
         pictures[row % 5].save(paths[row])
@@ -50,7 +50,7 @@ def spoiled(pictures: list[Image.Image], tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def in_shares(monkeypatch):
-    """Run an encoding as three processes do, each in a thread, and give the result of the second."""
+    """Run an encoding as three processes, each in a thread, and return the result of the second."""
 
     def run(encode):
         here, meeting, brought, alone = threading.local(), threading.Barrier(3, timeout=60), {}, threading.Lock()

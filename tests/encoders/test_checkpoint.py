@@ -84,7 +84,7 @@ def test_roundtrip_gives_the_same_bits(tmp_path, heads):
 
 @pytest.mark.parametrize("load", [load_checkpoint, load_encoder])
 def test_loaded_heads_use_running_statistics(checkpoint, load):
-    """Eval mode, without which a batch of one vector could not even be normalised."""
+    """Eval mode; in train mode a batch of one vector cannot be normalised."""
     loaded = load(checkpoint)
     assert not any(module.training for module in loaded.modules())
 
@@ -209,7 +209,7 @@ def test_missing_checkpoint_is_refused(tmp_path, name):
     ],
 )
 def test_weights_that_do_not_fit_their_description_are_refused(checkpoint, change, message):
-    """Never loaded with what happens to fit."""
+    """It is never loaded in part."""
     rewrite(checkpoint, change)
     with pytest.raises(I0TError, match=rf"(?s)stage2\.safetensors: weights do not fit.*{message}"):
         load_encoder(checkpoint)

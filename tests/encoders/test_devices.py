@@ -1,4 +1,4 @@
-"""Which card a process uses and in which precision, without a card: torch's answers are put in its mouth.
+"""The card and precision of a process, tested without a card: torch's answers are replaced.
 
 Run: python -m pytest tests/encoders/test_devices.py
 """
@@ -30,7 +30,7 @@ def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def touched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Cards on which something was made, or that were made the current one."""
+    """Cards on which something was allocated, or that were made current."""
     cards: list[str] = []
     monkeypatch.setattr(torch, "empty", lambda *_, device: cards.append(str(device)))
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: cards.append(str(device)))
@@ -39,7 +39,7 @@ def touched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """What accelerate was asked for."""
+    """The arguments that accelerate got."""
     asked: list[dict] = []
     monkeypatch.setattr(accelerator_module, "Accelerator", lambda **options: asked.append(options))
     return asked
@@ -56,7 +56,7 @@ def card(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 @pytest.mark.parametrize("asked", [None, "cuda", "cuda:0"])
 def test_process_touches_no_card_but_its_own(second_of_two, touched, made, card, asked):
-    """A context of every process on the first card would take its memory."""
+    """A context of each process on the first card would take memory there."""
     assert cli.device_of(Namespace(device=asked)) == "cuda:1"
     make_accelerator(asked or "cuda")
     assert set(touched) == {"cuda:1"}
@@ -96,5 +96,5 @@ def test_batch_size_of_training_is_not_one_of_memory(capsys):
     with pytest.raises(SystemExit):
         parse(["--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "--batch-size N pairs a step, over all processes" in said and "chunk_size=N" in said
+    assert "--batch-size N pairs per step, over all processes" in said and "chunk_size=N" in said
     assert parse(["--batch-size", "8"])[0].overrides == {"batch_size": 8}

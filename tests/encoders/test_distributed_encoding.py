@@ -1,4 +1,4 @@
-"""Two processes of `accelerate launch` encode what one encodes: shards in order, one record, one voice.
+"""Two processes of `accelerate launch` give the result of one: shards in order, one record, one output.
 
 Run: python -m pytest tests/encoders/test_distributed_encoding.py
 """
@@ -47,7 +47,7 @@ def only(folder: Path) -> tuple[dict, Embeddings]:
 
 @pytest.mark.slow
 def test_two_processes_give_the_bits_of_one(configs, tmp_path):
-    """Every batch is encoded whole by one process, so that even the last bits agree (threads being as many)."""
+    """Each batch is encoded by one process, so even the last bits agree (with the same number of threads)."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""What an encoder makes of texts and images of all kinds, and which model it says it is."""
+"""Encoding texts and images of all kinds, and the encoder's own description."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ GREYS = np.array([[0, 255], [77, 128]], np.uint8)
 
 
 def picture_of_mode(mode: str) -> tuple[Image.Image, np.ndarray]:
-    """A image and the RGB pixels that it shows."""
+    """An image and its RGB pixels."""
     colour, grey = Image.fromarray(COLOURS), Image.fromarray(GREYS)
     shown = np.stack([GREYS] * 3, axis=-1)
     if mode == "P":
@@ -257,7 +257,7 @@ def test_fingerprint_changes_with_any_weight(small):
 
 
 def test_fingerprint_is_that_of_the_weights_as_they_are(small):
-    """Not of the weights as they were when it was first asked for."""
+    """It is that of the present weights, not of those at the first call."""
     twin = copy.deepcopy(small)
     assert twin.fingerprint == small.fingerprint
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The cache of features: found by content, never by mistake, safe with others, and the report survives in it.
+"""The cache of features: found by content, never by mistake, safe with other processes; reports are kept, too.
 
 Run: python -m pytest tests/encoders/test_encoding_cache.py
 """
@@ -54,7 +54,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EncodingCache:
-    """An empty cache, which encoding uses."""
+    """An empty cache that encoding uses."""
     monkeypatch.setenv(cache_module.VARIABLE, str(tmp_path / "kept"))
     return EncodingCache()
 

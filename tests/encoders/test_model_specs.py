@@ -1,4 +1,4 @@
-"""Models by name: every spec of configs/models loads or says what it lacks; changed arguments, bad specs, bad names."""
+"""Models by name: every spec of configs/models loads or names the missing file; bad specs and names."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ TEXT = "{context_length: 77, layers: 1, width: 16, heads: 2}"
 
 
 def architecture(dim: str = "24", vision: str = VISION, text: str = TEXT, more: str = "") -> str:
-    """A spec of a small CLIP, with what is to be wrong with it."""
+    """A spec of a small CLIP, with the fault that a test needs."""
     model = f"{{embed_dim: {dim}, vision_cfg: {vision}, text_cfg: {text}}}"
     return f"{LOADER}architecture: {{model: {model}{more}}}\n"
 

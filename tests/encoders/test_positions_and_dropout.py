@@ -1,4 +1,4 @@
-"""What training changes in an encoder: more text positions, the first of them kept, and dropout of attention."""
+"""Changes of an encoder for training: more text positions, the first of them kept, and dropout of attention."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_stretch_is_long_clips_rule(dtype):
 
 
 def test_stretch_hand_worked():
-    """Rows 5 | 1, 3, 4 by 2: halfway between, and after the last on with its slope of 1."""
+    """Rows 5 | 1, 3, 4 by 2: halfway between, and with the slope of 1 after the last."""
     stretched = stretch_positions(torch.tensor([[5.0], [1.0], [3.0], [4.0]]), 7, kept=1)
     assert stretched.flatten().tolist() == [5, 1, 2, 3, 3.5, 4, 4.5]
     assert stretch_positions(torch.eye(5), 5, kept=2).equal(torch.eye(5))
@@ -107,7 +107,7 @@ def test_positions_stretched_by_an_earlier_run_stay_kept(small, tmp_path):
 
 
 def test_positions_that_nothing_stretched_are_trained(small, tmp_path):
-    """As are those of checkpoints from before it was recorded."""
+    """The same holds for checkpoints from before it was recorded."""
     assert (position_gradient(small)[:62] > 0).all()
     set_context_length(small, 248)
     del small.architecture["stretched_from"]

@@ -1,4 +1,4 @@
-"""`--embeddings`: the three evaluations on what another program encoded.
+"""`--embeddings`: the three evaluations on embeddings from another program.
 
 Run: python -m pytest tests/test_given_embeddings.py
 """
@@ -48,7 +48,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 @pytest.fixture
 def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Path files that name folders which do not exist: whoever reads them fails."""
+    """Path files that name folders that do not exist, so that reading data fails."""
     folder = tmp_path / "no_configs"
     folder.mkdir()
     for name in ("root.txt", "subroot.txt"):
@@ -224,7 +224,7 @@ def test_classification_needs_its_own_images_labels_and_classes(ours, refused, t
     changed(given, tmp_path, **few)
     assert f"1 of the {len(given.image_ids)} images of birdsnap are missing" in refused(*flags)
     changed(given, tmp_path, metadata={key: given.metadata[key] for key in ("model",)})
-    assert "say which data set they are of: --dataset cifar100 or birdsnap" in refused(*flags)
+    assert "name their data set: --dataset cifar100 or birdsnap" in refused(*flags)
 
 
 def test_unreadable_images_of_the_producer_may_be_missing(ours, evaluate, tmp_path):
@@ -250,7 +250,7 @@ def test_files_of_another_task_or_kind_are_refused(ours, refused, pair, tmp_path
     given = ours("retrieval").save(tmp_path / "given.safetensors")
     assert "embeddings for retrieval, not for correlation" in refused(correlation, "--embeddings", given)
     npy = saved(tmp_path, images=pair[0], texts=pair[1])
-    assert "say which data set" in refused(correlation, "--embeddings", *npy)
+    assert "name their data set" in refused(correlation, "--embeddings", *npy)
     for program, dataset in ((correlation, "flickr8k_cf"), (classification, "birdsnap")):
         message = refused(program, "--embeddings", *npy, "--dataset", dataset)
         assert "images of flickr8k_cf are missing" in message or "no labels" in message

@@ -65,7 +65,7 @@ def model() -> ColourModel:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> dict[str, str]:
-    """A plain image a colour; red is a palette image."""
+    """One plain image per colour; red is a palette image."""
     for name, colour in COLOURS.items():
         picture = Image.new("RGB", (8, 6), colour)
         (picture.quantize(2) if name == "red" else picture).save(tmp_path / f"{name}.png")
@@ -289,7 +289,7 @@ def test_our_own_loader_gives_the_same_figures(configs, sample_roots, tmp_path, 
 
 
 def test_scores_of_the_original_code(tmp_path):
-    """What pacscore's own file returned for the same weights, images and captions."""
+    """Results of pacscore's own file for the same weights, images and captions."""
     fixture = Fixture.read("pacscore")
     encoder = clip_family.load("pacscore", fixture.save(tmp_path / "clip_ViT-B-32.pth"), layout="openai")
     paths = [tmp_path / f"{row}.png" for row in range(4)]

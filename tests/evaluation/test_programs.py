@@ -43,7 +43,7 @@ def evaluate(configs: Path, tmp_path: Path):
 
 
 def editable(roots: Roots, tmp_path: Path) -> list[str]:
-    """Flags that point to a copy of the sample which a test may spoil."""
+    """Flags that point to a copy of the sample that a test may damage."""
     for name, folder in (("main", roots.main), ("sub", roots.sub)):
         shutil.copytree(folder, tmp_path / name)
     shutil.copy(roots.data_dir.parent / "sample.json", tmp_path)  # by which its counts are right

@@ -1,4 +1,4 @@
-"""Rivals through the three programs: BLIP-2's several vectors an image, and what records say of a rival.
+"""Rivals in the three programs: BLIP-2's several vectors per image, and the records of a rival.
 
 Run: python -m pytest tests/test_rival_programs.py
 """

@@ -1,4 +1,4 @@
-"""What every registered task must offer: flags from its fields, records, tables, and the same from its own embeddings.
+"""The contract of every registered task: flags, records, tables, and same results from saved embeddings.
 
 Run: python -m pytest tests/evaluation/test_task_contract.py
 """

@@ -71,7 +71,7 @@ def test_hand_worked() -> None:
 
 
 def test_severity_bounds() -> None:
-    """The paper's two thresholds belong to the worse word."""
+    """Values at the paper's two thresholds get the more severe word."""
     assert [gap.severity(d) for d in (0.63, 0.6299, 0.19, 0.1899)] == [
         "severe",
         "moderate",
@@ -84,7 +84,7 @@ def test_severity_bounds() -> None:
 
 
 def test_agrees_with_naive_loops() -> None:
-    """Unequal counts, several captions an image in shuffled order."""
+    """Unequal counts, several captions per image in shuffled order."""
     images, texts = features(seed=0, n=20, m=60)
     shuffle = np.random.default_rng(1).permutation(60)
     texts, owner = texts[shuffle], (np.arange(60) % 20)[shuffle]
@@ -252,7 +252,7 @@ def test_rotation_and_length_change_nothing() -> None:
 
 @pytest.mark.parametrize("block_bytes", [1, 1000, 9999])
 def test_block_size_changes_nothing(monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
-    """From one row of cosines at a time up, with exact copies among the items."""
+    """Blocks of one row of cosines and more, with exact copies among the items."""
     images, texts = features(seed=9)
     images[3], texts[5] = images[8], texts[1]
     whole = gap.modality_gap(images, texts)
@@ -282,7 +282,7 @@ def test_several_vectors_count_as_their_mean() -> None:
 
 
 def test_no_pairs_known() -> None:
-    """Measures of pairs are NaN, all others stand."""
+    """Measures of pairs are NaN, all others do not change."""
     measured = gap.modality_gap(*features(seed=12, n=30, m=45), NO_PAIRS)
     assert measured["n_pairs"] == 0
     for name, value in measured.items():
@@ -376,7 +376,7 @@ def test_real_clip_features(real: tuple[np.ndarray, np.ndarray]) -> None:
 
 
 def test_real_leak_is_seen(real: tuple[np.ndarray, np.ndarray]) -> None:
-    """I0T_post with the means of the evaluated half, and with those of the other half."""
+    """I0T_post with the means of the evaluated pairs, and with those of the other pairs."""
     (images, texts), fit, test = (unit(side) for side in real), slice(0, 250), slice(250, 500)
     leaked = [unit(side[test] - side[test].mean(axis=0)) for side in (images, texts)]
     honest = [unit(side[test] - side[fit].mean(axis=0)) for side in (images, texts)]

@@ -151,7 +151,7 @@ def test_output_is_a_record_of_what_json_holds(files, tmp_path, capsys):
 
 
 def test_report_and_table_have_the_same_numbers(files, tmp_path, capsys):
-    """The page's column of the whole file is what the table says; the other program writes the same page."""
+    """The page's column of the whole file equals the table; the other program writes the same page."""
     pages = [tmp_path / name / "report.html" for name in ("of_gap", "of_report")]
     source, quick = files["safetensors"], ["--projection", "pca"]
     flags = ["--bootstrap", "0", "--json", str(tmp_path / "gap.json"), "--report", str(pages[0].parent)]
@@ -235,7 +235,7 @@ def test_a_bad_row_is_named(pair, tmp_path, capsys):
 
 @pytest.mark.parametrize("page", ["researcher.md"])
 def test_examples_of_the_documentation_run(page):
-    """A page's doctest: what it shows is what happens."""
+    """The doctest of the documentation page."""
     import doctest
 
     failed, run = doctest.testfile(str(REPO / "docs" / page), module_relative=False)

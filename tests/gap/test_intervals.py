@@ -44,7 +44,7 @@ def features(seed: int, n: int = 30, dim: int = 6, gap: float = 0.5, captions: i
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["wide", "narrow"])
 def test_intervals_cover_the_truth(source):
-    """Of 200 sets; 95 % intervals miss in fewer or more only once in 10 000 tests of this kind a measure."""
+    """Allowed misses in 200 sets: a correct 95 % interval fails this once in 10 000 tests per measure."""
     low, high = binom.ppf([1e-4, 1 - 1e-4], 200, 0.95) / 200
     for name, share in coverage(SOURCES[source], n_sets=200, n_pairs=150, n_bootstrap=300, quick=True).items():
         assert low <= share <= high, name
@@ -272,7 +272,7 @@ def test_shares_sum_to_one_and_z_is_a_paired_t():
 
 
 def simulated(seed: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Test sets: with a gap, without one, honestly centred, or centred on themselves."""
+    """Test sets: with a gap, without one, centred with other data, or centred on themselves."""
     n, dim = 240, 64
     rng = np.random.default_rng(seed)
     gap = 0.0 if kind == "none" else 0.4

@@ -22,7 +22,7 @@ NAMES = [str(row) for row in range(N)]
 
 @pytest.fixture
 def normalised(monkeypatch) -> Counter:
-    """How often each array was normalised, by the name that errors would give it."""
+    """Count how often each array was normalised, by its name in errors."""
     counts: Counter = Counter()
 
     def counting(array, name="features", **options):

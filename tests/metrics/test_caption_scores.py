@@ -43,7 +43,7 @@ def test_reference_free_agrees_with_torchs_cosine(name):
 
 
 def test_protocol_of_the_family():
-    """App. D: the prefix of all three, w, and who clips."""
+    """App. D: the prefix of all three, w, and which scores are clipped."""
     assert PREFIX == "A photo depicts "
     assert {key: (score.name, score.w, score.clip, score.prefix) for key, score in SCORES.items()} == {
         "clip_s": ("clip_s", 2.5, True, PREFIX),
@@ -116,7 +116,7 @@ def test_better_caption_scores_higher_and_the_input_stays():
 
 
 class RandomEncoders:
-    """A model and a processor in transformers' manner: features are fixed random projections."""
+    """A model and a processor with transformers' interface: features are fixed random projections."""
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -141,7 +141,7 @@ class RandomEncoders:
 
 
 def test_clip_s_is_that_of_torchmetrics_pair_by_pair():
-    """Same cosine, same clipping; torchmetrics has w = 100 and no prefix, and clips the mean of what it is given."""
+    """Same cosine, same clipping; torchmetrics has w = 100 and no prefix, and clips the mean."""
     from torchmetrics.functional.multimodal import clip_score
 
     encoders = RandomEncoders()

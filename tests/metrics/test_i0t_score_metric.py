@@ -91,7 +91,7 @@ def test_half_precision_and_many_vectors_an_image():
 
 
 class StubEncoder:
-    """Pictures by their mean colour, texts by their length: enough to see what is encoded."""
+    """Encodes images by their mean colour and texts by their length."""
 
     def encode_images(self, images: list) -> torch.Tensor:
         means = [np.asarray(image).reshape(-1, 3).mean(axis=0) for image in images]

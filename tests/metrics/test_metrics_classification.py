@@ -39,7 +39,7 @@ def test_hand_worked() -> None:
 
 
 def test_ties_are_split() -> None:
-    """An image between two classes earns a half, an image of a class not at the top nothing."""
+    """An image between two classes counts one half; an image of a class that is not on top counts 0."""
     images = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
     metrics = classification_metrics(images, np.eye(3), [0, 2])
     assert metrics == {"accuracy": 25.0, "balanced_accuracy": 25.0}
@@ -48,7 +48,7 @@ def test_ties_are_split() -> None:
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")  # one class never occurs
 @pytest.mark.parametrize("queries", [None, 4])
 def test_agrees_with_sklearn(queries: int | None) -> None:
-    """One vector an image and several, classes of unequal size."""
+    """One vector per image and several, classes of unequal size."""
     images, classes, labels = task(seed=0)
     if queries:
         images = images[:, None] + np.random.default_rng(1).normal(size=(len(images), queries, 16)).astype(np.float32)
@@ -77,7 +77,7 @@ def test_negative_cosines() -> None:
 
 @pytest.mark.parametrize("block_bytes", [1, 300, 5000])
 def test_block_size_changes_nothing(monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
-    """From one image at a time up."""
+    """Blocks of one image and more."""
     images, classes, labels = task(seed=2)
     whole = classification_metrics(images, classes, labels)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
@@ -93,7 +93,7 @@ def test_labels_of_any_integer(kind: torch.dtype) -> None:
 
 
 def test_torch_agrees() -> None:
-    """Tensors give what arrays give."""
+    """Tensors and arrays give equal results."""
     arrays = task(seed=3)
     assert classification_metrics(*map(torch.from_numpy, arrays)) == classification_metrics(*arrays)
 

@@ -46,7 +46,7 @@ def test_agrees_with_pair_count_and_scipy(seed: int) -> None:
 
 
 def test_reversed_scores_and_prefix() -> None:
-    """The worst metric, under another name; only the order counts."""
+    """A metric with reversed order, under another name; only the order counts."""
     assert correlation_metrics([3.0, 0.2, -5.0], [1, 2, 3], prefix="ref_") == {
         "ref_tau_b": pytest.approx(-100),
         "ref_tau_c": pytest.approx(-100),
@@ -60,7 +60,7 @@ def test_nothing_to_rank_is_nan(scores: list, ratings: list) -> None:
 
 
 def test_torch_agrees() -> None:
-    """Tensors give what lists give."""
+    """Tensors and lists give equal results."""
     assert correlation_metrics(torch.tensor([0.1, 0.4, 0.2]), torch.tensor([1, 2, 3])) == correlation_metrics(
         [0.1, 0.4, 0.2], [1, 2, 3]
     )

@@ -71,7 +71,7 @@ def test_hand_worked() -> None:
 
 
 def test_default_keys() -> None:
-    """The names that tables are made from."""
+    """The names of metrics that tables use."""
     assert set(retrieval_metrics(np.eye(3), np.eye(3), np.arange(3))) == {
         f"{way}_{what}" for way in ("i2t", "t2i") for what in ("r1", "r5", "r10", "median_rank", "mean_rank")
     }
@@ -79,7 +79,7 @@ def test_default_keys() -> None:
 
 @pytest.mark.parametrize("queries", [None, 3])
 def test_agrees_with_naive_loop(queries: int | None) -> None:
-    """Several captions an image, in shuffled order, with one vector an image and with three."""
+    """Several captions per image, in shuffled order, with one vector per image and with three."""
     images, texts, owner = captioned(seed=0)
     if queries:
         images = images[:, None] + np.random.default_rng(1).normal(size=(len(images), queries, 16)).astype(np.float32)
@@ -127,7 +127,7 @@ def test_ties_agree_with_every_tie_break(k: int) -> None:
 @pytest.mark.parametrize("n", [7, 50, 203])
 @pytest.mark.parametrize("dim", [3, 512])
 def test_constant_features_score_chance(n: int, dim: int) -> None:
-    """A collapsed model guesses; sizes at which BLAS computes edge columns in another order."""
+    """A collapsed model scores as chance, also at sizes where BLAS computes edge columns in another order."""
     rng = np.random.default_rng(n)
     images, texts = (np.tile(rng.normal(size=(1, dim)).astype(np.float32), (n, 1)) for _ in range(2))
     metrics = retrieval_metrics(images, texts, rng.permutation(n))
@@ -138,7 +138,7 @@ def test_constant_features_score_chance(n: int, dim: int) -> None:
 
 
 def test_constant_features_several_captions() -> None:
-    """Chance with 5 captions an image: 1 - C(45, K) / C(50, K), here for K = 1 and K = 2."""
+    """Chance with 5 captions per image: 1 - C(45, K) / C(50, K), here for K = 1 and K = 2."""
     owner = np.repeat(np.arange(10), 5)
     metrics = retrieval_metrics(np.ones((10, 4)), np.ones((50, 4)), owner, ks=(1, 2))
     assert metrics["i2t_r1"] == pytest.approx(10)
@@ -148,7 +148,7 @@ def test_constant_features_several_captions() -> None:
 @pytest.mark.parametrize("queries", [None, 2])
 @pytest.mark.parametrize("tile_scores", [1, 40, 700])
 def test_tile_size_changes_nothing(monkeypatch: pytest.MonkeyPatch, tile_scores: int, queries: int | None) -> None:
-    """From a score at a time up; with exact copies among images and texts."""
+    """Blocks of one score and more, with exact copies among images and texts."""
     images, texts, owner = captioned(seed=3, n_images=30)
     if queries:
         images = np.stack([images, np.random.default_rng(3).normal(size=images.shape)], axis=1)
@@ -218,7 +218,7 @@ def test_kinds_of_input_agree() -> None:
 
 
 def test_text_without_image_is_only_a_candidate() -> None:
-    """It can stand before an image's own text but is no query itself."""
+    """Such a text can rank above an image's own text but is not a query."""
     images = np.array([[1.0, 0.0], [0.0, 1.0]])
     texts = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
     metrics = retrieval_metrics(images, texts, [-1, 0, 1], ks=(1,))
@@ -235,7 +235,7 @@ def test_text_without_image_is_only_a_candidate() -> None:
     ],
 )
 def test_refuses_bad_owners(owner: list, message: str) -> None:
-    """The error names what is wrong."""
+    """The error names the fault."""
     with pytest.raises(I0TError, match=message):
         retrieval_metrics(np.eye(3)[:2], np.eye(3), owner)
 

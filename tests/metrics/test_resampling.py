@@ -1,4 +1,4 @@
-"""Bootstrap intervals: against scipy's, against repeating everything, and how often they hold the truth.
+"""Bootstrap intervals: against scipy's, against a full recomputation, and how often they hold the true value.
 
 Run: python -m pytest tests/metrics/test_resampling.py
 """
@@ -69,7 +69,7 @@ def test_clusters_agree_with_drawing_them_one_by_one(monkeypatch):
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    """95 % of 200 data sets, give or take; drawing captions instead of images holds it far less often."""
+    """About 95 % of 200 data sets; drawing captions instead of images covers the true value far less often."""
     held = {"by image": 0, "by caption": 0}
     for seed in range(200):
         hits, cluster = clustered(seed)

@@ -1,4 +1,4 @@
-"""The image of the demo: points on the sphere, cosines of pairs, a file that opens.
+"""The demo's figure: points on the sphere, cosines of pairs, a file that opens.
 
 Run: python -m pytest tests/report/test_gap_picture.py
 """

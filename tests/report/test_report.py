@@ -1,4 +1,4 @@
-"""The report: its numbers are the library's, its page is safe and whole, odd inputs are handled or refused.
+"""The report: its numbers equal the library's, its page is safe and complete, odd inputs are handled or refused.
 
 Run: python -m pytest tests/report/test_report.py
 """
@@ -50,7 +50,7 @@ def data(folder):
 
 @pytest.fixture(scope="module")
 def stages():
-    """What the report must have tested: raw, after held-out means, after its own means."""
+    """The stages that the report must have tested: raw, after held-out means, after its own means."""
     calibration, tested = Groups(cones(captions=2)).draw(30, np.random.default_rng(SEED))
 
     def moved(fitted_on: Embeddings) -> Embeddings:
@@ -143,7 +143,7 @@ def test_every_draw_has_images_and_texts_in_proportion(n, captioned, others):
         assert len(calibration.image_ids) == count and len(tested.image_ids) == n - count
         assert len(calibration.texts) + len(tested.texts) == texts
         assert abs(len(calibration.texts) - count / n * texts) <= 1 and calibration.texts and tested.texts
-    with pytest.raises(I0TError, match=f"{n} of {n} .* leave a side without an image"):
+    with pytest.raises(I0TError, match=f"{n} of {n} .* leave a part without an image"):
         groups.draw(n, rng)
 
 

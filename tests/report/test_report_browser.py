@@ -76,7 +76,7 @@ def pages(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture
 def page(chrome, pages):
-    """Opens a page at a size; what the browser complained of or asked for in the test fails it."""
+    """Open a page at a size; browser errors and network requests fail the test."""
 
     def show(name: str = "usual", width: int = 1280, height: int = 900, dark: bool = False) -> webdriver.Chrome:
         mobile = width < 600

@@ -1,4 +1,4 @@
-"""`i0t score`: lists of pairs, calibration, scores by their formulas, going on after an interruption, the program.
+"""`i0t score`: lists of pairs, calibration, scores by their formulas, resuming after an interruption, the program.
 
 Run: python -m pytest tests/test_score_command.py
 """
@@ -190,7 +190,7 @@ def test_scores_follow_their_formulas(scorer):
 
 
 def test_one_scale_for_every_kind_of_pair(scorer):
-    """Of what is equally alike, raw cosines of two images are higher; standardised ones are not."""
+    """For equal similarity, raw cosines of two images are higher; standardised ones are not."""
     calibration = scorer.calibration
     medians = {kind: np.median(scores) for kind, scores in calibration.unmatched.items()}
     assert max(medians.values()) - min(medians.values()) < 0.1
@@ -216,7 +216,7 @@ def test_an_unreadable_image_is_named_and_the_others_are_scored(scorer):
 
 
 def test_a_chunk_with_one_new_image_that_is_unreadable(pictures, tmp_path):
-    """By the real encoder, before and after it read an image."""
+    """With the real encoder, before and after it read an image."""
     encoder = load_encoder("tiny")
     scores = calibrate(embeddings_of(60, agree=0.8, dim=encoder.embed_dim))
     broken = [str(tmp_path / name) for name in ("broken.jpg", "missing.jpg")]

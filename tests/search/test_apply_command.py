@@ -61,7 +61,7 @@ def test_matrix_and_bias_move_queries_as_the_remover_does(index_files, tmp_path,
 
 
 def test_what_is_not_normalised_first_comes_out_wrong(index_files):
-    """Why the page insists: without the first normalisation the vectors are others."""
+    """Without the first normalisation the vectors differ, as the page says."""
     images, texts = (np.load(path) for path in index_files)
     transform = VectorTransform.of(ZScore().fit(images, texts))
     careless = images @ transform.image_matrix.T + transform.image_bias
@@ -92,7 +92,7 @@ def test_the_file_tells_its_formula(index_files, tmp_path):
 @pytest.mark.parametrize("spread", [1e-2, 1e-3, 1e-4])
 @pytest.mark.parametrize("method", own_names())  # they centre; Mind-the-Gap leaves most of a vector
 def test_vectors_that_hardly_differ(tmp_path, capsys, method, spread):
-    """float32 loses most of what is left of them without their mean; float64 does not."""
+    """float32 loses most of the digits that remain without the mean; float64 does not."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(2, 1, 64)) + spread * rng.normal(size=(2, 200, 64))
     paths = [str(tmp_path / "images.npy"), str(tmp_path / "texts.npy")]

@@ -17,7 +17,7 @@ from i0t.embeddings import Embeddings
 
 @pytest.fixture
 def pairs_file(tmp_path) -> Path:
-    """Sixty pairs with a gap, of which no model is known."""
+    """Sixty pairs with a gap, without a known model."""
     rng = np.random.default_rng(0)
     texts = rng.normal(size=(60, 16))
     images = texts + 0.2 * rng.normal(size=(60, 16)) + 4 * np.eye(16)[0]

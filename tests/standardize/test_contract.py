@@ -1,4 +1,4 @@
-"""The contract of gap removers, over the registry and a remover that states its map alone.
+"""The contract of gap removers, for the registry and for a remover that only defines its map.
 
 Every remover: exact partial fits and merges, transform == affine, files, flags, unit norm, untouched input, torch ==
 NumPy; and every program knows it: `i0t apply`, `i0t standardize`, the evaluations' `--remove-gap`, the record.
@@ -53,7 +53,7 @@ class Stranger(GapRemover):
         self.strength, self.axis = strength, axis
 
     def map(self, modality: Modality) -> AffineMap:
-        """A little of the mean, and a factor for each dimension."""
+        """Subtract a part of the mean, and multiply each dimension by a factor."""
         mean = self.mean(modality)
         factor = np.where(np.arange(len(mean)) == self.axis, 0.0, 1.0)
         return AffineMap(-self.strength * (1 + (modality == "text")) * mean, factor, 0.01 * mean)
@@ -67,7 +67,7 @@ DIM = 6
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    """One line in the registry is all that a stranger adds."""
+    """A new remover needs one line in the registry."""
     monkeypatch.setitem(REMOVERS, "stranger", BY_PATH)
 
 

@@ -35,7 +35,7 @@ def test_the_share_is_exact(common, named):
 
 
 def test_every_overlap_of_one_percent_is_found():
-    """100 draws of which 1 % is common, and 100 of which nothing is."""
+    """100 draws with 1 % in common, and 100 with nothing in common."""
     fitted = item_hashes(embeddings(np.arange(500)))
     rng = np.random.default_rng(0)
     for _ in range(100):

@@ -111,7 +111,7 @@ def test_torch_comes_out_as_it_went_in(kind, dtype):
 
 
 def test_what_is_added_after_transforming_counts():
-    """The factor is remembered, but not beyond the next fit."""
+    """The factor is kept until the next fit."""
     images, texts = features(11)
     remover = ZScore().fit(images[:30], texts)
     remover.transform_image(images)
@@ -143,7 +143,7 @@ def test_means_alone_do_not_make_a_z_score(tmp_path):
 
 
 def test_fingerprint_tells_spread_apart():
-    """Equal means, other variances: not the same standardiser."""
+    """Equal means but different variances: not the same standardiser."""
     rows = np.array([[0.6, 0.8], [0.6, -0.8]])
     wide = np.array([[0.6, 0.8], [0.6, -0.8], [0.6, 0.8], [0.6, -0.8]])
     assert ZScore().fit(rows, rows).fingerprint != ZScore().fit(wide, rows).fingerprint
@@ -234,7 +234,7 @@ def test_estimated_kappa_is_variance_over_squared_shift():
 
 
 def test_without_a_shift_the_two_samples_pool():
-    """The stream is the training set again: it weighs by its number, half."""
+    """The stream equals the training set, so its weight is one half."""
     images, texts = features(18)
     running = RunningStandardizer().fit(images, texts).update(images, texts)
     assert running.kappa_("image") == pytest.approx(60) and running.weight("text") == pytest.approx(0.5)
@@ -254,7 +254,7 @@ def test_streams_merge_and_refuse_other_training():
 
 
 def test_a_stream_is_not_left_out_in_silence(tmp_path, capsys):
-    """Means that moved with a stream are those of no other remover."""
+    """Means that were updated with a stream belong to this class only."""
     fit, stream = features(19), features(20)
     path = tmp_path / "running.safetensors"
     running = RunningStandardizer().fit(*fit)
@@ -298,7 +298,7 @@ def test_a_refused_stream_teaches_nothing():
 
 @pytest.fixture(scope="module")
 def splits() -> list[dict[str, float]]:
-    """One row a split and method, of `benchmarks.standardizers`."""
+    """One row per split and method of `benchmarks.standardizers`."""
     from benchmarks import standardizers
 
     try:

@@ -55,7 +55,7 @@ def naive(fitted: np.ndarray, moved: np.ndarray) -> np.ndarray:
 
 
 def statistics(remover: Any) -> tuple:
-    """All that was learned, for exact comparison."""
+    """All fitted values, for exact comparison."""
     return remover.image_mean_.tolist(), remover.text_mean_.tolist(), remover.n_images_, remover.n_texts_
 
 
@@ -69,7 +69,7 @@ def assert_same_means(one: Standardizer, other: Standardizer) -> None:
 
 
 def test_hand_worked():
-    """Lengths do not count: images (1, 0), (0, 1), mean (.5, .5); texts (.6, .8), (-.6, .8), mean (0, .8)."""
+    """Lengths do not matter: images (1, 0), (0, 1), mean (.5, .5); texts (.6, .8), (-.6, .8), mean (0, .8)."""
     images, texts = np.array([[2.0, 0.0], [0.0, 5.0]]), np.array([[3.0, 4.0], [-0.6, 0.8]])
     standardizer = Standardizer().fit(images, texts)
     assert standardizer.image_mean_ == pytest.approx([0.5, 0.5])
@@ -228,7 +228,7 @@ def test_gradients_reach_torch_input():
 
 
 def test_a_row_moves_the_same_alone_as_in_company():
-    """Nothing is estimated from what is transformed, so batches and order do not matter."""
+    """Nothing is estimated from the transformed vectors, so batches and order do not matter."""
     standardizer = Standardizer().fit(*features(15))
     images, texts = features(16)
     for side, transform in ((images, standardizer.transform_image), (texts, standardizer.transform_text)):
@@ -238,7 +238,7 @@ def test_a_row_moves_the_same_alone_as_in_company():
 
 
 def test_transform_learns_nothing():
-    """Leak-free: what is evaluated leaves no trace in the means."""
+    """No leak: evaluated vectors do not change the means."""
     standardizer = Standardizer().fit(*features(17), {"split": "train"})
     before = statistics(standardizer), standardizer.origin
     images, texts = features(18)
@@ -302,7 +302,7 @@ def test_folder_in_place_of_a_file_is_refused(tmp_path):
 
 
 def test_file_without_its_tensors_is_refused(tmp_path):
-    """The right format, written by someone who left out half of it."""
+    """The right format, but half of the entries are missing."""
     path = tmp_path / "half.safetensors"
     save_file({"image_sum": np.ones(2)}, path, metadata={"format": module.FORMAT})
     with pytest.raises(I0TError, match=r"half\.safetensors"):

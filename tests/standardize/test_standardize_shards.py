@@ -1,4 +1,4 @@
-"""Standardising shards: every format, any order, over machines, resumed, and rows that are told by name.
+"""Standardising shards: every format, any order, over machines, resumed, and bad rows named in errors.
 
 Run: python -m pytest tests/test_standardize_shards.py
 """
@@ -31,7 +31,7 @@ def vectors(seed: int, n: int, kind: type = np.float32) -> np.ndarray:
 
 
 def write(path: Path, array: np.ndarray) -> None:
-    """The array as a file of its suffix, other content beside it."""
+    """Write the array in the format of the suffix, with other content beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, array)
@@ -56,7 +56,7 @@ def read(path: Path) -> np.ndarray:
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Path:
-    """clip-retrieval's folders: twelve shards a side, fp16, and metadata."""
+    """clip-retrieval's folders: twelve shards per modality, fp16, and metadata."""
     root = tmp_path / "laion"
     for number in range(12):
         write(root / "img_emb" / f"img_emb_{number}.npy", vectors(number, 5 + number, np.float16))
@@ -88,7 +88,7 @@ def test_layout_in_layout_out(layout, tmp_path, capsys):
 
 @pytest.mark.parametrize("suffix", shards.SUFFIXES)
 def test_formats_keep_all_but_the_vectors(tmp_path, monkeypatch, suffix):
-    """Blocks of two rows, so that none is the whole file."""
+    """Use blocks of two rows, so that no block is the whole file."""
     monkeypatch.setattr(shards, "BLOCK_BYTES", 2 * 4 * DIM)
     images, texts = vectors(1, 11), vectors(2, 9)
     source = tmp_path / "in" / f"images{suffix}"
@@ -122,7 +122,7 @@ def test_processes_give_the_same_bits(layout, tmp_path):
 
 
 def test_machines_merge_in_any_order(layout, tmp_path, capsys):
-    """Means agree to 1e-12 with one fit, whatever machine had which shard and came when."""
+    """Means agree to 1e-12 with one fit, for any assignment of shards to machines and any order."""
     whole = Standardizer().fit(side(layout, "img_emb"), side(layout, "text_emb"))
     parts = []
     for number, pattern in enumerate(("*_[0-3].npy", "*_[4-9].npy", "*_1?.npy")):

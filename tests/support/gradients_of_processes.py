@@ -83,7 +83,7 @@ def gradients(name: str, accelerator: Accelerator, chunk_size: int | None = None
 
 
 def main(path: str) -> None:
-    """Every recipe whole, and in chunks of two pairs a process."""
+    """Every recipe undivided, and in chunks of two pairs per process."""
     accelerator = make_accelerator("cpu")
     found = {f"{name} {chunk}": gradients(name, accelerator, chunk) for name in RECIPES for chunk in (None, 2)}
     if accelerator.is_main_process:

@@ -32,7 +32,7 @@ def write_sharegpt4v(folder: Path, count: int, missing: int = 0, corrupt: tuple[
 
 
 def preprocess(image: Image.Image) -> torch.Tensor:
-    """The red value alone: which image this is."""
+    """Encode an image by its red value, which identifies it."""
     return torch.tensor(image.getpixel((0, 0))[0])
 
 

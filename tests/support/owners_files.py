@@ -20,7 +20,7 @@ from i0t.paths import Roots
 
 
 def list_file(name: str, root: Path) -> Path:
-    """The file or folder that a data set is read from, whichever of the two roots it needs."""
+    """The file or folder of a data set, below the root that it needs."""
     return Roots(root, root).below(DATASETS[name].root, DATASETS[name].file)
 
 
@@ -30,12 +30,12 @@ def picture_folder(name: str, root: Path) -> Path:
 
 
 def read(name: str, root: Path | None) -> Dataset:
-    """What is there of a data set."""
+    """Count the images that exist of a data set."""
     return load_dataset(name, Roots(root, root), allow_partial=True)
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Everything below a folder that is no folder."""
+    """All files below a folder."""
     return sorted(path for path in folder.rglob("*") if not path.is_dir())
 
 
@@ -47,7 +47,7 @@ def put(path: Path, content: Any) -> Path:
 
 
 def pictures(folder: Path, names: Iterable[str]) -> None:
-    """A tiny JPEG of each name."""
+    """Write a tiny JPEG for each name."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (200, 30, 30)).save(folder / name, "JPEG")

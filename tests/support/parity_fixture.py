@@ -1,4 +1,4 @@
-"""Rebuild the checkpoints of the parity fixtures from their seeds; `fixtures/README.md` tells what is in them.
+"""Rebuild the checkpoints of the parity fixtures from their seeds; `fixtures/README.md` describes them.
 
 A fixture is one `.npz` file. Instead of weights it holds, for every tensor of the checkpoint, its key,
 shape, dtype, offset and scale; the values are
@@ -65,7 +65,7 @@ def draw(key: str, shape: list[int], offset: float, scale: float, seed: int) -> 
 
 @dataclass(frozen=True)
 class Fixture:
-    """What the original code was given and what it returned."""
+    """Inputs and outputs of the original code."""
 
     arrays: Mapping[str, np.ndarray]
     spec: Mapping[str, Any]
@@ -144,7 +144,7 @@ def _as_published(state: dict[str, Tensor], layout: Mapping[str, Any]) -> dict[s
 
 
 def _optimizer_state() -> dict[str, Any]:
-    """The state of a small AdamW after one step, as a stand-in for the saved one."""
+    """The state of a small AdamW after one step, in place of the saved one."""
     weight = nn.Parameter(torch.ones(2))
     optimizer = torch.optim.AdamW([weight])
     weight.grad = torch.ones(2)

@@ -1,4 +1,4 @@
-"""Which state each of several processes goes on from when one process's part of the newest is damaged.
+"""Find the state that each process resumes from when one process's part of the newest is damaged.
 
     python -m accelerate.commands.launch --config_file configs/accelerate/cpu_2proc.yaml \
         tests/support/states_of_processes.py FOLDER

@@ -24,7 +24,7 @@ LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", str(REPO / "confi
 
 @pytest.fixture(scope="session")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """What two gloo processes found, each with half of the batch."""
+    """Results of two gloo processes, each with half of the batch."""
     path = tmp_path_factory.mktemp("two") / "found.pt"
     _launch("gradients_of_processes.py", path)
     found = torch.load(path, weights_only=True)
@@ -33,7 +33,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 def _launch(program: str, path: Path) -> str:
-    """Run a program of tests/support in two processes; what they said."""
+    """Run a program of tests/support in two processes; return their output."""
     command = [sys.executable, *LAUNCH, str(REPO / "tests/support" / program), str(path)]
     environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True)

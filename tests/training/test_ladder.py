@@ -1,4 +1,4 @@
-"""scripts/ladder.sh with a stand-in for Python: which checkpoint each program is given, and when it stops.
+"""scripts/ladder.sh with a stand-in for Python: the checkpoint that each program gets, and when it stops.
 
 Run: python -m pytest tests/training/test_ladder.py
 """
@@ -85,6 +85,6 @@ def test_run_that_was_stopped_is_not_evaluated(ladder, recipes, stopped):
 
 
 def test_default_list_keeps_its_order(ladder):
-    """On the sample CLOOB starts from the last checkpoint, which is that of the recipe before it."""
+    """On the sample CLOOB starts from the last checkpoint, that of the previous recipe."""
     order = [call.split()[2] for call in ladder()[2] if "training" in call]
     assert " ".join(order) == "lc lco lcco cloob unif_align lccom ln ln_async bn bn_async bn_async_no_mcsie"

@@ -127,7 +127,7 @@ def test_overrides_are_typed(write, override, key, value):
 
 
 def test_what_beats_what(write):
-    """File, sample block, override, flag; the last of equals."""
+    """Order of precedence: file, sample block, override, flag; of equal ones the last."""
     text = f"{PLAIN}steps: 1\nsample: {{steps: 2}}\n"
     assert write(text).steps == 1
     assert write(text, sample=True).steps == 2

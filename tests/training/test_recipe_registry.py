@@ -1,4 +1,4 @@
-"""Every file of configs/recipes, whichever there are: it loads, builds its objective and takes a step.
+"""Every file of configs/recipes loads, builds its objective and takes a step.
 
 Run: python -m pytest tests/training/test_recipe_registry.py
 """

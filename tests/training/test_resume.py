@@ -1,4 +1,4 @@
-"""Never lose a run: killed, pre-empted, out of space or with a bad loss, it goes on or says what to do.
+"""Resuming: a run that was killed, pre-empted, out of space or had a bad loss goes on or says what to do.
 
 Run: python -m pytest tests/training/test_resume.py
 """
@@ -40,7 +40,7 @@ architecture:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The last checkpoint's."""
+    """The result of the last checkpoint."""
     (path,) = folder.glob("*-last.safetensors")
     assert training_of(path)["step"] == STEPS
     return load_file(path)
@@ -54,7 +54,7 @@ def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Ten
 
 @pytest.fixture(autouse=True)
 def tiniest(configs: Path) -> None:
-    """A model that trains in no time."""
+    """A model that trains quickly."""
     (configs / "models" / "tiniest.yaml").write_text(MODEL)
 
 
@@ -71,7 +71,7 @@ def run_configs(tmp_path_factory: pytest.TempPathFactory, sample_roots) -> Path:
 
 @pytest.fixture(scope="session")
 def uninterrupted(run_configs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """Weights of the run that nothing disturbed."""
+    """Weights of an uninterrupted run."""
     out = tmp_path_factory.mktemp("uninterrupted")
     done = subprocess.run(command(out), env=environment(run_configs), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -87,7 +87,7 @@ def environment(configs: Path) -> dict[str, str]:
 
 
 def started(out: Path, configs: Path, until: str) -> subprocess.Popen:
-    """A run in a process group of its own, returned as soon as a state of that name is there."""
+    """Start a run in its own process group; return when a state of that name exists."""
     process = subprocess.Popen(
         command(out), env=environment(configs), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -100,7 +100,7 @@ def started(out: Path, configs: Path, until: str) -> subprocess.Popen:
 
 
 def finish(out: Path, configs: Path) -> str:
-    """Give the same command again; what it said."""
+    """Run the same command again; return its output."""
     done = subprocess.run(command(out), env=environment(configs), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -121,7 +121,7 @@ def test_killed_run_ends_with_the_weights_of_the_uninterrupted_one(uninterrupted
 
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_with_0(uninterrupted, run_configs, tmp_path):
-    """Sent to the workers, too, as clusters do."""
+    """SIGTERM is sent to the workers, too, as clusters do."""
     process = started(tmp_path, run_configs, "step-00000002")
     os.killpg(process.pid, signal.SIGTERM)
     said = process.communicate()[1]
@@ -162,7 +162,7 @@ def stopped_in_step(monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
 
 
 def test_fresh_run_that_is_stopped_goes_on_without_fresh(configs, tmp_path, capsys, monkeypatch):
-    """And not with the result of the run before, which it replaces."""
+    """It must not return the result of the earlier run, which it replaces."""
     flags = [*FLAGS, "steps=3", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
     assert train(flags) == 0
     expected = load_file(next((tmp_path / "out").glob("*-last.safetensors")))
@@ -288,7 +288,7 @@ def test_disk_that_will_not_hold_the_run_is_reported_before_the_first_step(confi
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """What room was asked for, and how much."""
+    """The disk space that was requested, and its place."""
     calls = []
 
     def noted(folder, needed, what):
@@ -316,7 +316,7 @@ def test_run_that_the_start_accepts_fits_to_its_end(configs, tmp_path, capsys, m
 
 
 def test_files_that_are_there_need_no_room_again(configs, tmp_path, monkeypatch, asked):
-    """A run goes on on the disk that it was begun on."""
+    """A run resumes on the disk where it started."""
     flags = [*FLAGS, "--output", str(tmp_path / "out"), "--workers", "0"]
     stopped_in_step(monkeypatch, flags)
     (state,) = (tmp_path / "out").glob("states/*/step-*")

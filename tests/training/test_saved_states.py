@@ -1,4 +1,4 @@
-"""States on disk: whole or not there, the newest kept, damaged ones passed over.
+"""States on disk: complete or absent, the newest kept, damaged ones skipped.
 
 Run: python -m pytest tests/training/test_saved_states.py
 """
@@ -55,7 +55,7 @@ def test_damaged_state_does_not_push_out_whole_ones(tmp_path):
 
 @pytest.mark.parametrize("part", ["shared.pt", "process-0.pt"])
 def test_empty_file_of_a_state_is_passed_over(tmp_path, capsys, part):
-    """What a machine that lost power may leave; torch's error of it has no text."""
+    """A file as after a power loss; torch's error for it has no text."""
     store = SavedStates(tmp_path / "run", 2, make_accelerator("cpu"))
     for step in (5, 10):
         store.save(step, {"step": step}, {})

@@ -1,4 +1,4 @@
-"""Batches of WebDataset shards: every pair once an epoch, exact resuming, shards and samples that are damaged.
+"""Batches of WebDataset shards: every pair once per epoch, exact resuming, damaged shards and samples.
 
 Run: python -m pytest tests/training/test_shard_batches.py
 """
@@ -26,7 +26,7 @@ from i0t.training.shard_batches import ShardPairs
 def write_shards(
     folder: Path, shards: int = 5, samples: int = 6, spoil: int | None = None, texts: dict[int, bytes] | None = None
 ) -> str:
-    """Shards of one-colour images, numbered through, `texts` some of their own; the `{a..b}` name of them all."""
+    """Write shards of numbered one-colour images, some with their own `texts`; return the `{a..b}` name of all."""
     folder.mkdir(exist_ok=True)
     for shard in range(shards):
         with tarfile.open(folder / f"{shard:05d}.tar", "w") as tar:
