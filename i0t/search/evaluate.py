@@ -135,7 +135,7 @@ def _fitted(
 ) -> tuple[Fitted, dict[str, Any]]:
     """Removers of every method by --fit-on, after looking for evaluated items among what they were fitted to."""
     evaluated = {"overlap": source, **({} if queries is None else {"overlap_of_queries": queries})}
-    fitted = fit_to_files(options.choices, options.fit_on, list(evaluated.values()))
+    fitted = fit_to_files(options.choices, options.fit_on, list(evaluated.values()), flag="--methods")
     fit_files = {Path(path).resolve() for path in options.fit_on}
     leak, overlaps = False, {}
     for name, embeddings in evaluated.items():

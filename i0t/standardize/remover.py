@@ -25,6 +25,7 @@ from i0t.standardize.saved import FittedFile, ItemHashes, Overlap, find_overlap,
 
 Modality = Literal["image", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def fitted_origin(embeddings: Embeddings) -> Origin:
@@ -63,6 +64,21 @@ class GapRemover(ABC):
     @abstractmethod
     def map(self, modality: Modality) -> AffineMap:
         """How unit vectors of a modality move, by what was learned: `self.mean("image")`, `self.learned("image")`."""
+
+    def finite_map(self, modality: Modality) -> AffineMap:
+        """`map`, whose values must be finite in float32.
+
+        Raises:
+            I0TError: they are not, or it is not fitted.
+        """
+        found = self.map(modality)
+        parts = [np.asarray(part) for part in (found.offset, found.factor, found.bias) if part is not None]
+        if not all((np.abs(part) <= LARGEST).all() for part in parts):  # which a NaN is not, either
+            raise I0TError(
+                f"remover {self!r} gives values that are not finite for {modality}s. Choose other parameters, or "
+                "correct its map."
+            )
+        return found
 
     def mean(self, modality: Modality) -> np.ndarray:
         """(D,) float64, the mean of the unit vectors seen.
@@ -208,7 +224,7 @@ class GapRemover(ABC):
 
     def _transform(self, features: Features, modality: Modality, in_float64: bool = False) -> Features:
         hint = f"becomes a zero vector under {self!r}: it equals the fitted mean and has no direction left"
-        return self.map(modality).apply(features, f"{modality}_features", hint, in_float64)
+        return self.finite_map(modality).apply(features, f"{modality}_features", hint, in_float64)
 
     def overlap(self, embeddings: Embeddings) -> Overlap:
         """How much of `embeddings` was fitted, by hashes of vectors and names; falsy for nothing found."""
@@ -216,7 +232,7 @@ class GapRemover(ABC):
 
     def affine(self, modality: Modality) -> tuple[np.ndarray, np.ndarray]:
         """Factor (D,) or (D, D) and bias (D,) of x' = N(factor x + bias), x a unit vector."""
-        return self.map(modality).factor_and_bias()
+        return self.finite_map(modality).factor_and_bias()
 
     def description(self) -> dict[str, Any]:
         """What moved vectors, and a file that moves them, say of this remover."""
