@@ -37,6 +37,7 @@ class Classification(Task):
     prompt_mean: str = field(
         default="normalised",
         metadata={
+            "of_items": True,
             "choices": tuple(PROMPT_MEANS),
             "help": "a class embedding is the mean of its prompts after (default) or before they are normalised",
         },

@@ -1,7 +1,8 @@
 """What an evaluation is: which items of a data set are encoded, and what is measured on their embeddings.
 
 A task is a frozen dataclass: its fields are its flags (`--captions-per-image` of `captions_per_image`),
-and their metadata the arguments of argparse's `add_argument`. `docs/extending.md` adds one.
+and their metadata the arguments of argparse's `add_argument`; `of_items` marks a flag that chooses what is encoded.
+`docs/extending.md` adds one.
 """
 
 from __future__ import annotations

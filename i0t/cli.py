@@ -42,6 +42,9 @@ def program(main: Callable[[Sequence[str] | None], int]) -> Program:
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return 130
+        except BrokenPipeError:  # the reader has seen enough, as `| head` has
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
 
     return run
 
@@ -51,14 +54,14 @@ def add_common_flags(parser: argparse.ArgumentParser, batch_size: str = "items a
     group = parser.add_argument_group("common")
     group.add_argument("--output", metavar="DIR", help="folder for what the run writes (made if missing)")
     group.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if there is one, else cpu)")
-    group.add_argument("--batch-size", type=_positive, metavar="N", help=batch_size)
+    group.add_argument("--batch-size", type=positive, metavar="N", help=batch_size)
     group.add_argument(
         "--workers",
         type=not_negative,
         metavar="N",
         help="picture decoding processes (default: cores, at most 8)",
     )
-    group.add_argument("--seed", type=int, help="seed of everything random")
+    group.add_argument("--seed", type=not_negative, help="seed of everything random")
     group.add_argument("--skip-unreadable", action="store_true", help="leave out and count unreadable pictures")
     add_root_flags(group)
 
@@ -285,7 +288,8 @@ def workers_of(arguments: argparse.Namespace) -> int:
     return min(8, cores) if arguments.workers is None else arguments.workers
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Type of a flag that is 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")

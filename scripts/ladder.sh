@@ -3,6 +3,7 @@
 # Interrupted or repeated, it goes on where it was. Stage-2 recipes start from lccom. Seeds: SEED=42 (default 7).
 # TASKS="retrieval" evaluates less. OUTPUT (default tensors/ladder) gets checkpoints, records and table.
 set -euo pipefail
+if [ "${1:-}" = --help ]; then sed -n "2,4s/^# //p" "${BASH_SOURCE[0]}"; exit 0; fi
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 output="${OUTPUT:-$here/../tensors/ladder}"
 recipes=("$@")
