@@ -37,6 +37,7 @@ class Classification(Task):
     prompt_mean: str = field(
         default="normalised",
         metadata={
+            "of_items": True,
             "choices": tuple(PROMPT_MEANS),
             "help": "mean of the prompts of a class: after (default) or before they are normalised",
         },

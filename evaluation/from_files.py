@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from evaluation.options import refuse_flags_of_items
 from evaluation.task import Task
 from i0t.cli import resolve_roots
 from i0t.data.datasets import datasets_of, load_dataset
@@ -25,6 +26,7 @@ def read_for_task(
     Raises:
         I0TError: the files are not of this task or data set.
     """
+    refuse_flags_of_items(task)
     embeddings = load_embeddings(paths)
     name = _dataset_name(embeddings, task, names)
     dataset = load_dataset(name, resolve_roots(*data_dirs), partial) if task.needs_data else None

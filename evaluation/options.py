@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar
@@ -14,13 +15,15 @@ from i0t.cli import (
     add_partial_flag,
     add_remover_flags,
     encode_options,
+    positive,
     remover_choices,
     workers_of,
 )
 from i0t.data.datasets import datasets_of
 from i0t.encoders import EncodeOptions
+from i0t.errors import I0TError
 from i0t.paths import TENSORS
-from i0t.standardize.registry import NONE, RemoverChoice, all_parameters
+from i0t.standardize.registry import NONE, RemoverChoice
 from i0t.standardize.saved import TEST
 
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -50,7 +53,7 @@ def parse(task: type[Task], argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of a task's program."""
     parser = argparse.ArgumentParser(
         prog=f"evaluate_{task.name}",
-        description=task.__doc__,
+        description=inspect.getdoc(task),
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -94,7 +97,7 @@ def _add_gap_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--fit-samples",
-        type=int,
+        type=positive,
         default=1000,
         metavar="N",
         help="training pairs for --fit-on train, drawn with --seed (default 1000; compare Table 3)",
@@ -104,7 +107,8 @@ def _add_gap_flags(group: argparse._ArgumentGroup) -> None:
 def options_of(task: type[Task], arguments: argparse.Namespace, device: str | None) -> EvaluationOptions:
     """Make the options of a command line; `device` is that of this process."""
     (remover,) = remover_choices(arguments, [arguments.remove_gap])
-    parameters = {name: remover.parameters.get(name, held.default) for name, (held, _) in all_parameters().items()}
+    if remover.name == NONE and arguments.fit_on != TEST:
+        raise I0TError(f"--fit-on {arguments.fit_on}: nothing is fitted without --remove-gap NAME.")
     return EvaluationOptions(
         task=task_of(arguments, task),
         encoding=encode_options(arguments),
@@ -113,16 +117,18 @@ def options_of(task: type[Task], arguments: argparse.Namespace, device: str | No
         fit_samples=arguments.fit_samples,
         seed=arguments.seed,
         allow_partial=arguments.allow_partial,
-        flags={**vars(arguments), **parameters, "workers": workers_of(arguments), "device": device},
+        flags={**vars(arguments), "workers": workers_of(arguments), "device": device},
     )
 
 
 def add_task_flags(parser: argparse.ArgumentParser, task: type[Task]) -> None:
     """Add one flag per field of a task's dataclass; its metadata are the arguments of `add_argument`."""
     for one in _fields(task):
-        flag, about = f"--{one.name.replace('_', '-')}", dict(one.metadata)
-        if one.default is False:
-            parser.add_argument(flag, action="store_true", **about)
+        flag, about = _flag(one), dict(one.metadata)
+        about.pop("of_items", None)
+        if isinstance(one.default, bool):
+            action = argparse.BooleanOptionalAction if one.default else "store_true"
+            parser.add_argument(flag, action=action, default=one.default, **about)
         else:
             kind = about.pop("type", type(one.default))
             parser.add_argument(flag, type=kind, default=one.default, **about)
@@ -131,6 +137,21 @@ def add_task_flags(parser: argparse.ArgumentParser, task: type[Task]) -> None:
 def task_of(arguments: argparse.Namespace, task: type[AnyTask]) -> AnyTask:
     """Make the task of a command line."""
     return task(**{one.name: getattr(arguments, one.name) for one in _fields(task)})
+
+
+def refuse_flags_of_items(task: Task) -> None:
+    """Refuse flags that choose what is encoded, where embeddings are read from files.
+
+    Raises:
+        I0TError: a flag that would have no effect.
+    """
+    for one in _fields(type(task)):
+        if one.metadata.get("of_items") and getattr(task, one.name) != one.default:
+            raise I0TError(f"{_flag(one)}: has no effect on --embeddings, whose items are those of the file.")
+
+
+def _flag(field: Field[Any]) -> str:
+    return f"--{field.name.replace('_', '-')}"
 
 
 def _fields(task: type[Task]) -> tuple[Field[Any], ...]:

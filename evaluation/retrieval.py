@@ -26,7 +26,11 @@ class Retrieval(Task):
 
     captions_per_image: int = field(
         default=1,
-        metadata={"choices": (1, 5), "help": "1: the first caption, the paper's protocol (default); 5: all five"},
+        metadata={
+            "of_items": True,
+            "choices": (1, 5),
+            "help": "1: the first caption, the paper's protocol (default); 5: all five",
+        },
     )
     bootstrap: int = field(
         default=0,

@@ -1,7 +1,8 @@
 """`Task`: a kind of evaluation, with the items to encode and the metrics to compute.
 
 A task is a frozen dataclass. Its fields are its flags (`captions_per_image` is `--captions-per-image`), and their
-metadata are arguments of argparse's `add_argument`. `docs/extending.md` adds a task.
+metadata are arguments of argparse's `add_argument`; `of_items` marks a flag that chooses the items to encode.
+`docs/extending.md` adds a task.
 """
 
 from __future__ import annotations

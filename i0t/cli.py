@@ -6,7 +6,7 @@ import argparse
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +17,8 @@ from i0t.processes import count_here, own_device, rank
 if TYPE_CHECKING:
     from i0t.encoders import EncodeOptions
     from i0t.standardize.registry import RemoverChoice
+
+REMOVER_FLAGS = ("remove_gap", "method", "methods", "remover")  # that name removers, of all programs
 
 
 class Program(Protocol):
@@ -40,6 +42,9 @@ def program(main: Callable[[Sequence[str] | None], int]) -> Program:
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return 130
+        except BrokenPipeError:  # the reader has seen enough, as `| head` has
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
 
     return run
 
@@ -49,14 +54,14 @@ def add_common_flags(parser: argparse.ArgumentParser, batch_size: str = "items p
     group = parser.add_argument_group("common")
     group.add_argument("--output", metavar="DIR", help="folder for what the run writes (made if missing)")
     group.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if there is one, else cpu)")
-    group.add_argument("--batch-size", type=_positive, metavar="N", help=batch_size)
+    group.add_argument("--batch-size", type=positive, metavar="N", help=batch_size)
     group.add_argument(
         "--workers",
         type=not_negative,
         metavar="N",
         help="processes that decode images (default: cores, at most 8)",
     )
-    group.add_argument("--seed", type=int, help="seed of everything random")
+    group.add_argument("--seed", type=not_negative, help="seed of everything random")
     group.add_argument(
         "--skip-unreadable", action="store_true", help="leave out images that cannot be read, and count them"
     )
@@ -99,23 +104,25 @@ def encode_options(arguments: argparse.Namespace, share: bool = True) -> EncodeO
 def add_remover_flags(
     parser: argparse._ActionsContainer,
     flag: str = "--remove-gap",
-    default: str | Sequence[str] = "",
+    default: str | Sequence[str] | None = "",
     several: bool = False,
+    default_help: str = "",
 ) -> None:
     """Add `flag`, which names removers, one flag per parameter of a registered remover, and `--set` for other removers.
 
     Args:
         parser: a parser or a group of its flags.
         flag: name of the flag.
-        default: one name or several; "" removes nothing.
+        default: one name or several; "" removes nothing; None: the program decides.
         several: whether the flag takes several names.
+        default_help: name of the default in the help.
     """
     from i0t.standardize.registry import NONE, all_parameters, fitting_names, remover_class
 
-    default = default or NONE
+    default = NONE if default == "" else default
     helps = {name: inspect.cleandoc(remover_class(name).__doc__ or "").partition("\n")[0] for name in fitting_names()}
     names = ([NONE] if default == NONE else []) + list(helps)
-    shown = default if isinstance(default, str) else " ".join(default)
+    shown = default_help or (default if isinstance(default, str) else " ".join(default or []))
     told = " ".join(f"{name}: {text}" for name, text in helps.items())
     parser.add_argument(
         flag,
@@ -132,13 +139,39 @@ def add_remover_flags(
     )
 
 
-def remover_choices(arguments: argparse.Namespace, names: Sequence[str]) -> list[RemoverChoice]:
+def remover_choices(
+    arguments: argparse.Namespace, names: Sequence[str], none: bool = True, fitted: bool = False
+) -> list[RemoverChoice]:
     """Read the flags of `add_remover_flags`: one choice per name, with its parameters.
+
+    Args:
+        arguments: parsed flags.
+        names: of removers.
+        none: whether the program can leave the gap as it is.
+        fitted: whether they are of a fitted file, which knows the parameters that are not named.
 
     Raises:
         I0TError: no such remover, a parameter that none of them has, or a value that it refuses.
     """
-    from i0t.standardize.registry import NONE, RemoverChoice, all_parameters, parameters_of
+    from i0t.standardize.registry import (
+        NONE,
+        STREAMING,
+        RemoverChoice,
+        all_parameters,
+        fitting_names,
+        parameters_of,
+        remover_class,
+    )
+
+    flag = next((f"--{known.replace('_', '-')}" for known in REMOVER_FLAGS if hasattr(arguments, known)), "")
+    for name in names:
+        if name == NONE and not none:
+            raise I0TError(f"{flag} {NONE}: name what removes the gap: {', '.join(fitting_names())}, or MODULE:CLASS.")
+        if name in STREAMING and not fitted:
+            raise I0TError(
+                f"{flag} {name}: it learns from a stream, and a program fits once. Use "
+                f"{remover_class(name).__name__} in Python, or one of {', '.join(fitting_names())}."
+            )
 
     texts = {name: getattr(arguments, name) for name in all_parameters() if getattr(arguments, name) is not None}
     flags = {name: f"--{name.replace('_', '-')}" for name in texts}
@@ -148,18 +181,33 @@ def remover_choices(arguments: argparse.Namespace, names: Sequence[str]) -> list
     have = {name: {} if name == NONE else {held.name: held for held in parameters_of(name)} for name in names}
     for name in texts:
         if not any(name in known for known in have.values()):
-            told = "; ".join(f"{remover} has {', '.join(known) or 'none'}" for remover, known in have.items())
-            raise I0TError(f"{flags[name]}: no parameter of what is chosen ({told}). Write NAME=NUMBER of those.")
+            raise I0TError(f"{flags[name]}: {_no_such_parameter(name, have)}")
     choices = []
     for remover, known in have.items():
-        try:
-            own = {name: known[name].parse(text) for name, text in texts.items() if name in known}
-        except ValueError as error:
-            raise I0TError(f"{' '.join(flags.values())}: {error}. Write NAME=NUMBER, as {remover} has them.") from None
+        own = {}
+        for name in (name for name in texts if name in known):
+            try:
+                own[name] = known[name].parse(texts[name])
+            except ValueError as error:
+                raise I0TError(f"{flags[name]}: {error}.") from None
         choices.append(RemoverChoice(remover, own))
-        if remover != NONE:
+        if remover != NONE and not fitted:
             choices[-1].make()  # refuses bad values before anything is read
     return choices
+
+
+def _no_such_parameter(name: str, have: Mapping[str, Iterable[str]]) -> str:
+    """Error text: none of the chosen removers has the parameter; others that do, or the parameters of these."""
+    from i0t.standardize.registry import NONE, all_parameters
+
+    _, owners = all_parameters().get(name, (None, []))
+    if owners:
+        other = f"{', '.join(owners)} {'have' if len(owners) > 1 else 'has'}"
+    else:
+        other = "; ".join(f"{remover} has {', '.join(known) or 'none'}" for remover, known in have.items())
+    if list(have) == [NONE]:
+        return f"no remover is chosen, so there is no such parameter; {other}."
+    return f"{', '.join(have)} {'have' if len(have) > 1 else 'has'} no such parameter; {other}."
 
 
 def add_root_flags(parser: argparse._ActionsContainer) -> None:
@@ -233,7 +281,8 @@ def workers_of(arguments: argparse.Namespace) -> int:
     return min(8, cores) if arguments.workers is None else arguments.workers
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Type of a flag that is 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")

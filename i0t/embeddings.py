@@ -225,6 +225,8 @@ def load_embeddings(paths: str | Path | Sequence[str | Path], paired: bool = Tru
     kinds = {path.suffix for path in files}
     if kinds == {".npy"} and len(files) <= 2:
         return _of_arrays(files, paired)
+    if kinds == {".safetensors"} and len(files) > 1:
+        raise I0TError(f"{' '.join(map(str, files))}: {len(files)} Embeddings files. Give one of them.")
     if kinds != {".safetensors"} or len(files) != 1:
         raise I0TError(f"{' '.join(map(str, files))}: give {PAIRED}.")
     loaded = Embeddings.load(files[0])

@@ -95,8 +95,8 @@ def configured_roots(data_dir: str | None = None, data_dir_sub: str | None = Non
     Raises:
         I0TError: a path does not exist.
     """
-    main = _existing(data_dir, "--data-dir") or _existing(*read_path_file("root.txt"))
-    sub = _existing(data_dir_sub, "--data-dir-sub") or _existing(*read_path_file("subroot.txt"))
+    main = _existing(data_dir, "--data-dir", Path()) or _existing(*read_path_file("root.txt"))
+    sub = _existing(data_dir_sub, "--data-dir-sub", Path()) or _existing(*read_path_file("subroot.txt"))
     return Roots(main, sub)
 
 
@@ -109,14 +109,14 @@ def configured_data_dir() -> Path | None:
     return _existing(*read_path_file("root.txt"))
 
 
-def _existing(value: str | None, place: str) -> Path | None:
+def _existing(value: str | None, place: str, start: Path = REPO) -> Path | None:
+    """Resolve a folder: of a flag relative to the working folder, of a path file relative to the checkout."""
     if not value:
         return None
-    folder = Path(value).expanduser()
-    if not folder.is_absolute():
-        folder = REPO / folder  # relative to the checkout, from whatever folder a script is started
+    folder = (start / Path(value).expanduser()).absolute()
     if not folder.is_dir():
-        raise I0TError(f"{place}: no such folder: {folder}. Correct the path, or empty the file to use the sample.")
+        or_else = "" if place.startswith("--") else ", or empty the file to use the sample"
+        raise I0TError(f"{place}: no such folder: {folder}. Correct the path{or_else}.")
     return folder
 
 

@@ -3,6 +3,7 @@
 # The same command resumes an interrupted run. Stage-2 recipes start from lccom. Seed: SEED=42 (default 7).
 # TASKS="retrieval" evaluates only that. OUTPUT (default tensors/ladder) is for checkpoints and records.
 set -euo pipefail
+if [ "${1:-}" = --help ]; then sed -n "2,4s/^# //p" "${BASH_SOURCE[0]}"; exit 0; fi
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 output="${OUTPUT:-$here/../tensors/ladder}"
 recipes=("$@")

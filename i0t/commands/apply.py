@@ -20,7 +20,8 @@ from i0t.features import l2_normalize, row_slices
 from i0t.files import ensure_folder, write_npy
 from i0t.search.transform import VectorTransform
 from i0t.standardize import MODALITIES, GapRemover, Modality
-from i0t.standardize.registry import RemoverChoice, fit_to_files, load_remover
+from i0t.standardize.registry import RemoverChoice, fit_to_files, load_remover, name_in_file
+from i0t.standardize.saved import remover_named_in
 from i0t.standardize.shard_processes import LEDGER, Work, apply_shards
 from i0t.standardize.shards import Shard, find_shards
 
@@ -46,9 +47,10 @@ Measure the effect on search with `i0t search-eval`.
 examples
   i0t apply images.npy texts.npy --fit-on images.npy texts.npy --output corrected
   i0t apply index.safetensors --fit-on calibration.safetensors --method whitening --output corrected
-  i0t apply --folder laion --fit-on stats.safetensors --method i0t_post --output corrected     shards: docs/scale.md
+  i0t apply --folder laion --fit-on stats.safetensors --output corrected     shards: docs/scale.md
 """
 SOURCE_HELP = "an Embeddings file (.safetensors), or images.npy texts.npy, of any lengths"
+METHOD = "z_score"  # fitted to vectors, where none is named
 CORES = os.cpu_count() or 1
 BLOCK_ROWS = 4096  # compared at once
 VECTORS, IMAGES, TEXTS, TRANSFORM = "vectors.safetensors", "images.npy", "texts.npy", "transform.safetensors"
@@ -65,6 +67,7 @@ class ApplyOptions:
     shards: Sequence[Work] = ()  # instead: modality and file, moved in blocks
     jobs: int = 1  # processes for shards
     metadata: Path | None = None  # folder to copy beside moved shards, if it exists
+    flag: str = "--method"  # the program's flag for a remover, for errors
 
 
 def parse(argv: Sequence[str] | None) -> ApplyOptions:
@@ -76,11 +79,18 @@ def parse(argv: Sequence[str] | None) -> ApplyOptions:
     parser.add_argument(
         "--fit-on", nargs="+", required=True, metavar="FILE", help="vectors to fit on, or one file of a fitted remover"
     )
-    add_remover_flags(parser, "--method", default="z_score")
+    add_remover_flags(
+        parser, "--method", default=None, default_help=f"{METHOD}; of a fitted remover's file, that remover"
+    )
     add_shard_flags(parser.add_argument_group("shards, instead of SOURCE"))
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to, made if missing")
     arguments = parser.parse_args(argv)
-    (choice,) = remover_choices(arguments, [arguments.method])
+    own = None  # the remover of a fitted file
+    if len(arguments.fit_on) == 1:
+        (path,) = arguments.fit_on
+        own = remover_named_in(path) if arguments.method else name_in_file(path, "--method")
+    method = arguments.method or own or METHOD
+    (choice,) = remover_choices(arguments, [method], none=False, fitted=method == own)
     sharded = bool(arguments.images or arguments.texts or arguments.folder)
     if sharded == bool(arguments.source):
         parser.error("give SOURCE, or shards by --images, --texts or --folder")
@@ -148,9 +158,10 @@ def apply(options: ApplyOptions) -> None:
             raise I0TError(f"{path}: would be overwritten by the moved vectors. Choose another --output.")
     source = load_embeddings(options.vectors, paired=False) if options.vectors else None
     if options.choice is None:
-        remover = load_remover(options.fit_on[0])
+        remover = load_remover(options.fit_on[0], flag=options.flag)
     else:
-        remover = fit_to_files([options.choice], options.fit_on, [source] if source else [])[options.choice.name]
+        sources = [source] if source else []
+        remover = fit_to_files([options.choice], options.fit_on, sources, flag=options.flag)[options.choice.name]
     transform = VectorTransform.of(remover)
     if source is None:
         _move_shards(remover, options, folder)

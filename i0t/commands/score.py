@@ -142,7 +142,7 @@ def parse(argv: Sequence[str] | None) -> ScoreOptions:
         model=arguments.model,
         calibrate_on=calibrate_on,
         calibration_pairs=arguments.calibration_pairs or CALIBRATION_PAIRS,
-        choice=remover_choices(arguments, [arguments.method])[0],
+        choice=remover_choices(arguments, [arguments.method], none=False)[0],
         prefix=arguments.prefix,
         encoding=encode_options(arguments, share=False),
         **{name: getattr(arguments, name) for name in FLAGS},

@@ -93,7 +93,7 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
         parser.error("--splits and --seed are for random splits, which --fit-on replaces")
     return SearchOptions(
         tuple(arguments.source),
-        tuple(remover_choices(arguments, arguments.methods)),
+        tuple(remover_choices(arguments, arguments.methods, none=False)),
         tuple(arguments.fit_on),
         splits,
         seed,

@@ -179,6 +179,11 @@ def shown(count: Count) -> str:
     return str(count.least) if count.most is None else f"{count.least}-{count.most}"
 
 
+def in_sample(roots: Roots) -> bool:
+    """Whether a data root belongs to a built-in sample, by its marker, however it was named."""
+    return any(folder is not None and sample_size(folder) is not None for folder in (roots.main, roots.sub))
+
+
 def sample_size(root: Path) -> dict[str, int] | None:
     """Return the sizes of the built-in sample that a data root belongs to; None if it is no sample.
 
@@ -195,6 +200,8 @@ def sample_size(root: Path) -> dict[str, int] | None:
 def _read(entry: DatasetEntry, roots: Roots) -> tuple[Dataset, Census]:
     expected, sample = _expected_in(entry, roots)
     dataset = _reader(entry)(entry, roots)
+    if not isinstance(dataset, Dataset):
+        raise I0TError(f"{entry.name}: its reader {entry.reader} returned {dataset!r:.40}, not a Dataset.")
     images, texts = len(dataset.images), dataset.count_texts(entry.texts_per_image)
     state, problem = _judge(expected, images, texts, dataset.lacks())
     found = Census(state, expected, sample, dataset.source, images, texts, problem)

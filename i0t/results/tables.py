@@ -33,11 +33,11 @@ def dataset_table(records: Sequence[Content], metrics: Sequence[str] = (), style
         I0TError: two records with the same label and protocol have different numbers, or a metric is unknown.
     """
     fields = differing(records)
-    names = tuple(metrics) or headline_of(records[0])
+    names = tuple(metrics or dict.fromkeys(name for record in records for name in headline_of(record)))
     rows: dict[tuple[str, ...], tuple[list[Any], str]] = {}
     for record, label in zip(records, row_labels(records), strict=True):
         key = (*label, *(shown_value(protocol_of(record), field) for field in fields))
-        figures = _figures(record, names)
+        figures = _figures(record, names, required=bool(metrics))
         if key in rows and rows[key][0] != figures:
             raise I0TError(
                 f"{rows[key][1]} and {record['path']}: the same model, remover and protocol, but different figures. "
@@ -53,6 +53,7 @@ def dataset_table(records: Sequence[Content], metrics: Sequence[str] = (), style
         headers=[headers[column] for column in shown],
         tablefmt=style,
         floatfmt=".2f",
+        missingval="-",
         disable_numparse=list(range(len(shown) - 1 - len(names))),
     )
     note = f"\nNOT ONE PROTOCOL: the rows differ in {', '.join(fields)}." if fields else ""
@@ -78,10 +79,11 @@ def joined_table(records: Sequence[Content], metrics: Sequence[str] = (), style:
                 f"{dataset} ({task}): the records differ in {', '.join(fields)}, so one table would mix protocols. "
                 "Leave some out, or leave out --join to see the differences."
             )
-        names = [name for name in metrics or headline_of(group[0], joined=True) if name in group[0]["metrics"]]
+        headlines = dict.fromkeys(name for record in group for name in headline_of(record, joined=True))
+        names = [name for name in metrics or headlines if any(name in record["metrics"] for record in group)]
         for record in group:
             cells = rows.setdefault(labels[record["path"]], {})
-            for name, figure in zip(("CD", *names), _figures(record, names), strict=True):
+            for name, figure in zip(("CD", *names), _figures(record, names, required=False), strict=True):
                 if cells.setdefault((dataset, name), figure) != figure:
                     raise I0TError(
                         f"{record['path']}: this model and remover have another {name} on {dataset}. "
@@ -90,7 +92,7 @@ def joined_table(records: Sequence[Content], metrics: Sequence[str] = (), style:
                 columns[dataset, name] = None
     header = ["model", "gap removed", "means of", *(f"{dataset}\n{name}" for dataset, name in columns)]
     body = [[*label, *(cells.get(column, "") for column in columns)] for label, cells in rows.items()]
-    return tabulate(body, headers=header, tablefmt=style, floatfmt=".2f", disable_numparse=[0, 1, 2])
+    return tabulate(body, headers=header, tablefmt=style, floatfmt=".2f", missingval="-", disable_numparse=[0, 1, 2])
 
 
 def by_dataset(records: Sequence[Content]) -> dict[tuple[str, str], list[Content]]:
@@ -101,8 +103,9 @@ def by_dataset(records: Sequence[Content]) -> dict[tuple[str, str], list[Content
     return groups
 
 
-def _figures(record: Content, names: Sequence[str]) -> list[Any]:
+def _figures(record: Content, names: Sequence[str], required: bool) -> list[Any]:
+    """CD and the metrics; None for one that the record lacks, unless it is required."""
     for name in names:
-        if name not in record["metrics"]:
+        if required and name not in record["metrics"]:
             raise I0TError(f"{record['path']}: no metric {name}. It has {', '.join(record['metrics'])}.")
-    return [record["gap"]["centroid_distance"], *(record["metrics"][name] for name in names)]
+    return [record["gap"].get("centroid_distance"), *(record["metrics"].get(name) for name in names)]

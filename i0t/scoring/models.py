@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i0t.cli import usable_device
-from i0t.data.datasets import datasets_of, is_present, load_dataset
+from i0t.data.datasets import datasets_of, in_sample, is_present, load_dataset
 from i0t.embeddings import Embeddings
 from i0t.encoders import EncodeOptions, load_encoder
 from i0t.errors import I0TError
@@ -107,9 +107,10 @@ def calibration_pairs(
             name: [getattr(items, name)[row] for row in rows] for name in ("images", "image_ids", "texts")
         }
         items = replace(items, **columns, owners=[[row] for row in range(len(rows))], prefix=prefix)
-    say(f"calibration: {len(items.texts)} pairs of {dataset}{' of the built-in sample' if roots.is_sample else ''}")
+    sample = in_sample(roots)
+    say(f"calibration: {len(items.texts)} pairs of {dataset}{' of the built-in sample' if sample else ''}")
     split = "train" if dataset == TRAIN else "test"
-    about = {"dataset": dataset, "split": split, "built_in_sample": roots.is_sample}
+    about = {"dataset": dataset, "split": split, "built_in_sample": sample}
     return encode(encoder, replace(items, metadata=about), options)
 
 

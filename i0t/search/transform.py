@@ -45,7 +45,7 @@ class VectorTransform:
         Raises:
             I0TError: it is not fitted.
         """
-        parts = [part for modality in MODALITIES for part in remover.map(modality).matrix_and_bias()]
+        parts = [part for modality in MODALITIES for part in remover.finite_map(modality).matrix_and_bias()]
         wide = {name: part.astype(np.float64) for name, part in zip(TENSORS, parts, strict=True)}
         return cls(**wide, description=remover.description())
 

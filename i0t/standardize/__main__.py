@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
     options = _parser().parse_args(argv)
     if options.command == "fit":
-        (choice,) = remover_choices(options, [options.remover])
+        (choice,) = remover_choices(options, [options.remover], none=False)
         fit(choice, shards_of(options), Path(options.output), options.jobs or CORES)
     elif options.command == "merge":
         merge(options.files, options.remover, Path(options.output))
@@ -57,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         copied = Path(options.folder) / "metadata" if options.folder else None
         apply(
             ApplyOptions(
-                options.output, (options.statistics,), another, (), shards_of(options), options.jobs or CORES, copied
+                output=options.output,
+                fit_on=(options.statistics,),
+                choice=another,
+                shards=shards_of(options),
+                jobs=options.jobs or CORES,
+                metadata=copied,
+                flag="--remover",
             )
         )
     return 0

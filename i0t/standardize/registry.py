@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,8 @@ REMOVERS = {
 STREAMING = {"running"}  # learn from a stream, in Python; programs, which fit once, only load them
 
 Value = float | int | str | None
+KINDS: dict[type, str] = {float: "a number", int: "a whole number", str: "a word", bool: "true or false"}
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,11 @@ class Parameter:
 
     Attributes:
         name: name in the signature.
-        kind: float, int or str.
+        kind: float, int, str or bool.
         optional: whether None is allowed ("none" on a command line).
         default: default in the signature.
         help: text in the class's docstring.
+        required: whether there is no default.
     """
 
     name: str
@@ -51,10 +55,19 @@ class Parameter:
     optional: bool
     default: Value
     help: str
+    required: bool = False
 
     def parse(self, text: str) -> Value:
-        """Convert a text of the command line; raises ValueError if it does not fit."""
-        return None if self.optional and text.lower() == NONE else self.kind(text)
+        """Convert a text of the command line; raises ValueError with the reason if it does not fit."""
+        if self.optional and text.lower() == NONE:
+            return None
+        try:
+            value = TRUTH[text.lower()] if self.kind is bool else self.kind(text)
+        except (KeyError, ValueError):
+            raise ValueError(f"{text!r} is not {KINDS[self.kind]}") from None
+        if not _is_finite(value):
+            raise ValueError(f"{text} is not a finite number")
+        return value
 
 
 @dataclass(frozen=True)
@@ -83,18 +96,25 @@ def remover_class(name: str) -> type[GapRemover]:
     """Import the class of a name in `REMOVERS`, or of a dotted path, `package.module:Class`.
 
     Raises:
-        I0TError: no such remover, or it is not a gap remover.
+        I0TError: no such remover, or it is not a complete gap remover.
     """
-    module, _, attribute = REMOVERS.get(name, name).partition(":")
+    module, colon, attribute = REMOVERS.get(name, name).partition(":")
     try:
+        if not colon:
+            raise ValueError("it names no class")
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise I0TError(
-            f"{name}: no such gap remover ({error}). Known: {', '.join(REMOVERS)}; others by dotted path, "
+            f"{name}: no such gap remover ({error}). Known: {', '.join(fitting_names())}; others by dotted path, "
             "package.module:Class."
         ) from None
     if not (isinstance(found, type) and issubclass(found, GapRemover)):
         raise I0TError(f"{name}: not a gap remover (i0t.standardize.GapRemover).")
+    if inspect.isabstract(found):
+        raise I0TError(f"{name}: the class defines no {', '.join(sorted(found.__abstractmethods__))}. Add that method.")
+    if not isinstance(getattr(found, "name", None), str):
+        raise I0TError(f'{name}: the class has no name. Add one, e.g. name = "{found.__name__.lower()}".')
+    _parameters(found)
     return found
 
 
@@ -102,28 +122,70 @@ def make_remover(name: str, parameters: Mapping[str, Value] | None = None) -> Ga
     """Make a remover, not fitted.
 
     Raises:
-        I0TError: no such remover, no such parameter, or a value that it refuses.
+        I0TError: no such remover, no such parameter, one missing, or a value that it refuses; or its constructor
+            does not do its part.
     """
-    kind, known = remover_class(name), {parameter.name for parameter in parameters_of(name)}
-    for parameter in parameters or {}:
+    kind, known = remover_class(name), {parameter.name: parameter for parameter in parameters_of(name)}
+    given = parameters or {}
+    for parameter, value in given.items():
         if parameter not in known:
             raise I0TError(f"{name} has no parameter {parameter}; it has {', '.join(sorted(known)) or 'none'}.")
-    return kind(**(parameters or {}))
+        if not _is_finite(value):
+            raise I0TError(f"{name}: {parameter}: {value} is not a finite number.")
+    for parameter, held in known.items():
+        if held.required and parameter not in given:
+            raise I0TError(f"{name}: its parameter {parameter} has no default. Give it: --set {parameter}=VALUE.")
+    made = kind(**given)
+    if not hasattr(made, "_sums"):
+        raise I0TError(f"{name}: its __init__ does not call super().__init__(). Add that call.")
+    for parameter in known:
+        if not hasattr(made, parameter):
+            raise I0TError(f"{name}: its __init__ does not keep {parameter}. Add self.{parameter} = {parameter}.")
+    return made
+
+
+def _is_finite(value: Value) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def load_remover(
-    path: str | Path, name: str | None = None, parameters: Mapping[str, Value] | None = None
+    path: str | Path, name: str | None = None, parameters: Mapping[str, Value] | None = None, flag: str = "--remover"
 ) -> GapRemover:
     """Load a fitted remover; its class is `name`, or the one that the file names.
 
+    Args:
+        path: of the file.
+        name: of another remover.
+        parameters: other than the file's.
+        flag: of the program, by which a remover is named, for errors.
+
     Raises:
-        I0TError: not such a file, or an unknown class.
+        I0TError: not such a file, an unknown class, or a file that `name` cannot load.
     """
+    own = remover_named_in(path)
     if name is None:
-        name = remover_named_in(path) or "i0t_post"
-        if name not in REMOVERS:
-            raise I0TError(f"{path}: saved by remover {name!r}, unknown here. Name its class: --remover MODULE:CLASS.")
-    return remover_class(name).load(path, **(parameters or {}))
+        name = name_in_file(path, flag) or "i0t_post"
+    kind = remover_class(name)
+    if own != kind.name:
+        make_remover(name, parameters)  # refuses what it lacks; its own file may know more
+    try:
+        return kind.load(path, **(parameters or {}))
+    except I0TError as error:
+        if own in (None, kind.name, *STREAMING):  # of a stream the error says what to do
+            raise
+        raise I0TError(f"{str(error).removesuffix('.')}, or name its own: {flag} {own}.") from None
+
+
+def name_in_file(path: str | Path, flag: str = "--remover") -> str | None:
+    """Name of the remover that a file was saved by; None for any other file.
+
+    Raises:
+        I0TError: it is not listed; `flag` then names its class.
+    """
+    name = remover_named_in(path)
+    if name is not None and name not in REMOVERS:
+        raise I0TError(f"{path}: saved by remover {name!r}, unknown here. Name its class: {flag} MODULE:CLASS.")
+    return name
 
 
 def parameters_of(name: str) -> list[Parameter]:
@@ -138,9 +200,16 @@ def _parameters(kind: type[GapRemover]) -> list[Parameter]:
     for name, argument in inspect.signature(kind).parameters.items():
         hint = hints.get(name, type(argument.default))
         kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-        value = next((kind for kind in (float, int, str) if kind in kinds), str)
-        default = None if argument.default is argument.empty else argument.default
-        found.append(Parameter(name, value, type(None) in kinds, default, helps.get(name, "")))
+        values = [value for value in kinds if value is not type(None)]
+        is_named = argument.kind in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY)
+        if not (is_named and values and set(values) <= set(KINDS)):
+            raise I0TError(
+                f"{kind.__module__}:{kind.__qualname__}: its parameter {name} is of a type that no flag can give. "
+                "Annotate it as float, int, str or bool, or one of them | None."
+            )
+        value, required = next(held for held in KINDS if held in values), argument.default is argument.empty
+        default = None if required else argument.default
+        found.append(Parameter(name, value, type(None) in kinds, default, helps.get(name, ""), required))
     return found
 
 
@@ -195,8 +264,10 @@ def fit_remover(
             )
         pairs = calibration()
         part = {key: pairs.metadata.get(key) for key in ("dataset", "split")}
-        return choice.make().fit(pairs.image_features, pairs.text_features, {**known, **part, "fit_on": TRAIN})
-    return fit_to_files([choice], [fit_on], [evaluated], in_record=True)[choice.name]
+        remover = choice.make().fit_embeddings(pairs)  # with hashes: evaluated items may be among the pairs
+        remover.origin = Origin.from_dict({**known, **part, "fit_on": TRAIN})
+        return remover
+    return fit_to_files([choice], [fit_on], [evaluated], in_record=True, flag="--remove-gap")[choice.name]
 
 
 def fit_to_files(
@@ -204,6 +275,7 @@ def fit_to_files(
     paths: Sequence[str | Path],
     moved: Sequence[Embeddings] = (),
     in_record: bool = False,
+    flag: str = "--method",
 ) -> dict[str, GapRemover]:
     """Fit removers to files of vectors, or load them from one fitted file; return them by name.
 
@@ -212,6 +284,7 @@ def fit_to_files(
         paths: vectors for `load_embeddings`, paired or not; or one file of a fitted remover.
         moved: the embeddings to move later, which must be of the same model.
         in_record: keep more about the files, for a record.
+        flag: the program's flag for a remover, for errors.
 
     Raises:
         I0TError: bad files, or files of another model.
@@ -223,7 +296,7 @@ def fit_to_files(
     fitted = {}
     for choice in choices:
         if vectors is None:
-            remover = load_remover(paths[0], choice.name, choice.parameters)
+            remover = load_remover(paths[0], choice.name, choice.parameters, flag)
         elif in_record:
             remover = choice.make().fit_embeddings(vectors, **{**vectors.metadata, "fit_on": "embeddings"})
         else:

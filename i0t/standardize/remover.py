@@ -25,6 +25,7 @@ from i0t.standardize.saved import FittedFile, ItemHashes, Overlap, find_overlap,
 
 Modality = Literal["image", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def fitted_origin(embeddings: Embeddings) -> Origin:
@@ -61,6 +62,21 @@ class GapRemover(ABC):
     @abstractmethod
     def map(self, modality: Modality) -> AffineMap:
         """Return the map of unit vectors of a modality; use `self.mean(modality)` or `self.learned(modality)`."""
+
+    def finite_map(self, modality: Modality) -> AffineMap:
+        """`map`, whose values must be finite in float32.
+
+        Raises:
+            I0TError: they are not, or it is not fitted.
+        """
+        found = self.map(modality)
+        parts = [np.asarray(part) for part in (found.offset, found.factor, found.bias) if part is not None]
+        if not all((np.abs(part) <= LARGEST).all() for part in parts):  # which a NaN is not, either
+            raise I0TError(
+                f"remover {self!r} gives values that are not finite for {modality}s. Choose other parameters, or "
+                "correct its map."
+            )
+        return found
 
     def mean(self, modality: Modality) -> np.ndarray:
         """(D,) float64, mean of the fitted unit vectors.
@@ -206,7 +222,7 @@ class GapRemover(ABC):
 
     def _transform(self, features: Features, modality: Modality, in_float64: bool = False) -> Features:
         hint = f"becomes a zero vector under {self!r}: it equals the fitted mean and has no direction left"
-        return self.map(modality).apply(features, f"{modality}_features", hint, in_float64)
+        return self.finite_map(modality).apply(features, f"{modality}_features", hint, in_float64)
 
     def overlap(self, embeddings: Embeddings) -> Overlap:
         """Find out how many items of `embeddings` were fitted, from hashes of vectors and names."""
@@ -214,7 +230,7 @@ class GapRemover(ABC):
 
     def affine(self, modality: Modality) -> tuple[np.ndarray, np.ndarray]:
         """Factor (D,) or (D, D) and bias (D,) of x' = N(factor x + bias), x a unit vector."""
-        return self.map(modality).factor_and_bias()
+        return self.finite_map(modality).factor_and_bias()
 
     def description(self) -> dict[str, Any]:
         """Describe this remover, for the metadata of moved vectors."""

@@ -156,5 +156,6 @@ def _results(pool: ProcessPoolExecutor, work: Callable[[Item], Result], items: l
     try:
         for future in futures:
             yield future.result()
-    finally:
+    except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
+        raise

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from i0t.data.datasets import in_sample
 from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.paths import Roots, last_checkpoint, say, write_last_checkpoint
@@ -87,7 +88,7 @@ def make_trainer(options: TrainOptions, roots: Roots) -> Trainer:
     from i0t.training.loop import Trainer
 
     overrides = {**options.overrides, **({"base": options.base} if options.base else {})}
-    recipe = load_recipe(options.recipe, overrides, roots.is_sample)
+    recipe = load_recipe(options.recipe, overrides, in_sample(roots))
     torch.manual_seed(recipe.seed)  # before the base, whose weights may be random
     base, encoder = _load_base(recipe, roots)
     recipe = load_recipe(options.recipe, {**overrides, "base": base}, encoder.is_small)

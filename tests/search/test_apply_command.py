@@ -172,5 +172,6 @@ def test_flags_without_effect_are_refused(index_files, capsys):
         with pytest.raises(SystemExit) if "lambda" not in more[0] else nullcontext():
             assert main([*index_files, *flags, *more]) == 2
         assert re.search(
-            "are for shards|give SOURCE, or shards|no parameter of what is chosen", capsys.readouterr().err
+            "are for shards|give SOURCE, or shards|z_score has no such parameter; mind_the_gap has",
+            capsys.readouterr().err,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -186,7 +187,7 @@ def test_parameters_are_flags(name):
             assert choice == RemoverChoice(name, {parameter.name: value})
             made = choice.make().parameters()
             assert made[parameter.name] == value and type(made[parameter.name]) is type(value)
-            with pytest.raises(I0TError, match="no parameter of what is chosen"):
+            with pytest.raises(I0TError, match="no remover is chosen, so there is no such parameter"):
                 remover_choices(parser.parse_args(flags), [NONE])
         if parameter.optional:
             arguments = parser.parse_args(["--set", f"{parameter.name}=none"])
@@ -266,6 +267,21 @@ def test_wherever_the_means_come_from(name, fit_on, tmp_path):
     if fit_on in ("vectors", "fitted"):
         with pytest.raises(I0TError, match="belong to model tiny"):
             fit_remover(RemoverChoice(name), source, other_model)
+
+
+def test_training_pairs_that_are_evaluated_are_found():
+    evaluated, pairs = embeddings(10), embeddings(11, split="train")
+    names = [*evaluated.image_ids[:10], *pairs.image_ids[10:]]
+    pairs = replace(pairs, image_ids=names)
+    remover = fit_remover(RemoverChoice("i0t_post"), "train", evaluated, lambda: pairs)
+    known = {"model": "tiny", "fingerprint": "ab", "dataset": "set11", "split": "train", "fit_on": "train"}
+    assert remover.origin.as_dict() == {**known, "model_is_file_name": None}
+    told = describe(remover, evaluated)
+    shares = {"image_vectors": 0.0, "text_vectors": 0.0, "image_names": 0.25, "text_words": 0.0}
+    assert told["fit_overlap"] == shares and told["means_leak"] is True
+    assert (
+        told["means_fingerprint"] == make_remover("i0t_post").fit(pairs.image_features, pairs.text_features).fingerprint
+    )
 
 
 def test_nothing_to_remove():

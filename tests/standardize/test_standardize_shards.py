@@ -6,6 +6,7 @@ Run: python -m pytest tests/test_standardize_shards.py
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from baselines.mind_the_gap import MindTheGap
 from i0t import I0TError, Standardizer
-from i0t.standardize import arithmetic, shards
+from i0t.standardize import arithmetic, shard_processes, shards
 from i0t.standardize.__main__ import main
 from i0t.standardize.registry import load_remover, remover_class
 
@@ -225,7 +226,7 @@ def test_rows_are_named_by_shard_and_its_own_number(tmp_path, monkeypatch, capsy
         (["--folder", "."], "neither img_emb nor text_emb"),
         (["--images", "x", "--remover", "nope"], "no such gap remover"),
         (["--images", "x", "--remover", "pathlib:Path"], "not a gap remover"),
-        (["--images", "x", "--set", "shift=1"], "Write NAME=NUMBER"),
+        (["--images", "x", "--set", "shift=1"], "--set shift: i0t_post has no such parameter; i0t_post has none."),
     ],
 )
 def test_bad_arguments_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
@@ -309,3 +310,21 @@ def test_output_never_replaces_its_source(layout, tmp_path, capsys):
     assert main(["apply", str(statistics), "--folder", str(layout), "--output", str(layout)]) == 2
     assert "overwrite its own source" in capsys.readouterr().err
     assert np.array_equal(np.load(layout / "img_emb" / "img_emb_0.npy"), before)
+
+
+def test_workers_are_waited_for_unless_one_fails():
+    """A shutdown that does not wait leaves their pipes to the interpreter's exit, which may find them closed."""
+
+    class Pool(ThreadPoolExecutor):
+        ended: list[bool] = []
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            self.ended.append(cancel_futures)
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    with Pool(2) as pool:
+        assert list(shard_processes._results(pool, abs, [-1, -2, -3])) == [1, 2, 3]
+    assert pool.ended == [False]
+    with pytest.raises(TypeError), Pool(2) as pool:
+        list(shard_processes._results(pool, abs, [-1, "no number", -3]))
+    assert pool.ended == [False, True, False]
