@@ -140,7 +140,7 @@ def task_of(arguments: argparse.Namespace, task: type[AnyTask]) -> AnyTask:
 
 
 def refuse_flags_of_items(task: Task) -> None:
-    """Refuse flags that choose what is encoded, where embeddings are read from files.
+    """Refuse flags that choose the items to encode if embeddings are read from files.
 
     Raises:
         I0TError: a flag that would have no effect.

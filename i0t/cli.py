@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from i0t.encoders import EncodeOptions
     from i0t.standardize.registry import RemoverChoice
 
-REMOVER_FLAGS = ("remove_gap", "method", "methods", "remover")  # that name removers, of all programs
+REMOVER_FLAGS = ("remove_gap", "method", "methods", "remover")  # flags of all programs that name removers
 
 
 class Program(Protocol):
@@ -42,7 +42,7 @@ def program(main: Callable[[Sequence[str] | None], int]) -> Program:
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return 130
-        except BrokenPipeError:  # the reader has seen enough, as `| head` has
+        except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
 
@@ -146,9 +146,9 @@ def remover_choices(
 
     Args:
         arguments: parsed flags.
-        names: of removers.
+        names: names of removers.
         none: whether the program can leave the gap as it is.
-        fitted: whether they are of a fitted file, which knows the parameters that are not named.
+        fitted: whether they come from a fitted file, which holds the other parameters.
 
     Raises:
         I0TError: no such remover, a parameter that none of them has, or a value that it refuses.

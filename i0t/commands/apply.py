@@ -50,7 +50,7 @@ examples
   i0t apply --folder laion --fit-on stats.safetensors --output corrected     shards: docs/scale.md
 """
 SOURCE_HELP = "an Embeddings file (.safetensors), or images.npy texts.npy, of any lengths"
-METHOD = "z_score"  # fitted to vectors, where none is named
+METHOD = "z_score"  # the default if vectors are fitted
 CORES = os.cpu_count() or 1
 BLOCK_ROWS = 4096  # compared at once
 VECTORS, IMAGES, TEXTS, TRANSFORM = "vectors.safetensors", "images.npy", "texts.npy", "transform.safetensors"

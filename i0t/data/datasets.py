@@ -180,7 +180,7 @@ def shown(count: Count) -> str:
 
 
 def in_sample(roots: Roots) -> bool:
-    """Whether a data root belongs to a built-in sample, by its marker, however it was named."""
+    """Check by the sample's marker whether a data root belongs to a built-in sample."""
     return any(folder is not None and sample_size(folder) is not None for folder in (roots.main, roots.sub))
 
 

@@ -109,7 +109,7 @@ def run_table(records: Sequence[Record], names: Sequence[str]) -> str:
         if "images" in complete and "why" in complete:
             notes.append(f"{record.dataset}: {complete['state']}: {complete['why']}")
         if left_out := record.data.get("unreadable_pictures"):
-            notes.append(f"{record.dataset}: {left_out} unreadable pictures left out; the record names them")
+            notes.append(f"{record.dataset}: {left_out} unreadable images left out; the record names them")
     protocol = records[0].protocol
     title = [str(records[0].config["model"]["name"]), f"remove_gap={protocol['remove_gap']}"]
     title += [f"fit_on={protocol['fit_on']}"] if "fit_on" in protocol else []

@@ -104,7 +104,7 @@ def by_dataset(records: Sequence[Content]) -> dict[tuple[str, str], list[Content
 
 
 def _figures(record: Content, names: Sequence[str], required: bool) -> list[Any]:
-    """CD and the metrics; None for one that the record lacks, unless it is required."""
+    """CD and the metrics; a missing one is None, or an error if required."""
     for name in names:
         if required and name not in record["metrics"]:
             raise I0TError(f"{record['path']}: no metric {name}. It has {', '.join(record['metrics'])}.")

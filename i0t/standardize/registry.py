@@ -154,10 +154,10 @@ def load_remover(
     """Load a fitted remover; its class is `name`, or the one that the file names.
 
     Args:
-        path: of the file.
-        name: of another remover.
-        parameters: other than the file's.
-        flag: of the program, by which a remover is named, for errors.
+        path: the file.
+        name: load it as this remover.
+        parameters: instead of the file's.
+        flag: the program's flag for a remover, for errors.
 
     Raises:
         I0TError: not such a file, an unknown class, or a file that `name` cannot load.
@@ -167,17 +167,17 @@ def load_remover(
         name = name_in_file(path, flag) or "i0t_post"
     kind = remover_class(name)
     if own != kind.name:
-        make_remover(name, parameters)  # refuses what it lacks; its own file may know more
+        make_remover(name, parameters)  # checks the parameters; a file of this class may hold missing ones
     try:
         return kind.load(path, **(parameters or {}))
     except I0TError as error:
-        if own in (None, kind.name, *STREAMING):  # of a stream the error says what to do
+        if own in (None, kind.name, *STREAMING):  # the error of a streaming remover already has the remedy
             raise
         raise I0TError(f"{str(error).removesuffix('.')}, or name its own: {flag} {own}.") from None
 
 
 def name_in_file(path: str | Path, flag: str = "--remover") -> str | None:
-    """Name of the remover that a file was saved by; None for any other file.
+    """Name of the remover that saved a file; None for any other file.
 
     Raises:
         I0TError: it is not listed; `flag` then names its class.

@@ -64,14 +64,14 @@ class GapRemover(ABC):
         """Return the map of unit vectors of a modality; use `self.mean(modality)` or `self.learned(modality)`."""
 
     def finite_map(self, modality: Modality) -> AffineMap:
-        """`map`, whose values must be finite in float32.
+        """Return `map`; all its values must be finite in float32.
 
         Raises:
             I0TError: they are not, or it is not fitted.
         """
         found = self.map(modality)
         parts = [np.asarray(part) for part in (found.offset, found.factor, found.bias) if part is not None]
-        if not all((np.abs(part) <= LARGEST).all() for part in parts):  # which a NaN is not, either
+        if not all((np.abs(part) <= LARGEST).all() for part in parts):  # also false for NaN
             raise I0TError(
                 f"remover {self!r} gives values that are not finite for {modality}s. Choose other parameters, or "
                 "correct its map."

@@ -1,4 +1,4 @@
-"""A flag that is accepted has an effect; one that has none is refused in one line.
+"""Every accepted flag has an effect; a flag without effect is refused in one line.
 
 Run: python -m pytest tests/evaluation/test_flags_have_effect.py
 """

@@ -276,11 +276,12 @@ def test_training_pairs_that_are_evaluated_are_found():
     remover = fit_remover(RemoverChoice("i0t_post"), "train", evaluated, lambda: pairs)
     known = {"model": "tiny", "fingerprint": "ab", "dataset": "set11", "split": "train", "fit_on": "train"}
     assert remover.origin.as_dict() == {**known, "model_is_file_name": None}
-    told = describe(remover, evaluated)
+    stated = describe(remover, evaluated)
     shares = {"image_vectors": 0.0, "text_vectors": 0.0, "image_names": 0.25, "text_words": 0.0}
-    assert told["fit_overlap"] == shares and told["means_leak"] is True
+    assert stated["fit_overlap"] == shares and stated["means_leak"] is True
     assert (
-        told["means_fingerprint"] == make_remover("i0t_post").fit(pairs.image_features, pairs.text_features).fingerprint
+        stated["means_fingerprint"]
+        == make_remover("i0t_post").fit(pairs.image_features, pairs.text_features).fingerprint
     )
 
 

@@ -1,4 +1,4 @@
-"""What a remover of one's own lacks, and what flags ask of removers that they do not have, told in one line."""
+"""Incomplete removers of users, and flags that a remover does not have, are refused in one line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Required(Standardizer):
 
 
 class Listed(Standardizer):
-    """A parameter that no flag can give."""
+    """A parameter of a type that no flag has."""
 
     name = "listed"
 
@@ -59,7 +59,7 @@ class Forgetful(Standardizer):
 
 
 class Hasty(Standardizer):
-    """Does not begin as its base does."""
+    """Does not call its base's constructor."""
 
     name = "hasty"
 

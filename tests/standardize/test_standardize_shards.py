@@ -313,7 +313,7 @@ def test_output_never_replaces_its_source(layout, tmp_path, capsys):
 
 
 def test_workers_are_waited_for_unless_one_fails():
-    """A shutdown that does not wait leaves their pipes to the interpreter's exit, which may find them closed."""
+    """Without waiting, the interpreter's exit may find the pipes of the workers closed."""
 
     class Pool(ThreadPoolExecutor):
         ended: list[bool] = []
