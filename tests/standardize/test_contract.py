@@ -152,9 +152,9 @@ def test_what_is_moved_says_by_what(name):
     fitted = make_remover(name).fit_embeddings(embeddings(5))
     moved = fitted.transform_embeddings(embeddings(6))
     assert np.array_equal(moved.text_features, fitted.transform_text(embeddings(6).text_features))
-    stated = json.loads(json.dumps(moved.metadata["gap_removed"]))
-    assert stated["remover"] == fitted.name and stated["parameters"] == fitted.parameters()
-    assert stated["fingerprint"] == fitted.fingerprint and stated["provenance"]["dataset"] == "set5"
+    seen = json.loads(json.dumps(moved.metadata["gap_removed"]))
+    assert seen["remover"] == fitted.name and seen["parameters"] == fitted.parameters()
+    assert seen["fingerprint"] == fitted.fingerprint and seen["provenance"]["dataset"] == "set5"
     exact = fitted.transform_embeddings(embeddings(6), in_float64=True)
     assert exact.image_features.dtype == np.float32
     assert exact.image_features == pytest.approx(moved.image_features, abs=1e-5)
@@ -258,11 +258,11 @@ def test_wherever_the_means_come_from(name, fit_on, tmp_path):
     if fit_on == "fitted":
         source = str(make_remover(name).fit_embeddings(others).save(tmp_path / "fitted.safetensors"))
     remover = fit_remover(RemoverChoice(name), source, evaluated, lambda: others)
-    stated = describe(remover, evaluated)
-    assert stated["remove_gap"] == remover.name and stated["n_fit_images"] == 40
-    assert stated["means_leak"] is (fit_on == "test")
-    assert stated["fit_dataset"] == ("set10" if fit_on == "test" else "set11")
-    assert stated["fit_file"] == (source if fit_on in ("vectors", "fitted") else None)
+    seen = describe(remover, evaluated)
+    assert seen["remove_gap"] == remover.name and seen["n_fit_images"] == 40
+    assert seen["means_leak"] is (fit_on == "test")
+    assert seen["fit_dataset"] == ("set10" if fit_on == "test" else "set11")
+    assert seen["fit_file"] == (source if fit_on in ("vectors", "fitted") else None)
     other_model = embeddings(10, model="other", fingerprint="cd")
     if fit_on in ("vectors", "fitted"):
         with pytest.raises(I0TError, match="belong to model tiny"):
@@ -276,12 +276,11 @@ def test_training_pairs_that_are_evaluated_are_found():
     remover = fit_remover(RemoverChoice("i0t_post"), "train", evaluated, lambda: pairs)
     known = {"model": "tiny", "fingerprint": "ab", "dataset": "set11", "split": "train", "fit_on": "train"}
     assert remover.origin.as_dict() == {**known, "model_is_file_name": None}
-    stated = describe(remover, evaluated)
+    seen = describe(remover, evaluated)
     shares = {"image_vectors": 0.0, "text_vectors": 0.0, "image_names": 0.25, "text_words": 0.0}
-    assert stated["fit_overlap"] == shares and stated["means_leak"] is True
+    assert seen["fit_overlap"] == shares and seen["means_leak"] is True
     assert (
-        stated["means_fingerprint"]
-        == make_remover("i0t_post").fit(pairs.image_features, pairs.text_features).fingerprint
+        seen["means_fingerprint"] == make_remover("i0t_post").fit(pairs.image_features, pairs.text_features).fingerprint
     )
 
 
