@@ -16,6 +16,7 @@ from i0t.cli import (
     add_encoding_flags,
     add_remover_flags,
     encode_options,
+    positive,
     program,
     remover_choices,
     resolve_roots,
@@ -128,7 +129,7 @@ def parse(argv: Sequence[str] | None) -> ScoreOptions:
         help=f"vectors of pairs (a .safetensors or .npy files), or one of {', '.join(DATASETS)} (default: the first "
         "of these that is there; the built-in sample where no path is configured)",
     )
-    parser.add_argument("--calibration-pairs", type=int, metavar="N", help="of a data set (default 1000)")
+    parser.add_argument("--calibration-pairs", type=positive, metavar="N", help="of a data set (default 1000)")
     add_remover_flags(parser, "--method", default="i0t_post")
     parser.add_argument("--prefix", default=PREFIX, help=f"put before every text (default {PREFIX!r})")
     parser.add_argument("--json", metavar="FILE", help="write scores and protocol here")

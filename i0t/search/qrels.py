@@ -12,7 +12,7 @@ image_id, a text by its entry of the metadata's list `text_ids`; or either by it
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,14 @@ def read_qrels(path: str | Path) -> list[Judgment]:
     Raises:
         I0TError: the file is missing, empty or malformed; the message names the line or entry.
     """
+    return read_placed(path)[0]
+
+
+def read_placed(path: str | Path) -> tuple[list[Judgment], list[str]]:
+    """As `read_qrels`, and where each judgment stands, for errors: file, and line or entry."""
     path = Path(path)
     reader = {".json": _from_json, ".parquet": _from_parquet, ".tsv": _from_table}.get(path.suffix, _from_trec)
-    judgments, seen = [], set()
+    judgments, places, seen = [], [], set()
     for place, query, document, grade in reader(path):
         try:
             value = float(grade)
@@ -53,13 +58,17 @@ def read_qrels(path: str | Path) -> list[Judgment]:
             raise I0TError(f"{path}: {place}: the grade {grade!r} is not a finite number.")
         if value > 0:
             judgments.append((query, document, value))
+            places.append(f"{path}: {place}")
     if not judgments:
         raise I0TError(f"{path}: no relevant document (grade above 0) among {len(seen)} judgments.")
-    return judgments
+    return judgments, places
 
 
 def layout_of_qrels(
-    judgments: list[Judgment], corpus: Embeddings, queries: Embeddings | None = None
+    judgments: list[Judgment],
+    corpus: Embeddings,
+    queries: Embeddings | None = None,
+    places: Sequence[str] | None = None,
 ) -> tuple[MixedLayout, np.ndarray, np.ndarray]:
     """The search task of judgments over embeddings.
 
@@ -68,6 +77,7 @@ def layout_of_qrels(
         corpus: images and texts of the index.
         queries: images and texts that are queries; None: the queries are items of `corpus`, and all other items
             make the index.
+        places: where each judgment stands, of `read_placed`, for errors.
 
     Returns:
         The layout, and the image features and text features that its item numbers count through, those of the
@@ -77,7 +87,11 @@ def layout_of_qrels(
         I0TError: an id that no item has, a query that is also a document, queries of another model than the
             corpus, or several vectors per item.
     """
-    query_names = list(dict.fromkeys(query for query, _, _ in judgments))
+    places = places or ["qrels"] * len(judgments)
+    first_place: dict[str, str] = {}
+    for (query, _, _), place in zip(judgments, places, strict=True):
+        first_place.setdefault(query, place)
+    query_names = list(first_place)
     images, texts = corpus.image_features, corpus.text_features
     if queries is not None:
         corpus.origin.require_same_model(queries.origin, "the vectors of the corpus", "the queries")
@@ -88,17 +102,17 @@ def layout_of_qrels(
     numbers_of_queries = numbers
     if queries is not None:
         numbers_of_queries = _numbers(queries, len(corpus.image_features), len(images) + len(corpus.text_features))
-    query_items = np.array([_item(numbers_of_queries, name, "query") for name in query_names])
+    query_items = np.array([_item(numbers_of_queries, name, "query", first_place[name]) for name in query_names])
     items = np.fromiter(dict.fromkeys(numbers.values()), dtype=np.int64)
     corpus_items = np.setdiff1d(items, query_items)
     place_of = {int(item): place for place, item in enumerate(corpus_items)}
     query_place = {name: place for place, name in enumerate(query_names)}
     judged = []
-    for query, document, _ in judgments:
-        item = _item(numbers, document, "document")
+    for (query, document, _), place in zip(judgments, places, strict=True):
+        item = _item(numbers, document, "document", place)
         if item not in place_of:
             raise I0TError(
-                f"qrels: document {document} of query {query} is itself a query, so it is not in the index. Give the "
+                f"{place}: document {document} of query {query} is itself a query, so it is not in the index. Give the "
                 "queries in a file of their own: --queries FILE."
             )
         judged.append((query_place[query], place_of[item]))
@@ -122,10 +136,10 @@ def _numbers(embeddings: Embeddings, first_image: int, first_text: int) -> dict[
     return numbers
 
 
-def _item(numbers: dict[str, int], name: str, role: str) -> int:
+def _item(numbers: dict[str, int], name: str, role: str, place: str) -> int:
     if name not in numbers:
         raise I0TError(
-            f"qrels: no item is called {name!r} ({role}). Use an image_id, an entry of the metadata's text_ids, or "
+            f"{place}: no item is called {name!r} ({role}). Use an image_id, an entry of the metadata's text_ids, or "
             "image:ROW or text:ROW."
         )
     return numbers[name]

@@ -37,7 +37,7 @@ class GapRemover(ABC):
     """Learns from one set of features how to move the vectors of another.
 
     A subclass has a `name` and a `map`, from which all else follows. The arguments of its
-    constructor are its parameters: numbers or strings, kept under their own names; files, records
+    constructor are its parameters: numbers, strings or bools, kept under their own names; files, records
     and every program's flags know them from the signature, and their help from "Args:" of the
     class's docstring.
 
