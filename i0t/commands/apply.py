@@ -6,14 +6,14 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
 
-from i0t.cli import add_remover_flags, program, remover_choices
+from i0t.cli import add_remover_flags, positive, program, remover_choices
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
 from i0t.features import l2_normalize, row_slices
@@ -112,10 +112,8 @@ def add_shard_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--images", nargs="+", default=[], metavar="GLOB", help="shards of images")
     parser.add_argument("--texts", nargs="+", default=[], metavar="GLOB", help="shards of texts")
     parser.add_argument("--folder", metavar="DIR", help="instead: clip-retrieval's img_emb, text_emb, metadata")
-    parser.add_argument(
-        "--key", metavar="NAME", help="name of the tensor or column with the vectors, if there are several"
-    )
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--key", metavar="NAME", help="tensor or column with the vectors, if there are several")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="processes (default: one per core)")
 
 
 def shards_of(arguments: argparse.Namespace) -> list[Work]:
@@ -150,11 +148,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def apply(options: ApplyOptions) -> None:
-    """Move vectors and write them, with the transform of queries."""
-    folder = ensure_folder(options.output)
-    targets = {(folder / name).resolve() for name in (VECTORS, IMAGES, TEXTS, TRANSFORM)}
+    """Move vectors and write them with the transform of queries."""
+    folder = Path(options.output)
+    own = {(folder / name).resolve() for name in (VECTORS, IMAGES, TEXTS, TRANSFORM)}
     for path in (*options.vectors, *options.fit_on):
-        if Path(path).resolve() in targets:
+        if Path(path).resolve() in own:
             raise I0TError(f"{path}: would be overwritten by the moved vectors. Choose another --output.")
     source = load_embeddings(options.vectors, paired=False) if options.vectors else None
     if options.choice is None:
@@ -164,11 +162,14 @@ def apply(options: ApplyOptions) -> None:
         remover = fit_to_files([options.choice], options.fit_on, sources, flag=options.flag)[options.choice.name]
     transform = VectorTransform.of(remover)
     if source is None:
-        _move_shards(remover, options, folder)
+        targets = _targets(options, folder)
+        ensure_folder(folder)
+        _move_shards(remover, options, folder, targets)
         transform.save(folder / TRANSFORM)
         return
     # In float64: if vectors hardly differ, little is left after subtracting the mean, and float32 loses most of it.
     moved = remover.transform_embeddings(source, check_overlap=False, in_float64=True)
+    ensure_folder(folder)
     exact, single = (largest_difference(transform, source, moved, kind) for kind in (np.float64, np.float32))
     written = _write(folder, moved, is_npy=Path(options.vectors[0]).suffix == ".npy")
     written.append((transform.save(folder / TRANSFORM), f"{source.image_features.shape[-1]} dimensions, float64"))
@@ -180,7 +181,12 @@ def apply(options: ApplyOptions) -> None:
     )
 
 
-def _move_shards(remover: GapRemover, options: ApplyOptions, folder: Path) -> None:
+def _targets(options: ApplyOptions, folder: Path) -> dict[Path, Path]:
+    """Every shard by the file to write, in order.
+
+    Raises:
+        I0TError: a file would be written twice, or over its own source.
+    """
     targets: dict[Path, Path] = {}
     for _, shard in options.shards:
         # With the folder's name, so that img_emb and text_emb of one layout are not mixed.
@@ -192,6 +198,10 @@ def _move_shards(remover: GapRemover, options: ApplyOptions, folder: Path) -> No
                 f"{shard.path} and {targets[target]} would both be written to {target}. Apply them in two runs."
             )
         targets[target] = shard.path
+    return targets
+
+
+def _move_shards(remover: GapRemover, options: ApplyOptions, folder: Path, targets: Iterable[Path]) -> None:
     rows, skipped = apply_shards(remover, list(zip(options.shards, targets)), folder, options.jobs)
     if options.metadata and options.metadata.is_dir():
         shutil.copytree(options.metadata, folder / "metadata", dirs_exist_ok=True)

@@ -16,6 +16,7 @@ from i0t.cli import (
     add_encoding_flags,
     add_remover_flags,
     encode_options,
+    positive,
     program,
     remover_choices,
     resolve_roots,
@@ -113,7 +114,7 @@ def parse(argv: Sequence[str] | None) -> ScoreOptions:
         "of these that is present; the built-in sample if no path is configured)",
     )
     parser.add_argument(
-        "--calibration-pairs", type=int, metavar="N", help="number of pairs of a data set (default 1000)"
+        "--calibration-pairs", type=positive, metavar="N", help="number of pairs of a data set (default 1000)"
     )
     add_remover_flags(parser, "--method", default="i0t_post")
     parser.add_argument("--prefix", default=PREFIX, help=f"put before every text (default {PREFIX!r})")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from i0t.cli import add_remover_flags, program, remover_choices
+from i0t.cli import add_remover_flags, not_negative, positive, program, remover_choices
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
 from i0t.files import ensure_folder, write_json
 from i0t.gap import centroid_distance
@@ -68,12 +68,12 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
         help="vectors of other pairs of the same model, to fit on instead of random splits. SOURCE itself is allowed, "
         "and reported as a leak",
     )
-    parser.add_argument("--splits", type=int, metavar="N", help=f"number of random splits (default {SPLITS})")
-    parser.add_argument("--seed", type=int, help="of the splits (default 0)")
+    parser.add_argument("--splits", type=positive, metavar="N", help=f"number of random splits (default {SPLITS})")
+    parser.add_argument("--seed", type=not_negative, help="of the splits (default 0)")
     parser.add_argument(
         "--index", default="flat", metavar="KIND", help="flat (exact; default), ivfpq, or a faiss.index_factory string"
     )
-    parser.add_argument("--k", type=int, default=10, metavar="K", help="number of results that count (default 10)")
+    parser.add_argument("--k", type=positive, default=10, metavar="K", help="number of results that count (default 10)")
     parser.add_argument("--qrels", metavar="FILE", help="judgments over the items of SOURCE; needs --fit-on")
     parser.add_argument(
         "--queries",
@@ -85,8 +85,6 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
     parser.add_argument("--output", default=str(TENSORS), metavar="DIR", help="folder of the record (default tensors)")
     arguments = parser.parse_args(argv)
     splits, seed = (SPLITS if arguments.splits is None else arguments.splits), arguments.seed or 0
-    if splits < 1 or arguments.k < 1:
-        parser.error("--splits and --k must be 1 or more")
     if arguments.queries and not arguments.qrels:
         parser.error("--queries needs --qrels")
     if arguments.fit_on and (arguments.splits, arguments.seed) != (None, None):
@@ -110,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
     options = parse(argv)
     started = time.perf_counter()
-    ensure_folder(options.output)
     source = load_embeddings(options.source)
+    ensure_folder(options.output)
     results, protocol = evaluate(source, options)
     print(results_table(results, protocol))
     print(_save(source, results, protocol, options, time.perf_counter() - started))
@@ -134,9 +132,9 @@ def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) ->
     times = f", mean of {protocol['splits']} random splits" if "splits" in protocol else ""
     leak = {True: " - these items are evaluated: a leak", None: " - whether they overlap is unknown"}
     fit_on = protocol["fit_on"] if isinstance(protocol["fit_on"], str) else " ".join(protocol["fit_on"])
-    index = next(iter(results.values())).index
+    index, queries = next(iter(results.values())).index, len(next(iter(results.values())).query_ndcg)
     return (
-        f"{table}\n\n{len(next(iter(results.values())).query_ndcg)} queries{times}; "
+        f"{table}\n\n{queries} {'query' if queries == 1 else 'queries'}{times}; "
         f"{100 * first['corpus_text_share']:.0f} % of the corpus are texts. "
         f"Index: {', '.join(str(value) if key == 'factory' else f'{key} {value}' for key, value in index.items())}.\n"
         f"Fitted on: {fit_on}{leak.get(protocol['means_leak'], '')}."

@@ -20,7 +20,7 @@ from i0t.files import file_sha256, list_sha256
 from i0t.metrics.resampling import percentile_interval, random_split, resampled_rows
 from i0t.paths import TENSORS, say
 from i0t.search.mixed_index import MixedLayout, pair_quality, search_quality, summary
-from i0t.search.qrels import layout_of_qrels, read_qrels
+from i0t.search.qrels import layout_of_qrels, read_placed
 from i0t.standardize import GapRemover
 from i0t.standardize.registry import RemoverChoice, fit_to_files
 
@@ -106,7 +106,8 @@ def _by_judgments(
             "itself: its means are then those of the evaluated items, and the record says so."
         )
     queries = load_embeddings(options.queries) if options.queries else None
-    layout, images, texts = layout_of_qrels(read_qrels(options.qrels), source, queries)
+    judgments, places = read_placed(options.qrels)
+    layout, images, texts = layout_of_qrels(judgments, source, queries, places)
     fitted, protocol = _fitted(options, source, queries)
     protocol |= {"task": "judgments", "qrels": options.qrels, "qrels_sha256": file_sha256(options.qrels)}
     protocol |= {

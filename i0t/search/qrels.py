@@ -12,7 +12,7 @@ image, the entry of a text in the metadata's list `text_ids`; or row numbers, `i
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,14 @@ def read_qrels(path: str | Path) -> list[Judgment]:
     Raises:
         I0TError: the file is missing, empty or malformed; the message names the line or entry.
     """
+    return read_placed(path)[0]
+
+
+def read_placed(path: str | Path) -> tuple[list[Judgment], list[str]]:
+    """As `read_qrels`, and where each judgment stands, for errors: file, and line or entry."""
     path = Path(path)
     reader = {".json": _from_json, ".parquet": _from_parquet, ".tsv": _from_table}.get(path.suffix, _from_trec)
-    judgments, seen = [], set()
+    judgments, places, seen = [], [], set()
     for place, query, document, grade in reader(path):
         try:
             value = float(grade)
@@ -50,13 +55,17 @@ def read_qrels(path: str | Path) -> list[Judgment]:
             raise I0TError(f"{path}: {place}: the grade {grade!r} is not a finite number.")
         if value > 0:
             judgments.append((query, document, value))
+            places.append(f"{path}: {place}")
     if not judgments:
         raise I0TError(f"{path}: no relevant document (grade above 0) among {len(seen)} judgments.")
-    return judgments
+    return judgments, places
 
 
 def layout_of_qrels(
-    judgments: list[Judgment], corpus: Embeddings, queries: Embeddings | None = None
+    judgments: list[Judgment],
+    corpus: Embeddings,
+    queries: Embeddings | None = None,
+    places: Sequence[str] | None = None,
 ) -> tuple[MixedLayout, np.ndarray, np.ndarray]:
     """Make the search task of judgments.
 
@@ -65,6 +74,7 @@ def layout_of_qrels(
         corpus: images and texts of the index.
         queries: images and texts of the queries; None: queries are items of `corpus`, and all other items are the
             index.
+        places: the place of each judgment, from `read_placed`, for errors.
 
     Returns:
         The layout, and the image and text features that it numbers, those of the corpus first.
@@ -73,7 +83,11 @@ def layout_of_qrels(
         I0TError: an unknown id, a query that is also a document, queries of another model, or several vectors per
             item.
     """
-    query_names = list(dict.fromkeys(query for query, _, _ in judgments))
+    places = places or ["qrels"] * len(judgments)
+    first_place: dict[str, str] = {}
+    for (query, _, _), place in zip(judgments, places, strict=True):
+        first_place.setdefault(query, place)
+    query_names = list(first_place)
     images, texts = corpus.image_features, corpus.text_features
     if queries is not None:
         corpus.origin.require_same_model(queries.origin, "the vectors of the corpus", "the queries")
@@ -84,17 +98,17 @@ def layout_of_qrels(
     numbers_of_queries = numbers
     if queries is not None:
         numbers_of_queries = _numbers(queries, len(corpus.image_features), len(images) + len(corpus.text_features))
-    query_items = np.array([_item(numbers_of_queries, name, "query") for name in query_names])
+    query_items = np.array([_item(numbers_of_queries, name, "query", first_place[name]) for name in query_names])
     items = np.fromiter(dict.fromkeys(numbers.values()), dtype=np.int64)
     corpus_items = np.setdiff1d(items, query_items)
     place_of = {int(item): place for place, item in enumerate(corpus_items)}
     query_place = {name: place for place, name in enumerate(query_names)}
     judged = []
-    for query, document, _ in judgments:
-        item = _item(numbers, document, "document")
+    for (query, document, _), place in zip(judgments, places, strict=True):
+        item = _item(numbers, document, "document", place)
         if item not in place_of:
             raise I0TError(
-                f"qrels: document {document} of query {query} is itself a query, so it is not in the index. Put the "
+                f"{place}: document {document} of query {query} is itself a query, so it is not in the index. Put the "
                 "queries into another file: --queries FILE."
             )
         judged.append((query_place[query], place_of[item]))
@@ -118,10 +132,10 @@ def _numbers(embeddings: Embeddings, first_image: int, first_text: int) -> dict[
     return numbers
 
 
-def _item(numbers: dict[str, int], name: str, role: str) -> int:
+def _item(numbers: dict[str, int], name: str, role: str, place: str) -> int:
     if name not in numbers:
         raise I0TError(
-            f"qrels: no item is called {name!r} ({role}). Use an image_id, an entry of the metadata's text_ids, or "
+            f"{place}: no item is called {name!r} ({role}). Use an image_id, an entry of the metadata's text_ids, or "
             "image:ROW or text:ROW."
         )
     return numbers[name]

@@ -173,7 +173,8 @@ def load_remover(
     except I0TError as error:
         if own in (None, kind.name, *STREAMING):  # the error of a streaming remover already has the remedy
             raise
-        raise I0TError(f"{str(error).removesuffix('.')}, or name its own: {flag} {own}.") from None
+        named = own if own in REMOVERS else f"MODULE:CLASS of {own}"
+        raise I0TError(f"{str(error).removesuffix('.')}, or name its own: {flag} {named}.") from None
 
 
 def name_in_file(path: str | Path, flag: str = "--remover") -> str | None:

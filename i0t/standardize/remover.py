@@ -36,8 +36,8 @@ def fitted_origin(embeddings: Embeddings) -> Origin:
 class GapRemover(ABC):
     """Learns from one set of features how to move the vectors of another.
 
-    A subclass defines `name` and `map`. The arguments of its constructor are its parameters: numbers or
-    strings, kept as attributes of the same name. Files, records and program flags read them from the
+    A subclass defines `name` and `map`. The arguments of its constructor are its parameters: numbers,
+    strings or bools, kept as attributes of the same name. Files, records and program flags read them from the
     signature, and their help from "Args:" in the class's docstring.
 
     Inputs are NumPy arrays or torch tensors (N, D), or (N, Q, D) for multi-query models, whose Q vectors

@@ -399,3 +399,10 @@ def test_what_cannot_be_compared_is_a_usage_error(flags):
     with pytest.raises(SystemExit) as stopped:
         program.main(flags)
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("flag", ["--calibration-pairs=-3", "--calibration-pairs=0", "--seed=-1"])
+def test_numbers_out_of_range_are_refused_by_the_flag(flag, capsys):
+    with pytest.raises(SystemExit):
+        program.main(["--caption", "a", "--caption", "b", flag])
+    assert f"argument {flag.partition('=')[0]}: {flag.partition('=')[2]} is" in capsys.readouterr().err

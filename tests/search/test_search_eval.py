@@ -420,3 +420,31 @@ def test_flags_without_effect_are_refused(pairs_file, flags, capsys):
     with pytest.raises(SystemExit):
         main([str(pairs_file), *flags])
     assert "--splits and --seed are for random splits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--splits=0", "--k=-1", "--seed=-1"])
+def test_numbers_out_of_range_are_refused_by_the_flag(pairs_file, flag, capsys):
+    with pytest.raises(SystemExit):
+        main([str(pairs_file), flag])
+    assert f"argument {flag.partition('=')[0]}: {flag.partition('=')[2]} is" in capsys.readouterr().err
+
+
+def test_none_is_no_method(pairs_file, tmp_path, capsys):
+    assert main([str(pairs_file), "--methods", "none", "--output", str(tmp_path / "out")]) == 2
+    assert "--methods none: name what removes the gap: i0t_post, z_score" in capsys.readouterr().err
+    assert main([str(tmp_path / "gone.npy"), "--output", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_program_names_file_and_line_of_an_unknown_item(pairs_file, tmp_path, capsys):
+    qrels = tmp_path / "j.qrels"
+    flags = [str(pairs_file), "--fit-on", str(pairs_file), "--qrels", str(qrels), "--output", str(tmp_path)]
+    qrels.write_text("text:0 0 image:2 0\ntext:0 0 image:1 1\n\ntext:0 0 text:9999 1\n")
+    assert main(flags) == 2
+    assert f"{qrels}: line 4: no item is called 'text:9999' (document)" in capsys.readouterr().err
+    qrels.write_text("text:0 0 image:1 1\ntext:9999 0 image:1 1\n")
+    assert main(flags) == 2
+    assert f"{qrels}: line 2: no item is called 'text:9999' (query)" in capsys.readouterr().err
+    qrels.write_text("text:0 0 image:1 1\n")
+    assert main(flags) == 0
+    assert "\n1 query; " in capsys.readouterr().out

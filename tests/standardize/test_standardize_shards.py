@@ -328,3 +328,10 @@ def test_workers_are_waited_for_unless_one_fails():
     with pytest.raises(TypeError), Pool(2) as pool:
         list(shard_processes._results(pool, abs, [-1, "no number", -3]))
     assert pool.ended == [False, True, False]
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1"])
+def test_a_number_of_processes_is_positive(jobs, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--images", "x", "--output", "s", f"--jobs={jobs}"])
+    assert f"argument --jobs: {jobs} is not a positive number" in capsys.readouterr().err
