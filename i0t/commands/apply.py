@@ -182,7 +182,7 @@ def apply(options: ApplyOptions) -> None:
 
 
 def _targets(options: ApplyOptions, folder: Path) -> dict[Path, Path]:
-    """Every shard by the file to write, in order.
+    """Map each file to write to its shard, in order.
 
     Raises:
         I0TError: a file would be written twice, or over its own source.

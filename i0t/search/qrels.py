@@ -39,7 +39,7 @@ def read_qrels(path: str | Path) -> list[Judgment]:
 
 
 def read_placed(path: str | Path) -> tuple[list[Judgment], list[str]]:
-    """As `read_qrels`, and where each judgment stands, for errors: file, and line or entry."""
+    """Read judgments as `read_qrels` does, with the place of each (file, and line or entry) for errors."""
     path = Path(path)
     reader = {".json": _from_json, ".parquet": _from_parquet, ".tsv": _from_table}.get(path.suffix, _from_trec)
     judgments, places, seen = [], [], set()
