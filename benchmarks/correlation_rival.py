@@ -55,18 +55,18 @@ def measure(pictures: int, rounds: int) -> list[Row]:
 @torch.no_grad()
 def pacscore_loop(encoder: Encoder, judgments: RatedCaptions) -> float:
     """Compute PAC-S of every row, and Kendall's tau-c with the ratings."""
-    pictures = [judgments.images[row] for row in judgments.image_of_rating]
+    images = [judgments.images[row] for row in judgments.image_of_rating]
     captions = [PREFIX + text for text in judgments.candidates]
     image_features = _encoded(
-        pictures, 64, lambda batch: torch.stack([encoder.preprocess(open_image(path)) for path in batch]), encoder, True
+        images, 64, lambda batch: torch.stack([encoder.preprocess(open_image(path)) for path in batch]), encoder, True
     )
     text_features = _encoded(captions, 256, encoder.tokenize, encoder, False)
     scores = 2.0 * np.clip((image_features * text_features).sum(axis=1), 0, None)
     return float(kendalltau(scores, judgments.ratings, variant="c").statistic)
 
 
-def _encoded(items: list, batch_size: int, inputs: object, encoder: Encoder, pictures: bool) -> np.ndarray:
-    encode = encoder.model.encode_image if pictures else encoder.model.encode_text
+def _encoded(items: list, batch_size: int, inputs: object, encoder: Encoder, images: bool) -> np.ndarray:
+    encode = encoder.model.encode_image if images else encoder.model.encode_text
     starts = range(0, len(items), batch_size)
     features = np.vstack([encode(inputs(items[start : start + batch_size])).numpy() for start in starts])
     return features / np.linalg.norm(features, axis=1, keepdims=True)

@@ -36,8 +36,8 @@ def photos(flickr: int, judged: int = 2, train: int = 20) -> Iterator[Roots]:
         roots = Roots(data_dir(root), data_dir_sub(root), is_sample=True)
         for part in (roots.data_dir_sub / "PnP-VQA", roots.data_dir / "pacscore_datasets"):
             for path in part.rglob("*.jpg"):
-                with Image.open(path) as picture:
-                    picture.resize(PHOTO).save(path, quality=90)
+                with Image.open(path) as image:
+                    image.resize(PHOTO).save(path, quality=90)
         yield roots
 
 

@@ -173,10 +173,10 @@ def _make_inputs(folder: Path) -> None:
         for one, other, first, row, grade in judged
     ]
     (inputs / "judged.qrels").write_text("".join(lines))
-    pictures = sorted((folder / "sample").rglob("flickr30k-images/*.jpg"))[:6]
-    for number, picture in enumerate(pictures[:2]):
-        shutil.copy(picture, inputs / f"{number}.jpg")
-    names = [picture.relative_to(folder / "sample").as_posix() for picture in pictures]
+    images = sorted((folder / "sample").rglob("flickr30k-images/*.jpg"))[:6]
+    for number, image in enumerate(images[:2]):
+        shutil.copy(image, inputs / f"{number}.jpg")
+    names = [image.relative_to(folder / "sample").as_posix() for image in images]
     rows = [{"image": name, "caption": f"a {word} shape"} for name, word in zip(names, ("red", "blue", "small"))]
     rows += [{**rows[0], "references": json.dumps(["a red star", "shapes"])}]
     rows += [{"image": names[4], "other_image": names[5]}, {"caption": "a star", "other_caption": "a red star"}]

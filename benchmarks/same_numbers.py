@@ -46,8 +46,8 @@ def compare(first: Path, second: Path) -> int:
     facts, others = facts_of(first), facts_of(second)
     if facts["machine"] != others["machine"]:
         print(f"not one machine: {', '.join(facts['machine'])} and {', '.join(others['machine'])}")
-    for folder, told in ((first, facts), (second, others)):
-        print(f"{folder}: commit {told['commit']}{', failed: ' + ', '.join(told['failed']) if told['failed'] else ''}")
+    for folder, run in ((first, facts), (second, others)):
+        print(f"{folder}: commit {run['commit']}{', failed: ' + ', '.join(run['failed']) if run['failed'] else ''}")
     old, new = read_recording(first), read_recording(second)
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for place in {**old, **new}:

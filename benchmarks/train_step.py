@@ -108,9 +108,9 @@ def measure(architecture: str, batch: int, tokens: int, rounds: int, device: str
     source = TimedSource(BareLoop(architecture, 248, torch.device(device)), batch, tokens)
     recipe = load_recipe("lcco", {"steps": rounds + 2, "batch_size": batch, "validate_every": 0})
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "picture.png"
-        Image.new("RGB", (224, 224)).save(picture)
-        pairs = ValidationPairs([picture] * 2, ["one", "two"])
+        image = Path(folder) / "image.png"
+        Image.new("RGB", (224, 224)).save(image)
+        pairs = ValidationPairs([image] * 2, ["one", "two"])
         encoder, accelerator = load_encoder(architecture), make_accelerator(device)
         Trainer(encoder, recipe, source, pairs, Path(folder) / "out", accelerator).run()
     source.ours, source.theirs = source.ours[1:], source.theirs[1:]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from evaluation.run import run_task
-from evaluation.task import Task, require_pictures
+from evaluation.task import Task, require_images
 from i0t.cli import program
 from i0t.data.class_sets import ClassSet
 from i0t.data.entries import Kind
@@ -72,7 +72,7 @@ class Classification(Task):
         for name, label in zip(embeddings.image_ids, embeddings.labels.tolist(), strict=True):
             if labels.get(name) != label:
                 raise I0TError(f"{files}: image {name} of class {label} is not one of {dataset.source}.")
-        require_pictures(embeddings, labels, dataset.name)
+        require_images(embeddings, labels, dataset.name)
 
     def protocol(self, embeddings: Embeddings) -> dict[str, Any]:
         """Prompts, and how they become class embeddings; unknown for embeddings of another program."""

@@ -138,7 +138,7 @@ def _encode_images(model: ClipModel, transform: Transform | None, paths: list[st
     dtype = next((parameter.dtype for parameter in model.parameters() if parameter.ndim == 4), torch.float32)
 
     def encode(batch: list[str]) -> torch.Tensor:
-        pixels = torch.stack([transform(_picture(path)) for path in batch])
+        pixels = torch.stack([transform(_image(path)) for path in batch])
         return model.encode_image(pixels.to(device, dtype))
 
     return _encode_distinct(paths, encode, "images")
@@ -207,7 +207,7 @@ def _strings(values: Any, name: str, types: tuple[type, ...] = (str,)) -> list[s
     return list(values)
 
 
-def _picture(path: str) -> Image.Image:
+def _image(path: str) -> Image.Image:
     """Decode an image as RGB before any resizing, which would spoil palettes."""
     try:
         with Image.open(path) as image:

@@ -72,10 +72,10 @@ class Task(ABC):
             I0TError: something is missing or differs.
         """
         if dataset is not None:
-            require_pictures(embeddings, dataset.image_ids, dataset.name)
+            require_images(embeddings, dataset.image_ids, dataset.name)
 
 
-def require_pictures(embeddings: Embeddings, names: Collection[str], dataset: str) -> None:
+def require_images(embeddings: Embeddings, names: Collection[str], dataset: str) -> None:
     """Check that embeddings have all images of a data set, except those noted as unreadable.
 
     Raises:

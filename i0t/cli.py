@@ -123,13 +123,13 @@ def add_remover_flags(
     helps = {name: inspect.cleandoc(remover_class(name).__doc__ or "").partition("\n")[0] for name in fitting_names()}
     names = ([NONE] if default == NONE else []) + list(helps)
     shown = default_help or (default if isinstance(default, str) else " ".join(default or []))
-    told = " ".join(f"{name}: {text}" for name, text in helps.items())
+    summaries = " ".join(f"{name}: {text}" for name, text in helps.items())
     parser.add_argument(
         flag,
         default=default,
         nargs="+" if several else None,
         metavar="NAME",
-        help=f"{', '.join(names)}, or MODULE:CLASS (default {shown}). {told}".replace("%", "%%"),
+        help=f"{', '.join(names)}, or MODULE:CLASS (default {shown}). {summaries}".replace("%", "%%"),
     )
     for name, (parameter, owners) in all_parameters().items():
         text = f"of {', '.join(owners)}: {parameter.help} (default {parameter.default})".replace("%", "%%")

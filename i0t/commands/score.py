@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def score(options: ScoreOptions) -> tuple[Rows, dict[str, Any]]:
     """Score all pairs; return the rows and the protocol, and write the files."""
-    _require_pictures(options)
+    _require_images(options)
     for target in (options.json, options.csv):
         if target:
             ensure_folder(Path(target).absolute().parent)  # before encoding, which may take hours
@@ -173,7 +173,7 @@ def score(options: ScoreOptions) -> tuple[Rows, dict[str, Any]]:
     return _score(encoder, calibration, protocol, options), protocol
 
 
-def _require_pictures(options: ScoreOptions) -> None:
+def _require_images(options: ScoreOptions) -> None:
     """Raise an error for missing images before a model is loaded or trained."""
     images = dict.fromkeys(image for pair in options.pairs for image in pair.images)
     missing = [image for image in images if not Path(image).is_file()]

@@ -85,24 +85,24 @@ def _check(name: str, options: CheckOptions) -> tuple[Census, int, list[str]]:
     """Return the census of a data set, the number of images that were decoded, and their errors."""
     found = census(name, options.roots)
     # CIFAR-100 is one file, which a checksum has covered.
-    pictures: Sequence[Any] = found.dataset.images if found.dataset and found.expected.root != "cache" else ()
-    if not options.full and len(pictures) > SAMPLED:
-        rows = random.Random(0).sample(range(len(pictures)), SAMPLED)  # the same sample every time
-        pictures = [pictures[row] for row in sorted(rows)]
-    workers = options.workers if len(pictures) > 10 * SAMPLED else 0  # for few images, starting processes costs more
-    return found, len(pictures), unreadable(pictures, workers, name)
+    images: Sequence[Any] = found.dataset.images if found.dataset and found.expected.root != "cache" else ()
+    if not options.full and len(images) > SAMPLED:
+        rows = random.Random(0).sample(range(len(images)), SAMPLED)  # the same sample every time
+        images = [images[row] for row in sorted(rows)]
+    workers = options.workers if len(images) > 10 * SAMPLED else 0  # for few images, starting processes costs more
+    return found, len(images), unreadable(images, workers, name)
 
 
-def unreadable(pictures: Sequence[Path], workers: int, name: str = "") -> list[str]:
+def unreadable(images: Sequence[Path], workers: int, name: str = "") -> list[str]:
     """Decode images fully; return one error per image that cannot be read."""
-    if not len(pictures):
+    if not len(images):
         return []
     from i0t.data.items import image_loader  # torch takes seconds to import, and --help needs none
 
-    batches = [range(len(pictures))[start : start + BATCH] for start in range(0, len(pictures), BATCH)]
-    loader = image_loader(pictures, _nothing, batches, workers)
+    batches = [range(len(images))[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    loader = image_loader(images, _nothing, batches, workers)
     errors = []
-    with tqdm(total=len(pictures), desc=f"{name}: decoding", unit=" images", disable=None) as bar:
+    with tqdm(total=len(images), desc=f"{name}: decoding", unit=" images", disable=None) as bar:
         for _, messages in loader:
             errors += [message for message in messages if message]
             bar.update(len(messages))

@@ -83,7 +83,7 @@ class RatedImage(BaseModel):
     human_judgement: list[Rating]
 
     @property
-    def picture(self) -> str:
+    def file_name(self) -> str:
         """Base name."""
         return Path(self.image_path).name
 
@@ -97,7 +97,7 @@ def check_ratings(content: Any, source: Path) -> dict[str, RatedImage]:
     rated = check_json(dict[str, RatedImage], content, source, "the pacscore form")
     for key, image in rated.items():
         if not image.ground_truth:
-            raise I0TError(f'{source}: {key}: {image.picture} has no references ("ground_truth"). {REMEDY}')
+            raise I0TError(f'{source}: {key}: {image.file_name} has no references ("ground_truth"). {REMEDY}')
     return rated
 
 
@@ -109,7 +109,7 @@ def read_ratings(entry: DatasetEntry, roots: Roots) -> RatedCaptions:
     """
     source, folder = roots.below(entry.root, entry.file), roots.below(entry.root, entry.pictures)
     listed = list(check_ratings(read_json(source, f"the ratings of {entry.name}"), source).values())
-    there, missing = look_for([folder / image.picture for image in listed], source)
+    there, missing = look_for([folder / image.file_name for image in listed], source)
     rated = list(compress(listed, there))
     rows = [(row, judged) for row, image in enumerate(rated) for judged in image.human_judgement]
     kept = [(row, judged) for row, judged in rows if not math.isnan(judged.rating)]
@@ -119,8 +119,8 @@ def read_ratings(entry: DatasetEntry, roots: Roots) -> RatedCaptions:
         name=entry.name,
         split=entry.split,
         source=source,
-        images=[folder / image.picture for image in rated],
-        image_ids=[image.picture for image in rated],
+        images=[folder / image.file_name for image in rated],
+        image_ids=[image.file_name for image in rated],
         missing=missing,
         references=[[_clean(text) for text in image.ground_truth] for image in rated],
         image_of_rating=[row for row, _ in kept],

@@ -128,7 +128,7 @@ def _pairs(
     entry: DatasetEntry, roots: Roots, index: CaptionIndex, rows: np.ndarray, split: str, subset: str
 ) -> LongCaptions:
     folder = roots.below(entry.root, entry.pictures)
-    there = _pictures_there(index, rows, folder)
+    there = _images_there(index, rows, folder)
     kept, missing = rows[there], [index.images[int(row)].as_py() for row in rows[~there]]
     what = "\0".join([index.digest, split, subset, *missing])
     return LongCaptions(
@@ -143,7 +143,7 @@ def _pairs(
     )
 
 
-def _pictures_there(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.ndarray:
+def _images_there(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.ndarray:
     """(N,) bool: whether the images of some records exist.
 
     Each folder is listed once, which is quicker than a check per file.

@@ -123,8 +123,8 @@ def image_key(settings: Sequence[str], preprocess: Preprocess, images: Sequence[
     """Compute the key of images; `settings` are those of the encoder and its device."""
     import PIL
 
-    probe = preprocess(_probe_picture()).contiguous().numpy().tobytes()
-    return _digest("images", [*settings, PIL.__version__, hashlib.sha256(probe).hexdigest()], map(_of_picture, images))
+    probe = preprocess(_probe_image()).contiguous().numpy().tobytes()
+    return _digest("images", [*settings, PIL.__version__, hashlib.sha256(probe).hexdigest()], map(_of_image, images))
 
 
 def text_key(settings: Sequence[str], texts: Sequence[str], tokens: torch.Tensor) -> str:
@@ -133,7 +133,7 @@ def text_key(settings: Sequence[str], texts: Sequence[str], tokens: torch.Tensor
     return _digest("texts", [*settings, ids, str(tuple(tokens.shape))], texts)
 
 
-def _of_picture(image: ImageSource) -> str:
+def _of_image(image: ImageSource) -> str:
     """Identify an image: path, size and time of change of a file, or the pixels of an image in memory."""
     if isinstance(image, (str, Path)):
         path = os.path.abspath(image)
@@ -149,7 +149,7 @@ def _of_picture(image: ImageSource) -> str:
 
 
 @lru_cache(maxsize=1)
-def _probe_picture() -> Image.Image:
+def _probe_image() -> Image.Image:
     """Make a noise image of an odd size; the result of preprocessing it identifies the preprocessing."""
     from PIL import Image
 

@@ -50,8 +50,8 @@ def model_line(name: str, note: str) -> str:
 
 
 def _shown(row: dict[str, Any], labels: dict[str, str]) -> list[str]:
-    is_picture = {"first": row["kind"] != TEXT_TEXT, "second": row["kind"] == IMAGE_IMAGE}
-    names = [_short(Path(row[side]).name if is_picture[side] else row[side]) for side in is_picture]
+    is_image = {"first": row["kind"] != TEXT_TEXT, "second": row["kind"] == IMAGE_IMAGE}
+    names = [_short(Path(row[side]).name if is_image[side] else row[side]) for side in is_image]
     if row["error"]:
         return [*names, "unreadable"]
     scores = [f"{row[name]:.3f}" if name in row else "" for name in labels]

@@ -219,10 +219,10 @@ def _leaks(overlap: Overlap, origin: Origin, evaluated: dict[str, Any]) -> bool 
         return True
     if origin.dataset is None or origin.extra.get("model_is_file_name"):  # then the data set has no real name either
         return None if overlap.image_share is None else False
-    same_set = _pictures(origin.dataset) == _pictures(evaluated.get("dataset"))
+    same_set = _image_set(origin.dataset) == _image_set(evaluated.get("dataset"))
     return same_set and (origin.split or TEST) == (evaluated.get("split") or TEST)
 
 
-def _pictures(dataset: str | None) -> str | None:
+def _image_set(dataset: str | None) -> str | None:
     """Name of the images of a data set: Flickr8k-Expert and Flickr8k-CF share theirs."""
     return "flickr8k" if dataset and dataset.startswith("flickr8k_") else dataset

@@ -133,8 +133,8 @@ def _named(shard: Shard, start: int) -> Iterator[None]:
     try:
         yield
     except I0TError as error:
-        told = re.sub(r"\brow (\d+)", lambda row: f"row {int(row[1]) + start}", str(error), count=1)
-        raise I0TError(f"{shard.path}: {told}") from None
+        reason = re.sub(r"\brow (\d+)", lambda row: f"row {int(row[1]) + start}", str(error), count=1)
+        raise I0TError(f"{shard.path}: {reason}") from None
 
 
 def _each(work: Callable[[Item], Result], items: list[Item], jobs: int, what: str) -> Iterator[Result]:

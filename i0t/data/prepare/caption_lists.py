@@ -53,7 +53,7 @@ def prepare_coco(job: Job) -> list[str]:
     source = job.find_file("dataset_coco.json", "caption_datasets/dataset_coco.json")
     images = _images(source, "coco", "test")
     lines = [_compared(job, images, source)]
-    folders = job.picture_folders("val2014", "images/val2014", "coco/images/val2014", ".")
+    folders = job.image_folders("val2014", "images/val2014", "coco/images/val2014", ".")
     return lines + _write(job, images, folders, source)
 
 
@@ -61,7 +61,7 @@ def prepare_flickr(job: Job) -> list[str]:
     """Prepare Karpathy's test (1 000) or validation images (1 014) of Flickr30k."""
     source = job.find_file("dataset_flickr30k.json", "caption_datasets/dataset_flickr30k.json")
     images = _images(source, "flickr30k", "val" if job.dataset == "flickr_val" else "test")
-    return _write(job, images, job.picture_folders(*FLICKR_FOLDERS), source)
+    return _write(job, images, job.image_folders(*FLICKR_FOLDERS), source)
 
 
 def _images(source: Path, dataset: str, split: str) -> list[Image]:
@@ -140,7 +140,7 @@ def prepare_val2017(job: Job) -> list[str]:
     """Prepare the 5 000 images of COCO val2017, with the first five captions per image."""
     source = job.find_file("captions_val2017.json", "annotations/captions_val2017.json")
     content, captions = read_coco(source)
-    folders = job.picture_folders("val2017", "images/val2017", "coco/images/val2017", ".")
+    folders = job.image_folders("val2017", "images/val2017", "coco/images/val2017", ".")
     gold, pairs = [], []
     for image in content["images"]:
         name, own = PurePosixPath(image["file_name"]).name, captions[image["id"]]
@@ -161,7 +161,7 @@ def prepare_nocaps(job: Job) -> list[str]:
         "nocaps_val_4500_captions.json", "annotations/nocaps_val_4500_captions.json", "NoCaps_GOLD.json"
     )
     content, captions = read_coco(source)
-    folders = job.picture_folders("val", "images/val", "validation", "nocaps/images/val", "images", ".")
+    folders = job.image_folders("val", "images/val", "validation", "nocaps/images/val", "images", ".")
     pairs = []
     for image in content["images"]:
         name, count = PurePosixPath(image["file_name"]).name, len(captions[image["id"]])

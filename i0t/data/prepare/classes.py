@@ -112,7 +112,7 @@ def prepare_birdsnap(job: Job) -> list[str]:
 
 def _of_test_list(job: Job, test_list: Path, names: dict[str, str], target: Path) -> tuple[list[Pair], str]:
     """Return the images of the owners' list that exist, and a line about those that do not."""
-    folders = job.picture_folders("download/images", "images", "birdsnap/download/images", ".")
+    folders = job.image_folders("download/images", "images", "birdsnap/download/images", ".")
     listed = [line.strip() for line in test_list.read_text(encoding="utf-8").splitlines()]
     if not listed or listed[0] != "path":
         raise I0TError(f'{test_list}: expected the header "path" in line 1. Is it Birdsnap\'s test_images.txt?')
@@ -136,7 +136,7 @@ def _of_test_list(job: Job, test_list: Path, names: dict[str, str], target: Path
 
 def _of_class_folders(job: Job, names: dict[str, str], target: Path) -> Iterator[Pair]:
     """Yield every image of the class folders in `test`, or directly in `--from`."""
-    folder = job.picture_folders("test", "birdsnap/test", ".")[0]
+    folder = job.image_folders("test", "birdsnap/test", ".")[0]
     owners: dict[str, Path] = {}
     for class_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
         key = letters(class_folder.name)
@@ -145,6 +145,6 @@ def _of_class_folders(job: Job, names: dict[str, str], target: Path) -> Iterator
         if key in owners:
             raise I0TError(f"{class_folder}: the same class as {owners[key]}. Put their images into one folder.")
         owners[key] = class_folder
-        for picture in sorted(class_folder.iterdir()):
-            if picture.suffix.lower() in SUFFIXES:
-                yield picture, target / names[key] / picture.name
+        for image in sorted(class_folder.iterdir()):
+            if image.suffix.lower() in SUFFIXES:
+                yield image, target / names[key] / image.name

@@ -83,7 +83,7 @@ class Job:
         """As `find_file`, but None if none exists."""
         return next((self.folder / name for name in names if (self.folder / name).is_file()), None)
 
-    def picture_folders(self, *names: str) -> list[Path]:
+    def image_folders(self, *names: str) -> list[Path]:
         """Return `--images`, or those of these folders that exist in `--from`.
 
         Raises:

@@ -18,7 +18,7 @@ from i0t.data.ratings import check_ratings
 from i0t.errors import I0TError
 from i0t.files import REMEDY, read_json
 
-PICTURE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset", "Flickr8k_Dataset")
+IMAGE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset", "Flickr8k_Dataset")
 LISTS = {"flickr8k_expert": "ExpertAnnotations.txt", "flickr8k_cf": "CrowdFlowerAnnotations.txt"}
 RANGES = {"flickr8k_expert": (1.0, 4.0), "flickr8k_cf": (0.0, 1.0)}
 
@@ -33,7 +33,7 @@ def prepare_flickr8k(job: Job) -> list[str]:
     else:
         content = read_json(source, f"the ratings of {job.dataset}")
     names = _checked(content, source, *RANGES[job.dataset])
-    folders = job.picture_folders(*PICTURE_FOLDERS, *(f"flickr8k/{name}" for name in PICTURE_FOLDERS))
+    folders = job.image_folders(*IMAGE_FOLDERS, *(f"flickr8k/{name}" for name in IMAGE_FOLDERS))
     pairs = [(first_in(folders, name), job.target / name) for name in names]
     ratings = sum(len(entry["human_judgement"]) for entry in content.values())
     lines = job.place_with_list(pairs, target, content)
@@ -58,7 +58,7 @@ def _checked(content: Any, source: Path, least: float, most: float) -> list[str]
         wrong = [rating for rating in ratings if not (math.isnan(rating) or least <= rating <= most)]
         if wrong:
             raise I0TError(f"{source}: {key}: a rating of {wrong[0]:g}, the scale is {least:g} to {most:g}. {REMEDY}")
-    return list(dict.fromkeys(image.picture for image in rated.values()))
+    return list(dict.fromkeys(image.file_name for image in rated.values()))
 
 
 def _from_text(job: Job, source: Path) -> dict[str, Any]:
@@ -69,13 +69,13 @@ def _from_text(job: Job, source: Path) -> dict[str, Any]:
         references.setdefault(_stem(key), []).append(text)
     content: dict[str, Any] = {}
     for number, row in _rows(source, 5):
-        picture, caption_id, *numbers = row
-        if caption_id not in captions or _stem(picture) not in references:
-            raise I0TError(f"{source}:{number}: {picture}, {caption_id}: not in {tokens}.")
+        image, caption_id, *numbers = row
+        if caption_id not in captions or _stem(image) not in references:
+            raise I0TError(f"{source}:{number}: {image}, {caption_id}: not in {tokens}.")
         place = f"{source}:{number}"
         entry = content.setdefault(
-            picture,
-            {"image_path": f"Flicker8k_Dataset/{picture}", "ground_truth": list(references[_stem(picture)])},
+            image,
+            {"image_path": f"Flicker8k_Dataset/{image}", "ground_truth": list(references[_stem(image)])},
         )
         rated = _RULES[job.dataset](captions[caption_id], entry["ground_truth"], _floats(numbers, place))
         entry.setdefault("human_judgement", []).extend(rated)

@@ -49,7 +49,7 @@ class Record:
     crowd: list[dict[str, Any]] = field(default_factory=list)
 
 
-def picture_path(root: Path, part: Part, index: int) -> Path:
+def image_path(root: Path, part: Part, index: int) -> Path:
     """Path of image `index` of a part."""
     if part is Part.CLASSES:
         copy, kind = divmod(index, len(KINDS))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from i0t.data.sample.annotations import Record, picture_path
+from i0t.data.sample.annotations import Record, image_path
 from i0t.data.sample.candidates import (
     CROWD_PLAN,
     EXPERT_PLAN,
@@ -94,7 +94,7 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable[list[Record]]]]:
 
 
 def _draw(root: Path, seed: int, part: Part, index: int) -> Record:
-    path = picture_path(root, part, index)
+    path = image_path(root, part, index)
     record = Record(path.name)
     if part in (Part.TRAIN, Part.VALIDATION):
         scene, rng = scene_at(seed, part, index)

@@ -78,14 +78,14 @@ function nearest(canvas, event, reach) {
 function pick(found) {
   const { partner, image_ids: ids, texts } = DATA.sphere;
   Sphere.picked = null;
-  let told = "Drag or use the arrow keys to turn both spheres; tap a point to see its partner.";
+  let shown = "Drag or use the arrow keys to turn both spheres; tap a point to see its partner.";
   if (found) {
     const image = found.side === "image" ? found.row : partner[found.row];
     const text = found.side === "text" ? found.row : partner.indexOf(found.row);
     Sphere.picked = { image, text };
-    told = (image >= 0 ? `Image ${ids[image]}` : "No image") + " \u2014 " + (text >= 0 ? (texts[text] || `text ${ids[image] ?? text}`) : "no text shown");
+    shown = (image >= 0 ? `Image ${ids[image]}` : "No image") + " \u2014 " + (text >= 0 ? (texts[text] || `text ${ids[image] ?? text}`) : "no text shown");
   }
-  byId("picked").textContent = told;
+  byId("picked").textContent = shown;
   drawSpheres();
 }
 
