@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 setup(
     name="i0t",
     version="0.1.0",
-    description="Measure the modality gap of CLIP-like models, remove it, and prove what that did",
+    description="Measure the modality gap of CLIP-like models, remove it, and show the effect",
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["i0t", "i0t.*"]),

@@ -82,6 +82,6 @@ def _from_hub(name: str) -> str:
         return hf_hub_download(name, VOCABULARY_FILE)
     except (OSError, ValueError) as error:  # no network, no such repository
         raise I0TError(
-            f"BERT's vocabulary: no <data_dir>/{name}/{VOCABULARY_FILE} is there, and the hub cannot give {name} "
+            f"BERT's vocabulary: no <data_dir>/{name}/{VOCABULARY_FILE} exists, and the hub cannot give {name} "
             f"({first_line(error)[:160]}). Connect once, or put the file there."
         ) from None

@@ -113,7 +113,7 @@ def RefPACScore(
     Raises:
         I0TError: references and candidates do not match, are of wrong types or cannot be encoded.
     """
-    standardizer = _standardizer(standardizer, "RefPAC-S is of no use with I0T-S, see evaluation/pac_score.py")
+    standardizer = _standardizer(standardizer, "RefPAC-S means nothing with I0T-S, see evaluation/pac_score.py")
     lists = [_strings(own, f"references of candidate {row}") for row, own in enumerate(references)]
     texts = _unit(candidates, "candidates") if _is_array(candidates) else _strings(candidates, "candidates")
     if len(lists) != len(texts):

@@ -1,4 +1,4 @@
-"""I0T: measure the modality gap of CLIP-like models, remove it, and prove what that did.
+"""I0T: measure the modality gap of CLIP-like models, remove it, and show the effect.
 
     from i0t import Standardizer, load_encoder, modality_gap
 

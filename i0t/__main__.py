@@ -27,7 +27,7 @@ COMMANDS = {
     "score": Command("i0t.commands.score", "score captions, texts and images against one another on one scale"),
     "search-eval": Command("i0t.commands.search_eval", "measure search in an index that mixes images and texts"),
     "apply": Command("i0t.commands.apply", "write corrected vectors, and the query transform, for a vector store"),
-    "cache": Command("i0t.commands.cache", "show or clear what is kept of earlier encoding"),
+    "cache": Command("i0t.commands.cache", "show or clear the cache of encoded features"),
 }
 
 
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = "\n".join(f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="i0t",
-        description="Measure the modality gap of CLIP-like models, remove it, and prove what that did.",
+        description="Measure the modality gap of CLIP-like models, remove it, and show the effect.",
         epilog=f"commands:\n{listing}\n\n`i0t COMMAND --help` explains each. Pages for the researcher, for search and "
         "for caption\nscoring are in docs/.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -113,7 +113,7 @@ def read_gold(entry: DatasetEntry, roots: Roots) -> CaptionSet:
     """Read a set in the GOLD layout; runs of white space become one blank.
 
     Raises:
-        I0TError: the file is missing or has another form, an image has no captions, or no image file is there.
+        I0TError: the file is missing or has another form, an image has no captions, or no image file exists.
     """
     source = roots.below(entry.root, entry.file)
     content = read_json(source, f"the captions of {entry.name}")

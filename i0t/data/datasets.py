@@ -145,7 +145,7 @@ def load_dataset(name: str, roots: Roots, allow_partial: bool = False) -> Datase
     if census.state not in USABLE and not allow_partial:
         raise I0TError(
             f"{census.source}: {name} is not complete: {census.problem.removeprefix(f'{census.source}: ')}. "
-            "Complete it (docs/data.md), or evaluate what is there and say so: --allow-partial."
+            "Complete it (docs/data.md), or evaluate the part that is there: --allow-partial."
         )
     return dataset
 

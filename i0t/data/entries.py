@@ -1,4 +1,4 @@
-"""The table of data sets: what is known of each before it is read."""
+"""The table of data sets: the known facts of each."""
 
 from __future__ import annotations
 

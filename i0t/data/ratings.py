@@ -105,7 +105,7 @@ def read_ratings(entry: DatasetEntry, roots: Roots) -> RatedCaptions:
     """Read human ratings; runs of white space become one blank.
 
     Raises:
-        I0TError: missing or malformed file, no rating left, an image without references, or no image file is there.
+        I0TError: missing or malformed file, no rating left, an image without references, or no image file exists.
     """
     source, folder = roots.below(entry.root, entry.file), roots.below(entry.root, entry.pictures)
     listed = list(check_ratings(read_json(source, f"the ratings of {entry.name}"), source).values())

@@ -153,7 +153,7 @@ class Encoder(nn.Module):
         return self.features_of_pixels(pixels), self.features_of_tokens(tokens)
 
     def raw_features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """As `features_of_tokens`, before the last normalisation."""
+        """`features_of_tokens` before the last normalisation."""
         features = encode_cut_text(self.model, *self._moved(tokens)).float()
         return features if self.heads is None else self.heads.unnormalized(F.normalize(features, dim=-1), "text")
 

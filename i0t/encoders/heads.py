@@ -41,7 +41,7 @@ class NormHeads(nn.Module):
         return F.normalize(self.unnormalized(features, modality), dim=-1)
 
     def unnormalized(self, features: torch.Tensor, modality: str) -> torch.Tensor:
-        """As `forward`, before the last normalisation."""
+        """`forward` before the last normalisation."""
         # float32 even under autocast: the batch variance of unit vectors is only about 1/D.
         with torch.autocast(features.device.type, enabled=False):
             return getattr(self, modality)(features.float())

@@ -72,7 +72,7 @@ def gap_intervals(
 
 
 def intervals_of(items: UnitPairs, seed: int = 0, n_bootstrap: int = 1000) -> dict[str, Interval]:
-    """As `gap_intervals`, for checked and normalised items."""
+    """`gap_intervals` for checked and normalised items."""
     intervals = {"min_cosine_distance": Interval(NAN, NAN, NO_MINIMUM)}
     if items.n_groups < FEWEST_GROUPS:
         return dict.fromkeys(_NAMES, Interval(NAN, NAN, TOO_FEW)) | intervals

@@ -51,7 +51,7 @@ def modality_gap(image_features: Any, text_features: Any, pairs: Any = None, see
 
 
 def measures_of(items: UnitPairs, seed: int = 0) -> dict[str, float | str]:
-    """As `modality_gap`, for checked and normalised items."""
+    """`modality_gap` for checked and normalised items."""
     x, y, distance = items.x, items.y, _centroid_distance(items)
     rank_image, share_image = first_rank_of(x, y)
     rank_text, share_text = first_rank_of(y, x)
@@ -152,7 +152,7 @@ def separability_auc(image_features: Any, text_features: Any, pairs: Any = None,
 
 
 def auc_of(items: UnitPairs, seed: int = 0) -> float:
-    """As `separability_auc`, for checked and normalised items."""
+    """`separability_auc` for checked and normalised items."""
     return mean_area(held_out_scores(items, seed), items.is_image)
 
 
@@ -269,7 +269,7 @@ def first_cross_modal_rank(features: Any, other_features: Any) -> tuple[float, f
 
 
 def first_rank_of(own: np.ndarray, others: np.ndarray) -> tuple[float, float]:
-    """As `first_cross_modal_rank`, for unit vectors."""
+    """`first_cross_modal_rank` for unit vectors."""
     n, own = len(own), own.astype(np.float32)
     counts = np.zeros((3, n), dtype=np.int64)
     for rows, cosines in score_blocks(own, np.concatenate([own, others.astype(np.float32)])):

@@ -46,7 +46,7 @@ def gap_dimensions(image_features: Any, text_features: Any, pairs: Any = None, t
 
 
 def dimensions_of(items: UnitPairs) -> list[GapDimension]:
-    """As `gap_dimensions`, all of them, for checked and normalised items."""
+    """All of `gap_dimensions`, for checked and normalised items."""
     means = items.x.mean(axis=0), items.y.mean(axis=0)
     difference = means[0] - means[1]
     whole = float(difference @ difference)
@@ -103,7 +103,7 @@ def trust_lines(image_features: Any, text_features: Any, pairs: Any = None, seed
 
 
 def doubts_of(items: UnitPairs, seed: int = 0) -> list[str]:
-    """As `trust_lines`, for checked and normalised items."""
+    """`trust_lines` for checked and normalised items."""
     n_groups, what = items.n_groups, "pairs" if len(items.pairs) else "items"
     if n_groups < 5:
         return [f"too few {what} to tell this from zero: {n_groups}, and no error can be estimated"]

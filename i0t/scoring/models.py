@@ -69,7 +69,7 @@ def _briefly_trained(folder: Path, device: str, workers: int) -> Path:
     how = TrainOptions(recipe="lcco", base="tiny", overrides=BRIEF, output=folder, device=device, workers=workers)
     run = train(how, Roots(data_dir(root), data_dir_sub(root), is_sample=True))
     if run is None:
-        raise I0TError("stopped by SIGTERM; the same command goes on with the training.")
+        raise I0TError("stopped by SIGTERM; the same command resumes the training.")
     return run.last
 
 

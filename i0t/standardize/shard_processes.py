@@ -151,7 +151,7 @@ def _each(work: Callable[[Item], Result], items: list[Item], jobs: int, what: st
 
 
 def _results(pool: ProcessPoolExecutor, work: Callable[[Item], Result], items: list[Item]) -> Iterable[Result]:
-    """As `pool.map`, but an error cancels the items that have not started."""
+    """Call `pool.map`; an error cancels the items that have not started."""
     futures = [pool.submit(work, item) for item in items]
     try:
         for future in futures:

@@ -69,7 +69,7 @@ def train(options: TrainOptions, roots: Roots) -> TrainedRun | None:
         summary = trainer.run()
     if summary is None:
         same = "the same command without --fresh" if options.fresh else "the same command"
-        say(f"stopped by SIGTERM; {same} goes on from {files.states.newest}")
+        say(f"stopped by SIGTERM; {same} resumes from {files.states.newest}")
         return None
     if options.note_checkpoint and trainer.accelerator.is_main_process:
         write_last_checkpoint(files.last_path, roots)

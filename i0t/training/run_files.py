@@ -76,7 +76,7 @@ class RunFiles:
             restore_random_state(own, self.accelerator.device)
         else:
             say(f"{shared['processes']} processes before, now {self.accelerator.num_processes}: dropout draws anew.")
-        say(f"{self.recipe.name}: goes on after step {self.progress['step']} of {self.total_steps} (--fresh: anew)")
+        say(f"{self.recipe.name}: resumes after step {self.progress['step']} of {self.total_steps} (--fresh: anew)")
 
     def save_state(self) -> None:
         """Write a state to resume from; all processes must call this.

@@ -153,7 +153,7 @@ def _samples(urls: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a shard, in one line, without the objects that webdataset adds to the message."""
+    """One line with the fault of a shard, without the objects that webdataset adds to the message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error.args[0] if error.args else type(error).__name__)

@@ -201,7 +201,7 @@ def test_what_is_there_and_differs_is_never_replaced_unasked(tmp_path, roots, ru
     gold = put(list_file("flickr", roots.sub), [{"image_id": "1.jpg", "captions": five("another")}])
     status, _, err = run("flickr30k", "--from", source)
     assert status == 2
-    assert f"{gold}: is there and differs" in err
+    assert f"{gold}: exists and differs" in err
     assert run("flickr30k", "--from", source, "--overwrite", "--allow-partial")[0] == 0
     assert read("flickr", roots.sub).captions == [five("1.jpg")]
 
@@ -238,10 +238,10 @@ def test_a_list_that_differs_is_reported_before_anything_is_placed(tmp_path, roo
     before = path.read_bytes()
     status, _, err = run(*command, "--from", source)
     assert status == 2
-    assert f"{path}: is there and differs" in err
+    assert f"{path}: exists and differs" in err
     assert files_below(roots.main) + files_below(roots.sub) == [path]
     path.write_bytes(b"\xff\xfe no text")
-    assert f"{path}: is there and differs" in run(*command, "--from", source)[2]
+    assert f"{path}: exists and differs" in run(*command, "--from", source)[2]
     path.write_bytes(before)
     assert f"{path}: written" in run(*command, "--from", source, "--overwrite")[1]
     assert len(files_below(roots.main) + files_below(roots.sub)) > 1

@@ -1,4 +1,4 @@
-"""Resuming: a run that was killed, pre-empted, out of space or had a bad loss goes on or says what to do.
+"""Resuming: a run that was killed, pre-empted, out of space or had a bad loss resumes or says what to do.
 
 Run: python -m pytest tests/training/test_resume.py
 """
@@ -114,7 +114,7 @@ def test_killed_run_ends_with_the_weights_of_the_uninterrupted_one(uninterrupted
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not list(tmp_path.glob("*-last.safetensors")) or training_of(next(tmp_path.glob("*-last*")))["step"] < STEPS
-    assert "goes on after step" in finish(tmp_path, run_configs)
+    assert "resumes after step" in finish(tmp_path, run_configs)
     assert_same_weights(weights(tmp_path), uninterrupted)
     assert not list(tmp_path.glob("states/*")), "states of a finished run only take space"
 
@@ -126,7 +126,7 @@ def test_sigterm_saves_and_exits_with_0(uninterrupted, run_configs, tmp_path):
     os.killpg(process.pid, signal.SIGTERM)
     said = process.communicate()[1]
     assert process.returncode == 0, said
-    assert "stopped by SIGTERM; the same command goes on from" in said
+    assert "stopped by SIGTERM; the same command resumes from" in said
     assert not list(tmp_path.glob("*-last*")) or training_of(next(tmp_path.glob("*-last*")))["step"] < STEPS
     finish(tmp_path, run_configs)
     assert_same_weights(weights(tmp_path), uninterrupted)
@@ -169,12 +169,12 @@ def test_fresh_run_that_is_stopped_goes_on_without_fresh(configs, tmp_path, caps
     capsys.readouterr()
     stopped_in_step(monkeypatch, [*flags, "--fresh"])
     printed = capsys.readouterr()
-    assert "stopped by SIGTERM; the same command without --fresh goes on from" in printed.err
+    assert "stopped by SIGTERM; the same command without --fresh resumes from" in printed.err
     assert not printed.out
     assert not list((tmp_path / "out").glob("*.safetensors"))
     assert train(flags) == 0
     said = capsys.readouterr().err
-    assert "goes on after step" in said and "trained before" not in said
+    assert "resumes after step" in said and "trained before" not in said
     assert_same_weights(load_file(next((tmp_path / "out").glob("*-last.safetensors"))), expected)
 
 
@@ -236,7 +236,7 @@ def test_fresh_stage_2_that_is_stopped_finds_its_base_again(configs, stage1, tmp
     stopped_in_step(monkeypatch, [*flags, "--fresh"])
     capsys.readouterr()
     assert train(flags) == 0
-    assert "goes on after step" in capsys.readouterr().err
+    assert "resumes after step" in capsys.readouterr().err
     (last,) = (tmp_path / "out").glob("bn_async-*-last.safetensors")
     assert training_of(last)["recipe"]["base"] == str(stage1)
 

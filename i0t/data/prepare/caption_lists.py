@@ -44,7 +44,7 @@ class Image(BaseModel):
 
     @property
     def captions(self) -> list[str]:
-        """In the file's order."""
+        """The captions, in the order of the file."""
         return [sentence.raw for sentence in self.sentences]
 
 

@@ -64,7 +64,7 @@ def _download(root: Path) -> str:
 
 def _take_folder(folder: Path, target: Path, job: Job) -> str:
     if target.exists() and not target.is_symlink():
-        raise I0TError(f"{target}: is there, and torchvision finds it damaged. Move it away and run this again.")
+        raise I0TError(f"{target}: exists, and torchvision finds it damaged. Move it away and run this again.")
     if not job.copy:
         link(folder, target)
         return f"{target}: linked to {folder}"
@@ -86,7 +86,7 @@ def _unpack(archive: Path, target: Path) -> str:
         if target.is_symlink():
             target.unlink()
         elif target.exists():
-            raise I0TError(f"{target}: is there, and torchvision finds it damaged. Move it away and run this again.")
+            raise I0TError(f"{target}: exists, and torchvision finds it damaged. Move it away and run this again.")
         (Path(temporary) / target.name).rename(target)
     return f"{target}: unpacked"
 

@@ -80,7 +80,7 @@ class Job:
         return path
 
     def look_for(self, *names: str) -> Path | None:
-        """As `find_file`, but None if none exists."""
+        """`find_file`, or None if none exists."""
         return next((self.folder / name for name in names if (self.folder / name).is_file()), None)
 
     def image_folders(self, *names: str) -> list[Path]:
@@ -134,7 +134,7 @@ class Job:
         text = _laid_out(content)
         same = path.is_file() and _same(path.read_bytes(), text)
         if path.exists() and not (same or self.overwrite):
-            raise I0TError(f"{path}: is there and differs. Move it away, or replace it: --overwrite.")
+            raise I0TError(f"{path}: exists and differs. Move it away, or replace it: --overwrite.")
         placed = self.place(pairs)
         if same:
             return [placed, f"{path}: unchanged"]
@@ -164,12 +164,12 @@ def refuse_another(source: Path, target: Path) -> None:
     """Raise an error if another file is at the place of an image; a link there may be replaced.
 
     Raises:
-        I0TError: another file is there.
+        I0TError: another file exists.
     """
     if target.is_symlink() or not target.exists() or not source.is_file() or source.samefile(target):
         return
     if source.stat().st_size != target.stat().st_size:
-        raise I0TError(f"{target}: is there, and is not {source}. Move it away and run this again.")
+        raise I0TError(f"{target}: exists, and is not {source}. Move it away and run this again.")
 
 
 def place_file(source: Path, target: Path, copy: bool) -> bool:
@@ -178,7 +178,7 @@ def place_file(source: Path, target: Path, copy: bool) -> bool:
     A link of an earlier run that points elsewhere is replaced; a real file never is.
 
     Raises:
-        I0TError: another file is there, or the folder cannot be written.
+        I0TError: another file exists, or the folder cannot be written.
     """
     refuse_another(source, target)
     if not target.is_symlink() and target.exists():

@@ -41,7 +41,7 @@ QUESTION = "<image>\nWhat does this picture show, and where?"
 
 @dataclass
 class Record:
-    """What the annotation files say about one image."""
+    """The annotations of one image."""
 
     file: str  # base name
     captions: list[str] = field(default_factory=list)

@@ -42,7 +42,7 @@ _LINE_BREAK_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Mention:
-    """What a caption says about one object; None for what it does not say."""
+    """The facts that a caption states about one object; None if it does not."""
 
     colour: str
     shape: str
