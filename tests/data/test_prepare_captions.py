@@ -207,10 +207,10 @@ def test_what_is_there_and_differs_is_never_replaced_unasked(tmp_path, roots, ru
 
     path = picture_folder("flickr", roots.sub) / "1.jpg"
     path.unlink()
-    path.write_bytes(b"not the same picture")
+    path.write_bytes(b"not the same image")
     status, _, err = run("flickr30k", "--from", source)
     assert status == 2
-    assert f"{path}: is there, and is not {source / 'flickr30k-images' / '1.jpg'}" in err
+    assert f"{path}: exists, and is not {source / 'flickr30k-images' / '1.jpg'}" in err
 
     path.unlink()
     path.symlink_to(tmp_path / "moved away")  # a link that leads nowhere is ours to replace
@@ -247,20 +247,20 @@ def test_a_list_that_differs_is_reported_before_anything_is_placed(tmp_path, roo
     assert len(files_below(roots.main) + files_below(roots.sub)) > 1
 
 
-def test_a_image_that_differs_is_reported_before_anything_is_placed(tmp_path, roots, run):
-    other = put(picture_folder("flickr", roots.sub) / "2.jpg", "not the same picture")
+def test_an_image_that_differs_is_reported_before_anything_is_placed(tmp_path, roots, run):
+    other = put(picture_folder("flickr", roots.sub) / "2.jpg", "not the same image")
     status, _, err = run("flickr30k", "--from", flickr_folder(tmp_path / "f", {"1.jpg": "test", "2.jpg": "test"}))
     assert status == 2
-    assert f"{other}: is there, and is not" in err
+    assert f"{other}: exists, and is not" in err
     assert files_below(roots.sub) == [other]
 
-    other = put(list_file("birdsnap", roots.main) / "Anhinga" / "2.jpg", "not the same picture")
+    other = put(list_file("birdsnap", roots.main) / "Anhinga" / "2.jpg", "not the same image")
     pictures(tmp_path / "birds" / "test" / "Anhinga", ["1.jpg", "2.jpg"])
-    assert f"{other}: is there, and is not" in run("birdsnap", "--from", tmp_path / "birds")[2]
+    assert f"{other}: exists, and is not" in run("birdsnap", "--from", tmp_path / "birds")[2]
     assert list((list_file("birdsnap", roots.main)).rglob("*")) == [other.parent, other]
 
     other = put(list_file("sharegpt4v", roots.main), "not the same list")
-    assert f"{other}: is there, and is not" in run("sharegpt4v", "--from", sharegpt4v_folder(tmp_path / "share"))[2]
+    assert f"{other}: exists, and is not" in run("sharegpt4v", "--from", sharegpt4v_folder(tmp_path / "share"))[2]
     assert not (picture_folder("sharegpt4v", roots.main)).exists()
 
 

@@ -151,7 +151,7 @@ def test_key_changes_with_whatever_changes_the_numbers(pictures):
     assert text_key(encoder.computed_with("fp32"), TEXTS, tokens.flip(1)) != text  # another tokenizer
 
 
-def test_a_image_written_anew_is_encoded_anew(pictures):
+def test_an_image_written_anew_is_encoded_anew(pictures):
     encoder, stat = small(), pictures[0].stat()
     key = key_of_images(encoder, pictures)
     os.utime(pictures[0], ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))  # same size, a nanosecond later

@@ -277,7 +277,7 @@ def test_what_follows_a_cut_line_is_read_by_the_next_run(tmp_path, monkeypatch):
     assert set(resume.PartialScores(path, {}).known) == {pair.key for pair in pairs[:2]}
 
 
-def test_a_image_repaired_since_is_scored_by_the_next_run(tmp_path):
+def test_an_image_repaired_since_is_scored_by_the_next_run(tmp_path):
     path, pairs = tmp_path / "partial", [ScoredPair((name,), ("x",)) for name in ("a.jpg", "b.jpg")]
 
     def scoring(broken: str):
