@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Union, get_args, get_origin, get_type_hints
 
@@ -83,8 +84,9 @@ class RemoverChoice:
 
 
 def fitting_names() -> list[str]:
-    """Names of the removers that programs can fit."""
-    return [name for name in REMOVERS if name not in STREAMING]
+    """Names of the removers that programs can fit; rivals only where their package is, as it is beside the checkout."""
+    there = {name for name, place in REMOVERS.items() if find_spec(place.partition(":")[0].partition(".")[0])}
+    return [name for name in REMOVERS if name in there and name not in STREAMING]
 
 
 def own_names() -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -20,6 +22,7 @@ from i0t import Embeddings, I0TError
 from i0t.cli import add_remover_flags, remover_choices
 from i0t.commands.apply import main as apply
 from i0t.commands.search_eval import main as search_eval
+from i0t.paths import REPO
 from i0t.search import VectorTransform
 from i0t.standardize import AffineMap, GapRemover, Modality
 from i0t.standardize.__main__ import main as standardize
@@ -295,3 +298,15 @@ def test_what_is_no_remover_is_refused():
     for name in ("nope", "pathlib:Path", "i0t.standardize:Nope", "no.such.module:Class"):
         with pytest.raises(I0TError, match=f"{name}: no"):
             make_remover(name)
+
+
+def test_the_library_alone_offers_its_own(tmp_path):
+    """Outside the checkout there are no rivals; every command still answers."""
+    link = tmp_path / "i0t"
+    link.symlink_to(REPO / "i0t")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for command in (["apply"], ["search-eval"], ["standardize", "fit"]):
+        run = [sys.executable, "-m", "i0t", *command, "--help"]
+        done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and "whitening" in done.stdout, done.stderr
+        assert "mind_the_gap" not in done.stdout
