@@ -188,6 +188,7 @@ def _draw_cosines(axes: Axes, found: dict[str, Any], stage: str, title: str) -> 
     axes.set(title=title, xlabel="cosine", ylim=(0, len(KINDS)))
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)
+    axes.locator_params(axis="x", nbins=5)  # labels that do not touch
     axes.set_yticks(np.arange(len(KINDS)) + 0.15, [label for _, (label, _) in kinds])
     for text, (_, (_, colour)) in zip(axes.get_yticklabels(), kinds):
         text.set_color(colour)
