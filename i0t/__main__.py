@@ -23,7 +23,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "gap": Command("i0t.commands.gap", "measure the modality gap of embeddings, with error bars"),
-    "standardize": Command("i0t.standardize.__main__", "fit, merge and apply standardisers over any number of files"),
+    "standardize": Command("i0t.commands.standardize", "fit, merge and apply standardisers over any number of files"),
     "score": Command("i0t.commands.score", "score captions, texts and images against one another on one scale"),
     "search-eval": Command("i0t.commands.search_eval", "measure search in an index that mixes images and texts"),
     "apply": Command("i0t.commands.apply", "write corrected vectors, and the query transform, for a vector store"),

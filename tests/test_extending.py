@@ -17,12 +17,12 @@ from PIL import Image
 
 from evaluation import retrieval, table
 from evaluation.task import TASKS, task_class
+from i0t.commands.standardize import main as standardize
 from i0t.data.check import main as check_data
 from i0t.data.datasets import DATASETS
 from i0t.encoders import load_encoder
 from i0t.encoders.load import known_models
 from i0t.paths import REPO
-from i0t.standardize.__main__ import main as standardize
 from i0t.standardize.registry import REMOVERS
 from i0t.training.__main__ import main as train
 

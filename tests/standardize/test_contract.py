@@ -22,10 +22,10 @@ from i0t import Embeddings, I0TError
 from i0t.cli import add_remover_flags, remover_choices
 from i0t.commands.apply import main as apply
 from i0t.commands.search_eval import main as search_eval
+from i0t.commands.standardize import main as standardize
 from i0t.paths import REPO
 from i0t.search import VectorTransform
 from i0t.standardize import AffineMap, GapRemover, Modality
-from i0t.standardize.__main__ import main as standardize
 from i0t.standardize.registry import (
     NONE,
     REMOVERS,

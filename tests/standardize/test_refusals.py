@@ -11,9 +11,9 @@ import pytest
 from i0t import I0TError, Standardizer, ZScore
 from i0t.cli import add_remover_flags, remover_choices
 from i0t.commands.apply import main as apply
+from i0t.commands.standardize import main as standardize
 from i0t.search import VectorTransform
 from i0t.standardize import AffineMap, GapRemover, Modality, RunningStandardizer, Whitening
-from i0t.standardize.__main__ import main as standardize
 from i0t.standardize.registry import load_remover, make_remover, remover_class
 
 sys.modules.setdefault("removers_that_lack", sys.modules[__name__])  # pytest imports test files under no fixed name

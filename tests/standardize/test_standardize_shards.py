@@ -18,8 +18,8 @@ from safetensors.numpy import load_file, save_file
 
 from baselines.mind_the_gap import MindTheGap
 from i0t import I0TError, Standardizer
+from i0t.commands.standardize import main
 from i0t.standardize import arithmetic, shard_processes, shards
-from i0t.standardize.__main__ import main
 from i0t.standardize.registry import load_remover, remover_class
 
 DIM = 6
