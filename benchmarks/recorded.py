@@ -98,6 +98,8 @@ def _identity(name: str, content: Any) -> tuple[str, str]:
     if not isinstance(content, dict):
         return name, name
     header, step = content.get("metadata", {}), name.partition("/")[0]
+    if content.get("task") == "mixed search":  # older records of search do not name the data set
+        return f"{step}: record mixed search", name
     parts = (content, header.get("metadata"), header.get("provenance"))
     about = next((part for part in parts if isinstance(part, dict) and "dataset" in part), None)
     if about is None:

@@ -25,6 +25,8 @@ from benchmarks.recording import record
 ALLOWED = {  # pattern of "file field": reason why it may differ
     "* config.flags.*": "the flags as a program calls them; the protocol states what was done",
     "* data.built_in_sample": "one definition of the sample, by its marker; CIFAR-100 is no part of it",
+    "score-*scores.json protocol.calibration_is_built_in_sample": "the same definition",
+    "* protocol.fit_overlap": "training pairs are found again by their items",
     "score-*: i0t-embeddings *": "i0t score keeps calibration features in the cache of all programs",
     "gap-*gap.json origin.model": "the name of a checkpoint, not its path",
     "report*page.*": "words of the page",
