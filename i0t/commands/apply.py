@@ -150,8 +150,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def apply(options: ApplyOptions) -> None:
     """Move vectors and write them with the transform of queries."""
     folder = Path(options.output)
-    own = {(folder / name).resolve() for name in (VECTORS, IMAGES, TEXTS, TRANSFORM)}
-    for path in (*options.vectors, *options.fit_on):
+    targets = _targets(options, folder)
+    names = [TRANSFORM] if options.shards else [VECTORS, IMAGES, TEXTS, TRANSFORM]
+    own = {path.resolve() for path in (*targets, *(folder / name for name in names))}
+    for path in (*options.vectors, *options.fit_on, *(str(shard.path) for _, shard in options.shards)):
         if Path(path).resolve() in own:
             raise I0TError(f"{path}: would be overwritten by the moved vectors. Choose another --output.")
     source = load_embeddings(options.vectors, paired=False) if options.vectors else None
@@ -162,7 +164,6 @@ def apply(options: ApplyOptions) -> None:
         remover = fit_to_files([options.choice], options.fit_on, sources, flag=options.flag)[options.choice.name]
     transform = VectorTransform.of(remover)
     if source is None:
-        targets = _targets(options, folder)
         ensure_folder(folder)
         _move_shards(remover, options, folder, targets)
         transform.save(folder / TRANSFORM)

@@ -17,6 +17,7 @@ from i0t.gap.unit_pairs import UnitPairs, squared_distance
 NULL_DRAWS = 4999  # draws of the length of a mean difference by chance
 SUSPICIOUS = 0.001  # if means are this close by chance only so rarely, they were probably made equal
 SHUFFLED_PAIRS, SHUFFLES = 1000, 999  # at most so many pairs, drawn, in the test of `chance_of_nearer`
+FEWEST = 7  # groups in this test; fewer have too few orders
 UNLIKELY = 0.01  # pairs are nearer than shuffled ones if chance explains it more rarely
 FEW = 100  # with fewer groups, error bars are uncertain themselves
 
@@ -128,7 +129,7 @@ def doubts_of(items: UnitPairs, seed: int = 0) -> list[str]:
             f"too few {what} to tell this from zero: {n_groups} {what}, and the interval of the centroid distance "
             "reaches 0"
         )
-    if len(items.pairs) and (chance := chance_of_nearer(items, seed)) > UNLIKELY:
+    if len(items.pairs) and n_groups >= FEWEST and (chance := chance_of_nearer(items, seed)) > UNLIKELY:
         lines.append(
             f"matched pairs are no nearer than shuffled ones (permutation test, p = {chance:.2f}): check that row i of "
             "the images belongs to row i of the texts"

@@ -147,6 +147,12 @@ def test_a_fitted_file_serves_as_well_as_vectors(index_files, tmp_path):
 def test_bad_input_is_reported_in_one_line_and_loses_nothing(index_files, tmp_path, capsys):
     assert main([*index_files, "--fit-on", *index_files, "--output", str(tmp_path)]) == 2
     assert "would be overwritten by the moved vectors" in capsys.readouterr().err
+    output = tmp_path / "moved"
+    for name in (f"{tmp_path.name}/images.npy", "transform.safetensors"):  # as a shard's result, or the transform
+        fitted = ZScore().fit(*(np.load(path) for path in index_files)).save(output / name)
+        before = fitted.read_bytes()
+        assert main(["--images", index_files[0], "--fit-on", str(fitted), "--output", str(output), "--jobs", "1"]) == 2
+        assert f"{name}: would be overwritten" in capsys.readouterr().err and fitted.read_bytes() == before
     np.save(tmp_path / "narrow.npy", np.ones((2, 9, 5), dtype="float32"))
     assert main([*index_files, "--fit-on", str(tmp_path / "narrow.npy"), "--output", str(tmp_path / "out")]) == 2
     assert "dimensions" in capsys.readouterr().err
