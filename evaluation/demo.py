@@ -118,6 +118,8 @@ def _parse(argv: Sequence[str] | None) -> DemoOptions:
     arguments = parser.parse_intermixed_args(argv)  # key=value may stand between flags
     try:
         size = SampleSize(**{key: int(value) for key, _, value in (item.partition("=") for item in arguments.size)})
+    except I0TError:
+        raise
     except (TypeError, ValueError) as error:
         raise I0TError(f"--size {' '.join(arguments.size)}: {error}. Write key=N, e.g. train=2000.") from None
     return DemoOptions(arguments.output, arguments.fresh, arguments.workers, size, read_overrides(arguments.overrides))

@@ -32,8 +32,9 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from tqdm import tqdm
 
+from i0t.data.items import decoded
 from i0t.encoders.encoder import ClipModel
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 from i0t.features import is_torch, l2_normalize, to_numpy
 from i0t.metrics.caption_scores import SCORES
 from i0t.paths import say
@@ -210,7 +211,6 @@ def _strings(values: Any, name: str, types: tuple[type, ...] = (str,)) -> list[s
 def _image(path: str) -> Image.Image:
     """Decode an image as RGB before any resizing, which would spoil palettes."""
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise I0TError(f"{path}: missing or unreadable image ({error}).") from None
+        return decoded(path)
+    except Exception as error:  # decoders raise errors of any type for damaged files
+        raise I0TError(f"{path}: missing or unreadable image ({first_line(error)}).") from None

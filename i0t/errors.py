@@ -1,11 +1,11 @@
 """Exceptions whose messages are for users."""
 
 
-class I0TError(Exception):
+class I0TError(ValueError):
     """Bad input: the message names the file, row or value, and says what to do.
 
     The programs print it as one line and exit with status 2; library callers catch it like any
-    other exception. Programming errors keep their own types and their tracebacks.
+    other exception, or as the ValueError that it also is. Programming errors keep their own types and their tracebacks.
 
     Example:
         >>> import numpy as np

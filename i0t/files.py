@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,28 @@ def write_npy(path: str | Path, array: np.ndarray) -> None:
     """Write one array atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.save(stream, array)
+
+
+def check_outputs(outputs: Mapping[str, str | Path | None], inputs: Iterable[str | Path | None] = ()) -> None:
+    """Refuse output files that are folders, inputs, or named twice; for the start of a program.
+
+    Args:
+        outputs: files to write, by the flag that names them; None is left out.
+        inputs: files that the program reads; names that are no files, such as a model's, do no harm.
+
+    Raises:
+        I0TError: names the flag and the file.
+    """
+    taken = {os.path.realpath(path): "is an input" for path in inputs if path is not None}
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        place = os.path.realpath(path)
+        if os.path.isdir(place):
+            raise I0TError(f"{path}: is a folder. Give {flag} the name of a file in it.")
+        if place in taken:
+            raise I0TError(f"{path}: {taken[place]}, and {flag} would overwrite it. Give {flag} another name.")
+        taken[place] = f"is written by {flag}"
 
 
 @contextmanager

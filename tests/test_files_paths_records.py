@@ -456,3 +456,12 @@ def test_environment_says_what_the_result_rests_on(tmp_path):
     assert content["environment"] == found
     assert content["peak_memory_bytes"] > 2**20
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", content["created"])
+
+
+def test_bad_input_is_a_value_error_and_keeps_its_message(capsys):
+    with pytest.raises(ValueError, match="no text mean yet"):
+        Standardizer().transform_text(np.eye(2))
+    from evaluation.demo import main as demo
+
+    assert demo(["--size", "train=-1"]) == 2
+    assert capsys.readouterr().err == "error: Sample size train: -1. Give 0 or more.\n"

@@ -102,8 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     named = {name: getattr(arguments, name) for name in ("bootstrap", "seed", "json", "output", "report")}
     options = GapOptions(**named, report_options=report_options(arguments), flags=vars(arguments))
     from i0t.embeddings import load_embeddings
-    from i0t.files import ensure_folder
+    from i0t.files import check_outputs, ensure_folder
 
+    check_outputs({"--json": options.json}, [*arguments.source, arguments.model])
     if options.output:
         ensure_folder(options.output)  # before encoding, which may take hours
     if arguments.source:

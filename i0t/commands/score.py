@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from i0t.cli import (
 from i0t.embeddings import Embeddings, Origin, load_embeddings
 from i0t.encoders import EncodeOptions
 from i0t.errors import I0TError
-from i0t.files import ensure_folder, write_json
+from i0t.files import check_outputs, ensure_folder, write_json
 from i0t.metrics.caption_scores import PREFIX
 from i0t.paths import TENSORS, Roots, say
 from i0t.scoring.models import DATASETS, SAMPLE, calibration_pairs, default_dataset, scoring_model
@@ -137,6 +138,9 @@ def parse(argv: Sequence[str] | None) -> ScoreOptions:
         pairs = read_pairs(arguments.pairs, arguments.images)
     else:
         pairs = all_pairs(arguments.image, arguments.caption)
+    inputs = [arguments.pairs, arguments.model, *calibrate_on, *(image for pair in pairs for image in pair.images)]
+    check_outputs({"--csv": arguments.csv, "--json": arguments.json}, inputs)
+    check_outputs({"--output": Path(arguments.output) / RECORD}, [*inputs, arguments.csv])
     return ScoreOptions(
         pairs=tuple(pairs),
         is_list=bool(arguments.pairs),
@@ -176,7 +180,7 @@ def score(options: ScoreOptions) -> tuple[Rows, dict[str, Any]]:
 def _require_images(options: ScoreOptions) -> None:
     """Raise an error for missing images before a model is loaded or trained."""
     images = dict.fromkeys(image for pair in options.pairs for image in pair.images)
-    missing = [image for image in images if not Path(image).is_file()]
+    missing = [image for image in images if not os.path.isfile(image)]  # not Path's, which fails for long names
     if missing and not options.encoding.skip_unreadable:
         raise I0TError(
             f"{missing[0]}: no such image ({len(missing)} of {len(images)} are missing). Correct the path, or go on "

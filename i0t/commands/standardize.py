@@ -12,7 +12,7 @@ from i0t.cli import add_remover_flags, program, remover_choices
 from i0t.commands.apply import CORES, ApplyOptions, add_shard_flags, apply, shards_of
 from i0t.embeddings import Origin
 from i0t.errors import I0TError
-from i0t.files import ensure_folder
+from i0t.files import check_outputs, ensure_folder
 from i0t.standardize.registry import RemoverChoice, load_remover
 from i0t.standardize.remover import GapRemover
 from i0t.standardize.shard_processes import Work, fit_shards
@@ -76,8 +76,7 @@ def fit(choice: RemoverChoice, work: list[Work], output: Path, jobs: int) -> Non
             raise I0TError(
                 f"fit: no shards of {modality}s, and both are needed. Give {flag}, or a folder with {folder}."
             )
-    if output.is_dir():
-        raise I0TError(f"{output}: is a folder. Give --output the name of a file, e.g. {output / 'stats.safetensors'}.")
+    check_outputs({"--output": output}, [shard.path for _, shard in work])
     ensure_folder(output.parent)  # before reading, which may take hours
     remover = fit_shards(choice.make, work, jobs)
     _say_fitted(remover, remover.save(output))
@@ -85,6 +84,7 @@ def fit(choice: RemoverChoice, work: list[Work], output: Path, jobs: int) -> Non
 
 def merge(files: Sequence[str], remover: str | None, output: Path) -> None:
     """Merge fitted files without common shards, and save the result."""
+    check_outputs({"--output": output}, files)
     removers = [load_remover(path, remover) for path in files]
     known: dict[str, str] = {}
     for path, fitted in zip(files, removers):

@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 ImageSource = str | Path | Image.Image
+LONGEST = 200  # long side of an image over its short side
+BITS_PER_SAMPLE = 258  # tag of TIFF
 
 
 @dataclass(frozen=True)
@@ -69,28 +71,59 @@ class Items:
 def open_image(source: ImageSource | IO[bytes]) -> Image.Image:
     """Decode an image fully, as RGB (before resizing, which would spoil palette images).
 
+    16-bit greys are scaled to 8 bits.
+
     Args:
         source: a path, an open file, or a PIL image, which is only converted.
 
     Raises:
-        I0TError: the file is missing, truncated or not an image.
+        I0TError: the file is missing, truncated or not an image, its white is unknown (32 bits, float), or it is longer
+            than `LONGEST` times its short side.
     """
-    if isinstance(source, Image.Image):
-        return _to_rgb(source)
     try:
-        with Image.open(source) as image:
-            return _to_rgb(image)
+        return decoded(source)
     except FileNotFoundError:
         raise I0TError(f"{source}: no such image, but the data list names it. Complete the download.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise I0TError(
-            f"{source}: unreadable image ({error}). Replace it, or go on without it: --skip-unreadable."
-        ) from None
+    except Exception as error:  # decoders raise errors of any type for damaged files
+        raise _unreadable(source, error) from None
+
+
+def load_pixels(source: ImageSource | IO[bytes], preprocess: Preprocess) -> torch.Tensor:
+    """Decode and preprocess an image.
+
+    Raises:
+        I0TError: as `open_image`, or the preprocessing fails, e.g. for want of memory.
+    """
+    image = open_image(source)
+    try:
+        return preprocess(image)
+    except Exception as error:
+        raise _unreadable(source, error) from None
+
+
+def decoded(source: ImageSource | IO[bytes]) -> Image.Image:
+    """`open_image` with errors of any type."""
+    if isinstance(source, Image.Image):
+        return _to_rgb(source)
+    with Image.open(source) as image:
+        return _to_rgb(image)
+
+
+def _unreadable(source: ImageSource | IO[bytes], error: Exception) -> I0TError:
+    why = first_line(error)
+    return I0TError(f"{source}: unreadable image ({why}). Replace it, or go on without it: --skip-unreadable.")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow would clip 16-bit greys at 255, not scale them
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    width, height = image.size
+    if max(width, height) > LONGEST * min(width, height):  # resizing its short side would take gigabytes
+        raise ValueError(f"{width} x {height} px: longer than {LONGEST} times its short side")
+    # Pillow would clip deeper greys at 255, not scale them. It reads 16-bit PGM, in old versions PNG, as "I".
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]  # TIFF has 12-bit greys, too
+        image = Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode}, 32 bits: its black and white are unknown; save it with 8 or 16 bits")
     return image.convert("RGB")
 
 
@@ -110,7 +143,7 @@ class ImageDataset(Dataset[torch.Tensor | str]):
     def __getitem__(self, index: int) -> torch.Tensor | str:
         """(3, H, W) float32 pixels, or the error message."""
         try:
-            return self.preprocess(open_image(self.sources[index]))
+            return load_pixels(self.sources[index], self.preprocess)
         except I0TError as error:
             return str(error)
 

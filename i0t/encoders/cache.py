@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from i0t.encoders import EncodeOptions
 
 FORMAT = "i0t-encoded-1"  # increase it when a change of the code changes the numbers
+IMAGES = "images, deep greys scaled"  # part of their key: what was encoded of clipped pictures is not reused
 VARIABLE = "I0T_CACHE"
 
 
@@ -124,7 +125,7 @@ def image_key(settings: Sequence[str], preprocess: Preprocess, images: Sequence[
     import PIL
 
     probe = preprocess(_probe_image()).contiguous().numpy().tobytes()
-    return _digest("images", [*settings, PIL.__version__, hashlib.sha256(probe).hexdigest()], map(_of_image, images))
+    return _digest(IMAGES, [*settings, PIL.__version__, hashlib.sha256(probe).hexdigest()], map(_of_image, images))
 
 
 def text_key(settings: Sequence[str], texts: Sequence[str], tokens: torch.Tensor) -> str:
@@ -144,7 +145,10 @@ def _of_image(image: ImageSource) -> str:
         return f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
     from i0t.data.items import open_image
 
-    rgb = open_image(image)
+    try:
+        rgb = open_image(image)
+    except I0TError as error:  # encoding says so, too, or skips it
+        return str(error)
     return f"{rgb.size}\0{hashlib.sha256(rgb.tobytes()).hexdigest()}"
 
 

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from i0t.gap.intervals import squared_distance_bounds
-from i0t.gap.measures import auc_of
+from i0t.gap.measures import ROUNDING, auc_of
 from i0t.gap.unit_pairs import UnitPairs, squared_distance
 
 NULL_DRAWS = 4999  # draws of the length of a mean difference by chance
 SUSPICIOUS = 0.001  # if means are this close by chance only so rarely, they were probably made equal
+SHUFFLED_PAIRS, SHUFFLES = 1000, 999  # at most so many pairs, drawn, in the test of `chance_of_nearer`
+UNLIKELY = 0.01  # pairs are nearer than shuffled ones if chance explains it more rarely
 FEW = 100  # with fewer groups, error bars are uncertain themselves
 
 
@@ -97,6 +99,17 @@ def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
     return float(1 + closer) / (1 + NULL_DRAWS)
 
 
+def chance_of_nearer(items: UnitPairs, seed: int = 0) -> float:
+    """Probability, 0..1, that shuffled pairs are as near as these: a permutation test of their mean cosine."""
+    rng = np.random.default_rng(seed)
+    image, text = rng.permutation(items.pairs)[:SHUFFLED_PAIRS].T
+    cosines = items.x[image] @ items.y[text].T
+    rows = np.arange(len(cosines))
+    matched = cosines[rows, rows].mean() - ROUNDING
+    nearer = sum(cosines[rows, rng.permutation(rows)].mean() >= matched for _ in range(SHUFFLES))
+    return float(1 + nearer) / (1 + SHUFFLES)
+
+
 def trust_lines(image_features: Any, text_features: Any, pairs: Any = None, seed: int = 0) -> list[str]:
     """Return one line per reason to doubt a gap. Arguments are those of `modality_gap`."""
     return doubts_of(UnitPairs.of(image_features, text_features, pairs), seed)
@@ -114,6 +127,11 @@ def doubts_of(items: UnitPairs, seed: int = 0) -> list[str]:
         lines.append(
             f"too few {what} to tell this from zero: {n_groups} {what}, and the interval of the centroid distance "
             "reaches 0"
+        )
+    if len(items.pairs) and (chance := chance_of_nearer(items, seed)) > UNLIKELY:
+        lines.append(
+            f"matched pairs are no nearer than shuffled ones (permutation test, p = {chance:.2f}): check that row i of "
+            "the images belongs to row i of the texts"
         )
     if n_groups < FEW:
         lines.append(f"rough: error bars from fewer than {FEW} {what} are themselves uncertain")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from i0t.errors import I0TError
 from i0t.files import read_json
+from i0t.paths import say
 from i0t.scoring.percentiles import IMAGE_IMAGE, IMAGE_TEXT, TEXT_TEXT
 
 COLUMNS = ("image", "caption", "other_image", "other_caption", "references")
@@ -60,28 +62,64 @@ def read_pairs(path: str | Path, folder: str | Path | None = None) -> list[Score
     rows = _rows_of_json(path) if path.suffix == ".json" else _rows_of_csv(path)
     if not rows:
         raise I0TError(f"{path}: no row to score. {FORM}.")
-    return [_pair(row, folder, f"{path}: row {number}") for number, row in enumerate(rows, start=1)]
+    return [_pair(row, folder, f"{path}: row {number}{line}") for number, (line, row) in enumerate(rows, start=1)]
 
 
-def _rows_of_json(path: Path) -> list[dict[str, Any]]:
+def _rows_of_json(path: Path) -> list[tuple[str, dict[str, Any]]]:
     rows = read_json(path, "pairs to score")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise I0TError(f"{path}: expected a JSON list of objects. {FORM}.")
-    return rows
+    _check_columns(list(dict.fromkeys(name for row in rows for name in row)), str(path))
+    return [("", row) for row in rows]
 
 
-def _rows_of_csv(path: Path) -> list[dict[str, Any]]:
+def _rows_of_csv(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Rows with their places, e.g. ` (line 3)`. Strict: a caption is never cut, rows are never joined."""
+    rows, start = [], 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
+            reader = csv.reader(stream, strict=True)
+            header = next(reader, [])
+            _check_columns(header, f"{path}: line 1")
+            named = sum(bool(name.strip()) for name in header)
+            if not set(header) & set(COLUMNS):
+                raise I0TError(f"{path}: its first line names none of the columns. {FORM}.")
+            start = reader.line_num + 1
+            for cells in reader:
+                unnamed = any(cell.strip() for name, cell in zip(header, cells) if not name.strip())
+                if cells and (unnamed or len(cells) != len(header)):
+                    raise I0TError(
+                        f"{path}: line {start}: {len(cells)} cells, but line 1 names {named} columns. Quote a text "
+                        'that has a comma: "a dog, asleep".'
+                    )
+                if cells:
+                    rows.append((f" (line {start})", dict(zip(header, cells))))
+                start = reader.line_num + 1
     except FileNotFoundError:
         raise I0TError(f"{path}: no such file (pairs to score).") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
+        raise I0TError(
+            f"{path}: the row that begins in line {start} is not CSV ({error}). Close each quote that opens, and "
+            'double quotes within a quoted text: "a ""dog""".'
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
         raise I0TError(f"{path}: cannot be read (pairs to score): {error}") from None
-    if not set(reader.fieldnames or ()) & set(COLUMNS):
-        raise I0TError(f"{path}: its first line names none of the columns. {FORM}.")
     return rows
+
+
+def _check_columns(names: list[str], place: str) -> None:
+    """Refuse columns that are doubled or misspelt; name the others that are unknown, which are left out."""
+    names = [name for name in names if name.strip()]  # spreadsheets write empty ones at the end
+    unknown = [name for name in names if name not in COLUMNS]
+    for name in names:
+        if names.count(name) > 1:
+            raise I0TError(f"{place}: column {name!r} stands there twice. Leave one out.")
+    for name in unknown:
+        meant = get_close_matches(name.strip().lower(), COLUMNS, n=1, cutoff=0.85)
+        if meant:
+            raise I0TError(f"{place}: unknown column {name!r}. Write {meant[0]}, or rename it if it is another.")
+    if unknown:
+        say(f"{place}: left out, as no such columns are known: {', '.join(map(repr, unknown))}")
 
 
 def _pair(row: dict[str, Any], folder: Path, place: str) -> ScoredPair:

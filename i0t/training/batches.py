@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from i0t.data.items import Preprocess, open_image
+from i0t.data.items import Preprocess, load_pixels
 from i0t.data.sharegpt4v import LongCaptions, short_caption
 from i0t.errors import I0TError
 
@@ -164,7 +164,7 @@ class _PairDataset(Dataset[Pair]):
         for offset in range(SUBSTITUTES if self.substitute else 1):
             row = (index + offset) % len(self)
             try:
-                return self.preprocess(open_image(self.pairs.images[row])), self.pairs.captions[row], errors
+                return load_pixels(self.pairs.images[row], self.preprocess), self.pairs.captions[row], errors
             except I0TError as error:
                 errors.append(str(error))
         return None, "", errors

@@ -103,6 +103,8 @@ def build_objective(recipe: Recipe) -> nn.Module:
     module, _, name = recipe.objective.partition(":")
     try:
         objective = getattr(import_module(module), name)(**recipe.objective_args)
+    except I0TError:
+        raise
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise I0TError(f"recipe {recipe.name}: objective {recipe.objective!r}: {error}.") from None
     if recipe.heads and needs_short_captions(objective):

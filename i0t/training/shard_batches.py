@@ -21,7 +21,7 @@ import numpy as np
 import webdataset
 from torch.utils.data import IterableDataset, get_worker_info
 
-from i0t.data.items import open_image
+from i0t.data.items import load_pixels
 from i0t.data.sharegpt4v import VALIDATION_RECORDS
 from i0t.errors import I0TError
 from i0t.files import atomic_path
@@ -136,7 +136,7 @@ class _ShardStream(IterableDataset[Pair]):
 
     def _pixels(self, sample: dict[str, Any], suffix: str) -> Any:
         try:
-            return self.options.preprocess(open_image(io.BytesIO(sample[suffix])))
+            return load_pixels(io.BytesIO(sample[suffix]), self.options.preprocess)
         except I0TError:
             raise I0TError(f"{_place(sample)}: unreadable image. Replace it.") from None
 

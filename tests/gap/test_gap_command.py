@@ -240,3 +240,12 @@ def test_examples_of_the_documentation_run(page):
 
     failed, run = doctest.testfile(str(REPO / "docs" / page), module_relative=False)
     assert run > 5 and failed == 0
+
+
+def test_json_may_not_be_an_input_or_a_folder(files, tmp_path, capsys):
+    before = (tmp_path / "texts.npy").read_bytes()
+    assert main(["gap", *files["two"], "--json", str(tmp_path / "texts.npy")]) == 2
+    assert "texts.npy: is an input, and --json would overwrite it" in capsys.readouterr().err
+    assert main(["gap", *files["two"], "--json", str(tmp_path)]) == 2
+    assert "is a folder. Give --json the name of a file" in capsys.readouterr().err
+    assert (tmp_path / "texts.npy").read_bytes() == before

@@ -305,3 +305,17 @@ def test_lines_say_what_is_wrong():
         line.startswith("too few pairs to tell this from zero: 240") for line in trust_lines(*simulated(0, "none"))
     )
     assert trust_lines(*simulated(0, "raw")) == []
+
+
+def test_rows_that_do_not_pair_up_get_a_line_and_real_pairs_none():
+    kinds = ("none", "honest", "raw", "self")
+    said = []
+    for seed in range(20):
+        images, texts = simulated(seed, kinds[seed % 4])
+        assert not any("no nearer" in line for line in trust_lines(images, texts, seed=seed))
+        shuffled = texts[np.random.default_rng(seed).permutation(len(texts))]
+        said.append(any("no nearer than shuffled ones" in line for line in trust_lines(images, shuffled, seed=seed)))
+    assert sum(said) >= 19
+    images, texts, pairs = features(9, n=60)
+    assert not any("no nearer" in line for line in trust_lines(images, texts, pairs))
+    assert any("no nearer" in line for line in trust_lines(np.ones((9, 4)), np.ones((9, 4))))  # all equal

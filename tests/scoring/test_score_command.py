@@ -58,9 +58,20 @@ def test_csv_and_json_lists_read_alike(tmp_path):
     [
         ("picture,words\na.jpg,b\n", "its first line names none of the columns"),
         ("image,caption\n", "no row to score"),
-        ("image,caption\na.jpg,b\nc.jpg,\n", "row 2: 1 images and 0 texts"),
-        ('image,caption,references\na.jpg,b,"[1, 2]"\n', "row 1: references is"),
-        ('image,caption,references\na.jpg,b,"[oops"\n', "row 1: references is not a JSON list"),
+        ("image,caption\na.jpg,b\nc.jpg,\n", "row 2 .line 3.: 1 images and 0 texts"),
+        ('image,caption,references\na.jpg,b,"[1, 2]"\n', "row 1 .line 2.: references is"),
+        ('image,caption,references\na.jpg,b,"[oops"\n', "row 1 .line 2.: references is not a JSON list"),
+        ("image,caption\n\na.jpg,a dog, asleep\n", "line 3: 3 cells, but line 1 names 2 columns. Quote a text"),
+        ("image,caption,\na.jpg,a dog, asleep\n", "line 2: 3 cells, but line 1 names 2 columns. Quote a text"),
+        ("image,caption,other_image\na.jpg,a dog\n", "line 2: 2 cells, but line 1 names 3 columns"),
+        (
+            'image,caption\na.jpg,"a\ndog"\nb.jpg,"a cat\nc.jpg,x\n',
+            "begins in line 4 is not CSV .* Close each",
+        ),
+        ('image,caption\na.jpg,"a dog\nb.jpg,"a cat"\n', "row that begins in line 2 is not CSV"),
+        ("image,caption,caption\na.jpg,x,y\n", "line 1: column 'caption' stands there twice"),
+        ("image,caption,reference\na.jpg,x,y\n", "line 1: unknown column 'reference'. Write references"),
+        ("Image,Caption\na.jpg,x\n", "line 1: unknown column 'Image'. Write image"),
     ],
 )
 def test_bad_lists_name_the_row(tmp_path, text, message):
@@ -68,6 +79,17 @@ def test_bad_lists_name_the_row(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(I0TError, match=message):
         read_pairs(path)
+
+
+def test_unknown_columns_are_named_and_left_out(tmp_path, capsys):
+    (tmp_path / "list.csv").write_text('rating,image,caption,\n3,a.jpg,"a dog,\nasleep",\n')
+    (tmp_path / "list.json").write_text('[{"rating": 3, "image": "a.jpg", "caption": "a dog,\\nasleep"}]')
+    for name in ("list.csv", "list.json"):
+        assert read_pairs(tmp_path / name, "/p") == [ScoredPair(("/p/a.jpg",), ("a dog,\nasleep",))]
+        assert "no such columns are known: 'rating'" in capsys.readouterr().err
+    (tmp_path / "list.json").write_text('[{"image": "a.jpg", "captions": "a dog"}]')
+    with pytest.raises(I0TError, match="unknown column 'captions'. Write caption"):
+        read_pairs(tmp_path / "list.json")
 
 
 def test_items_given_one_by_one_are_all_compared():
@@ -312,6 +334,32 @@ def run(configs, tmp_path, capsys):
         return status, output.out, output.err
 
     return call
+
+
+def test_an_output_may_not_be_an_input_nor_another_output(run, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "score", lambda options: pytest.fail("worked"))
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"image,caption\n{pictures[0]},x\n")
+    before, record = listed.read_bytes(), str(tmp_path / "kept" / "scores.json")
+    (tmp_path / "link.csv").symlink_to(listed)
+    new, pairs = str(tmp_path / "new"), ["--pairs", str(listed)]
+    for flags, message in (
+        ([*pairs, "--csv", str(listed)], "list.csv: is an input, and --csv would overwrite it"),
+        ([*pairs, "--json", str(tmp_path / "link.csv")], "is an input, and --json would overwrite it"),
+        ([*pairs, "--json", pictures[0]], "is an input, and --json"),
+        ([*pairs, "--csv", new, "--json", new], "is written by --csv, and --json would overwrite it"),
+        ([*pairs, "--csv", record], "scores.json: is an input, and --output"),
+        ([*pairs, "--csv", str(tmp_path)], "is a folder. Give --csv the name of a file"),
+    ):
+        status, _, said = run(*flags)
+        assert status == 2 and message in said and listed.read_bytes() == before
+
+
+def test_an_image_name_of_300_characters_is_missing_or_skipped(run, pictures):
+    flags = ["--image", "a" * 300, "--image", pictures[0], "--caption", "x"]
+    assert "no such image (1 of 2 are missing)" in run(*flags)[2]
+    status, printed, _ = run(*flags, "--skip-unreadable")
+    assert status == 0 and "not scored: aaa" in printed
 
 
 def test_one_image_and_one_caption(run, pictures, tmp_path, monkeypatch):

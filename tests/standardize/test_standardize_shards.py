@@ -246,6 +246,10 @@ def test_what_cannot_be_saved_is_said_before_reading(layout, tmp_path, monkeypat
     assert "no shards of images" in (error := capsys.readouterr().err) and "Give --images" in error
     assert main(["fit", "--folder", str(layout), "--output", str(tmp_path)]) == 2
     assert "is a folder. Give --output the name of a file" in capsys.readouterr().err
+    own = str(next((layout / "img_emb").iterdir()))
+    assert main(["fit", "--folder", str(layout), "--output", own]) == 2
+    assert main(["merge", "a.safetensors", own, "--output", own]) == 2
+    assert capsys.readouterr().err.count("is an input, and --output would overwrite it") == 2
     (tmp_path / "closed").mkdir(mode=0o500)
     assert main(["fit", "--folder", str(layout), "--output", str(tmp_path / "closed" / "s.safetensors")]) == 2
     assert "closed: the output folder cannot be written" in capsys.readouterr().err

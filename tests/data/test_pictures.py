@@ -1,0 +1,91 @@
+"""Pictures: deep greys scaled or refused, and pictures that decoders, preprocessing or the file system refuse.
+
+Run: python -m pytest tests/data/test_pictures.py
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from evaluation.pac_score import _image as pac_image
+from i0t.data.items import ImageDataset, open_image
+from i0t.encoders import EncodeOptions, load_encoder
+from i0t.encoders.encode import encode_pictures
+from i0t.errors import I0TError
+
+RAMP = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (8, 1))
+SKIPPING = EncodeOptions(skip_unreadable=True, progress=False)
+
+
+def pixels(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(image.resize((32, 32)), dtype=np.float32).transpose(2, 0, 1) / 255)
+
+
+def twelve_bits(values: np.ndarray) -> bytes:
+    """A little-endian TIFF of 12-bit greys, which Pillow cannot write: two values in three bytes."""
+    first, second = values.reshape(-1, 2).T
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=1).astype(np.uint8).tobytes()
+    (height, width), start = values.shape, 8 + 2 + 9 * 12 + 4
+    tags = {256: width, 257: height, 258: 12, 259: 1, 262: 1, 273: start, 277: 1, 278: height, 279: len(packed)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, 9) + entries + bytes(4) + packed
+
+
+def deep_pictures(folder) -> dict[str, object]:
+    header = b"P5 64 8 65535\n"
+    (folder / "grey.pgm").write_bytes(header + RAMP.astype(">u2").tobytes())
+    (folder / "ten_bits.pgm").write_bytes(b"P5 64 8 1023\n" + (RAMP >> 6).astype(">u2").tobytes())
+    for name in ("grey.png", "grey.tif"):
+        Image.fromarray(RAMP).save(folder / name)
+    (folder / "twelve_bits.tif").write_bytes(twelve_bits(RAMP >> 4))
+    big = Image.frombytes("I;16B", (64, 8), RAMP.astype(">u2").tobytes())
+    files = {name: folder / name for name in ("grey.pgm", "ten_bits.pgm", "grey.png", "grey.tif", "twelve_bits.tif")}
+    return {**files, "I;16": Image.fromarray(RAMP), "I;16B": big}
+
+
+@pytest.mark.parametrize("read", [open_image, pac_image])
+def test_16_bit_greys_are_scaled_by_their_range(tmp_path, read):
+    for name, source in deep_pictures(tmp_path).items():
+        found = np.asarray(read(source))[..., 0].astype(int)
+        assert abs(found - (RAMP >> 8)).max() <= 1, name
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_pictures_of_32_bits_are_refused_or_skipped(tmp_path, mode, in_memory):
+    picture = Image.fromarray(RAMP.astype({"I": np.int32, "F": np.float32}[mode]))
+    picture.save(tmp_path / "deep.tif")
+    source = picture if in_memory else tmp_path / "deep.tif"
+    with pytest.raises(I0TError, match=f"unreadable image .mode {mode}, 32 bits.*8 or 16 bits"):
+        open_image(source)
+    assert encode_pictures(load_encoder("tiny"), [source, Image.new("RGB", (9, 9))], SKIPPING).kept == [1]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, NotImplementedError, TypeError, MemoryError, IndexError])
+def test_any_error_of_a_decoder_or_of_preprocessing_is_an_unreadable_picture(monkeypatch, tmp_path, error):
+    def fails(*_, **__):
+        raise error("no luck\nat all")
+
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+    assert ImageDataset([path], fails)[0].startswith(f"{path}: unreadable image (no luck). Replace it")
+    monkeypatch.setattr(Image, "open", fails)
+    assert ImageDataset([path], pixels)[0].startswith(f"{path}: unreadable image (no luck). Replace it")
+    with pytest.raises(I0TError, match="a.png: missing or unreadable image .no luck"):
+        pac_image(str(path))
+
+
+@pytest.mark.parametrize("size", [(1, 60000), (60000, 1), (2, 402)])
+def test_a_line_is_refused_before_it_is_resized(tmp_path, size):
+    path = tmp_path / "line.png"
+    Image.new("RGB", size).save(path)
+    assert f"{size[0]} x {size[1]} px: longer than 200 times" in ImageDataset([path], lambda image: 1 / 0)[0]
+
+
+def test_an_image_name_of_300_characters_is_unreadable(tmp_path):
+    assert "unreadable image ([Errno 36]" in ImageDataset([tmp_path / ("a" * 300)], pixels)[0]
