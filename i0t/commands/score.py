@@ -59,8 +59,9 @@ a list (--pairs FILE.csv or FILE.json, a list of objects) has the columns
   image, caption            and references, a JSON list or one text, for the reference-based scores
   image, other_image        two images
   caption, other_caption    two texts
-  Relative paths of images start at the folder of FILE, or at --images DIR. With --csv or --json, an interrupted run
-  can be resumed. --output DIR always gets scores.json: all scores, and the protocol.
+  Other columns are named and left out. Relative paths of images start at the folder of FILE, or at --images DIR.
+  With --csv or --json, an interrupted run can be resumed. --output DIR always gets scores.json: all scores, and the
+  protocol.
 
 examples
   i0t score --image photo.jpg --caption "a dog on the grass" --model ViT-B-32-quickgelu/openai

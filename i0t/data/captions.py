@@ -6,6 +6,7 @@ COCO_GOLD and Flickr_GOLD list `{"image_id", "captions": [5]}`, where only the b
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -213,7 +214,7 @@ def look_for(paths: Sequence[Path], source: Path) -> tuple[list[bool], list[Path
     Raises:
         I0TError: none exists; the message has their number and the first path.
     """
-    there = [path.is_file() for path in paths]
+    there = [os.path.isfile(path) for path in paths]  # Path's fails for long names
     if paths and not any(there):
         raise I0TError(
             f"{source}: {len(paths)} of the {len(paths)} images it lists are missing, first {paths[0]}. "

@@ -17,7 +17,7 @@ from i0t.errors import I0TError, first_line
 Preprocess = Callable[[Image.Image], torch.Tensor]
 ImageSource = str | Path | Image.Image
 LONGEST = 200  # long side of an image over its short side
-BITS_PER_SAMPLE = 258  # tag of TIFF
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError(f"{width} x {height} px: longer than {LONGEST} times its short side")
     # Pillow would clip deeper greys at 255, not scale them. It reads 16-bit PGM, in old versions PNG, as "I".
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]  # TIFF has 12-bit greys, too
-        image = Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
+        tags = getattr(image, "tag_v2", {})  # TIFF has 12-bit greys, too, and some whose 0 is white
+        grey = (np.asarray(image) >> (tags.get(BITS_PER_SAMPLE, (16,))[0] - 8)).astype(np.uint8)
+        image = Image.fromarray(255 - grey if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else grey)
     elif image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode}, 32 bits: its black and white are unknown; save it with 8 or 16 bits")
     return image.convert("RGB")

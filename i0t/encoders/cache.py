@@ -140,7 +140,7 @@ def _of_image(image: ImageSource) -> str:
         path = os.path.abspath(image)
         try:
             stat = os.stat(path)
-        except OSError:
+        except (OSError, ValueError):  # or no name of a file, e.g. with a NUL
             return f"{path}\0missing"
         return f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
     from i0t.data.items import open_image

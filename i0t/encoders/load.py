@@ -17,6 +17,7 @@ way `i0t` loads models of `baselines` without importing it. The command line can
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from importlib import import_module
@@ -58,9 +59,9 @@ def load_encoder(name: str | Path, device: str = "cpu", roots: Roots | None = No
         (128, 'batch_norm', {'spec': 'tiny', 'heads': 'batch_norm'})
     """
     text = str(name)
-    if _spec_file(text).is_file() and not Path(text).is_file():
+    if os.path.isfile(_spec_file(text)) and not os.path.isfile(text):
         encoder = _load_spec(text, roots)
-    elif Path(text).is_file() or Path(text).suffix in CHECKPOINT_SUFFIXES:
+    elif os.path.isfile(text) or Path(text).suffix in CHECKPOINT_SUFFIXES:
         from i0t.encoders.checkpoint import load_checkpoint
 
         encoder = load_checkpoint(text)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from evaluation.pac_score import _image as pac_image
+from i0t.data.captions import look_for
 from i0t.data.items import ImageDataset, open_image
 from i0t.encoders import EncodeOptions, load_encoder
 from i0t.encoders.encode import encode_pictures
@@ -26,14 +27,19 @@ def pixels(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.asarray(image.resize((32, 32)), dtype=np.float32).transpose(2, 0, 1) / 255)
 
 
-def twelve_bits(values: np.ndarray) -> bytes:
-    """A little-endian TIFF of 12-bit greys, which Pillow cannot write: two values in three bytes."""
-    first, second = values.reshape(-1, 2).T
-    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=1).astype(np.uint8).tobytes()
-    (height, width), start = values.shape, 8 + 2 + 9 * 12 + 4
-    tags = {256: width, 257: height, 258: 12, 259: 1, 262: 1, 273: start, 277: 1, 278: height, 279: len(packed)}
+def tiff(packed: bytes, bits: int, photometric: int) -> bytes:
+    """A little-endian TIFF of greys in the shape of `RAMP`, of kinds that Pillow cannot write."""
+    (height, width), start = RAMP.shape, 8 + 2 + 9 * 12 + 4
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric}
+    tags |= {273: start, 277: 1, 278: height, 279: len(packed)}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     return b"II*\0" + struct.pack("<IH", 8, 9) + entries + bytes(4) + packed
+
+
+def twelve_bits(values: np.ndarray) -> bytes:
+    """Two values in three bytes."""
+    first, second = values.reshape(-1, 2).T
+    return np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=1).astype(np.uint8).tobytes()
 
 
 def deep_pictures(folder) -> dict[str, object]:
@@ -42,9 +48,11 @@ def deep_pictures(folder) -> dict[str, object]:
     (folder / "ten_bits.pgm").write_bytes(b"P5 64 8 1023\n" + (RAMP >> 6).astype(">u2").tobytes())
     for name in ("grey.png", "grey.tif"):
         Image.fromarray(RAMP).save(folder / name)
-    (folder / "twelve_bits.tif").write_bytes(twelve_bits(RAMP >> 4))
+    (folder / "twelve_bits.tif").write_bytes(tiff(twelve_bits(RAMP >> 4), 12, 1))
+    (folder / "white_is_0.tif").write_bytes(tiff((65535 - RAMP).astype("<u2").tobytes(), 16, 0))
     big = Image.frombytes("I;16B", (64, 8), RAMP.astype(">u2").tobytes())
-    files = {name: folder / name for name in ("grey.pgm", "ten_bits.pgm", "grey.png", "grey.tif", "twelve_bits.tif")}
+    files = {name: folder / name for name in ("grey.pgm", "ten_bits.pgm", "grey.png", "grey.tif")}
+    files |= {name: folder / name for name in ("twelve_bits.tif", "white_is_0.tif")}
     return {**files, "I;16": Image.fromarray(RAMP), "I;16B": big}
 
 
@@ -87,5 +95,14 @@ def test_a_line_is_refused_before_it_is_resized(tmp_path, size):
     assert f"{size[0]} x {size[1]} px: longer than 200 times" in ImageDataset([path], lambda image: 1 / 0)[0]
 
 
+def test_a_model_name_of_300_characters_is_no_model():
+    with pytest.raises(I0TError, match="a: no such model"):
+        load_encoder("a" * 300)
+
+
 def test_an_image_name_of_300_characters_is_unreadable(tmp_path):
-    assert "unreadable image ([Errno 36]" in ImageDataset([tmp_path / ("a" * 300)], pixels)[0]
+    long, good = tmp_path / ("a" * 300), tmp_path / "good.png"
+    Image.new("RGB", (9, 9)).save(good)
+    assert "unreadable image ([Errno 36]" in ImageDataset([long], pixels)[0]
+    assert look_for([long, good], tmp_path) == ([False, True], [long])
+    assert encode_pictures(load_encoder("tiny"), [long, tmp_path / "a\0b", good], SKIPPING).kept == [2]
