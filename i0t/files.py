@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,19 +19,31 @@ from i0t.errors import I0TError
 
 
 def read_json(path: str | Path, what: str) -> Any:
-    """Parse a JSON file (NaN is allowed: the Flickr8k files have it).
+    """Parse a JSON file, with or without a byte-order mark (NaN is allowed: the Flickr8k files have it).
 
     Raises:
-        I0TError: the file is missing, unreadable or not JSON.
+        I0TError: the file is missing, unreadable or not JSON, or an object has one key twice.
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise I0TError(
+                f"{path}: the key {json.dumps(twice)} is given twice ({what}). Join its entries, or drop one."
+            )
+        return content
+
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
     except FileNotFoundError:
         raise I0TError(f"{path}: no such file ({what}). See the README for the layout.") from None
     except OSError as error:
         raise I0TError(f"{path}: cannot be read ({what}): {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise I0TError(f"{path}: not valid JSON ({what}): {error}. Download it again.") from None
+    except I0TError:
+        raise
+    except (ValueError, RecursionError) as error:  # no JSON, not UTF-8, a number of thousands of digits, deep nesting
+        raise I0TError(f"{path}: not valid JSON ({what}): {error}. {REMEDY}") from None
 
 
 def check_json(form: Any, content: Any, source: str | Path, expected: str) -> Any:

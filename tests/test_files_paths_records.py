@@ -96,7 +96,7 @@ def test_file_in_place_of_a_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a": 1', r"not valid JSON \(the captions\).*Download it again"),
+        (b'{"a": 1', r"not valid JSON \(the captions\).*download the file again"),
         (b"", "not valid JSON"),
         (b'"caf\xe9"', "not valid JSON"),
         (None, r"no such file \(the captions\)"),
@@ -111,6 +111,15 @@ def test_read_json_names_the_file(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(I0TError, match=rf"captions\.json: {message}"):
         read_json(path, "the captions")
+
+
+def test_json_with_a_byte_order_mark_is_read_and_a_key_given_twice_is_not(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"\xef\xbb\xbf" + b'[{"image": "a.jpg"}]')
+    assert read_json(path, "pairs") == [{"image": "a.jpg"}]
+    path.write_text('[{"image": "a.jpg", "x": {"k": 1, "k": 1}}]')
+    with pytest.raises(I0TError, match=r'a\.json: the key "k" is given twice \(pairs\)'):
+        read_json(path, "pairs")
 
 
 def test_json_roundtrip_and_nan_in_ratings(tmp_path):

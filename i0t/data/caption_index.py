@@ -6,6 +6,7 @@ captions as Arrow columns. Opening it takes milliseconds, and worker processes s
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from i0t.errors import I0TError, first_line
 from i0t.files import atomic_path, file_sha256, is_writable
 from i0t.paths import TENSORS
 
-VERSION = "2"  # raise it whenever the same JSON would give another index
+VERSION = "3"  # raise it whenever the same JSON would give another index
 BATCH_RECORDS = 10_000
 READ_BYTES = 1 << 20
 SHOW_PROGRESS_FROM = 100 * 2**20  # a file of this size takes more than a second
@@ -139,13 +140,20 @@ def stream_pairs(source: Path) -> Iterator[tuple[str, str]]:
 
 
 def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
-    if stream.read(64).lstrip()[:1] != b"[":
+    start = stream.read(64)
+    mark = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
+    if start[mark:].lstrip()[:1] != b"[":
         raise I0TError(f"{source}: not in ShareGPT4V's form (a list of records).")
-    stream.seek(0)
+    stream.seek(mark)
     number = 0
     try:
-        for record in ijson.items(stream, "item", buf_size=READ_BYTES):
-            caption = record["conversations"][1]["value"].replace("\n", " ")
+        for record in ijson.items(stream, "item", buf_size=READ_BYTES, map_type=_Object):
+            caption = _answer(record).replace("\n", " ")
+            twice = [part.twice for part in (record, *record["conversations"]) if part.twice is not None]
+            if twice:
+                raise I0TError(f'{source}: record {number}: the key "{twice[0]}" is given twice. Drop one.')
+            if not caption.strip():
+                raise I0TError(f"{source}: record {number} has an empty caption. Correct or remove it.")
             yield record["image"] + "", caption  # the sum refuses anything but a string
             number += 1
     except ijson.JSONError as error:
@@ -157,6 +165,25 @@ def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
         raise I0TError(f"{source}: record {number} is not in ShareGPT4V's form ({error!r}).") from None
     if not number:
         raise I0TError(f"{source}: not in ShareGPT4V's form (a list of records): it is empty.")
+
+
+class _Object(dict[str, Any]):
+    """An object of the JSON, which notes a key that is given twice (ijson hides what is raised here)."""
+
+    twice: str | None = None
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key in self:
+            self.twice = key
+        super().__setitem__(key, value)
+
+
+def _answer(record: dict[str, Any]) -> str:
+    """Return the first turn of "gpt": questions and system turns may come before or after it."""
+    for turn in record["conversations"]:
+        if turn.get("from") == "gpt":
+            return turn["value"]
+    raise KeyError('a turn "from": "gpt"')
 
 
 def _batches(rows: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

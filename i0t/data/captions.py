@@ -7,7 +7,7 @@ COCO_GOLD and Flickr_GOLD list `{"image_id", "captions": [5]}`, where only the b
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -21,7 +21,7 @@ from i0t.data.entries import DatasetEntry
 from i0t.data.items import Items
 from i0t.errors import I0TError
 from i0t.files import REMEDY, check_json, read_json
-from i0t.paths import Roots
+from i0t.paths import Roots, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +59,26 @@ class CaptionSet(Dataset):
         )
 
 
+def _words(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("words", "a text with words")
+    return value
+
+
+Words = Annotated[str, AfterValidator(_words)]  # a caption, candidate or reference of any data set
+
+
 class GoldImage(BaseModel):
     """One image of a GOLD file."""
 
     image_id: str
-    captions: list[str]
+    captions: list[Words]
 
 
-def _identity(value: Any) -> Any:
+def _identity(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise PydanticCustomError("identity", "a number or a string")
-    return value
+    return str(value)  # 7 and "7" are one id
 
 
 Identity = Annotated[Any, AfterValidator(_identity)]
@@ -86,7 +95,7 @@ class CocoCaption(BaseModel):
     """One caption of a file in COCO's format."""
 
     image_id: Identity
-    caption: str
+    caption: Words
 
 
 class CocoCaptions(BaseModel):
@@ -95,13 +104,18 @@ class CocoCaptions(BaseModel):
     images: list[CocoImage]
     annotations: list[CocoCaption]
 
-    def by_image(self, source: Path) -> dict[Any, list[str]]:
+    def by_image(self, source: Path) -> dict[str, list[str]]:
         """Return the captions by image id, in the file's order.
 
         Raises:
-            I0TError: a caption belongs to no image.
+            I0TError: a caption belongs to no image, or an id or a picture is listed twice.
         """
-        captions: dict[Any, list[str]] = {image.id: [] for image in self.images}
+        captions: dict[str, list[str]] = {}
+        for number, image in enumerate(self.images):
+            if image.id in captions:
+                raise I0TError(f'{source}: "images"[{number}]: the id {image.id} is listed twice. {REMEDY}')
+            captions[image.id] = []
+        refuse_same_file([image.file_name for image in self.images], source)
         for number, row in enumerate(self.annotations):
             if row.image_id not in captions:
                 place = f'{source}: "annotations"[{number}]'
@@ -113,13 +127,52 @@ class CocoCaptions(BaseModel):
 def read_gold(entry: DatasetEntry, roots: Roots) -> CaptionSet:
     """Read a set in the GOLD layout; runs of white space become one blank.
 
+    A file with one entry per caption is understood, too: entries of one picture are joined.
+
     Raises:
-        I0TError: the file is missing or has another form, an image has no captions, or no image file exists.
+        I0TError: the file is missing or has another form, an image has no captions, a picture with several captions
+            is listed twice, or no image file exists.
     """
     source = roots.below(entry.root, entry.file)
     content = read_json(source, f"the captions of {entry.name}")
     rows = check_json(list[GoldImage], content, source, 'a list of {"image_id", "captions"}')
-    return _caption_set(entry, roots, [(row.image_id, row.captions) for row in rows])
+    return _caption_set(entry, roots, list(_joined(rows, source).items()))
+
+
+def _joined(rows: list[GoldImage], source: Path) -> dict[str, list[str]]:
+    captions: dict[str, list[str]] = {}
+    several = {row.image_id for row in rows if len(row.captions) != 1}
+    for number, row in enumerate(rows):
+        if row.image_id not in captions:
+            captions[row.image_id] = list(row.captions)
+        elif row.image_id in several:
+            raise I0TError(
+                f"{source}: entry {number}: {row.image_id} is listed twice. Put its captions into one entry, or one "
+                "caption into each."
+            )
+        else:
+            captions[row.image_id] += row.captions
+    if len(captions) < len(rows):
+        say(f"{source}: {len(rows)} entries of {len(captions)} pictures: captions of one picture are joined.")
+    refuse_same_file(captions, source)
+    return captions
+
+
+def refuse_same_file(names: Iterable[str], source: Path) -> None:
+    """Refuse two names of one base name, which alone is looked for.
+
+    Raises:
+        I0TError: names both.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        base = Path(name).name
+        if base in seen:
+            both = f"{name} is listed twice" if seen[base] == name else f"{seen[base]} and {name} would be one file"
+            raise I0TError(
+                f"{source}: {both}: only the base name counts. Give every picture one entry and its own name."
+            )
+        seen[base] = name
 
 
 def read_nocaps(entry: DatasetEntry, roots: Roots) -> CaptionSet:

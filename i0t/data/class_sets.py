@@ -12,9 +12,10 @@ from i0t.data.datasets import Dataset
 from i0t.data.entries import DatasetEntry
 from i0t.data.items import Items
 from i0t.errors import I0TError
-from i0t.paths import Roots, configs_folder
+from i0t.paths import Roots, configs_folder, say
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+LEFTOVERS = {"__MACOSX", "__pycache__", "@eaDir", "lost+found"}  # folders of archives and tools
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,24 +84,26 @@ def read_cifar100(entry: DatasetEntry, roots: Roots) -> ClassSet:
 def read_class_folders(entry: DatasetEntry, roots: Roots) -> ClassSet:
     """Read images from one folder per class, with the templates of `templates.txt` beside them, else Birdsnap's.
 
+    Hidden folders and files, and those that archives leave, are no classes or pictures.
+
     Raises:
-        I0TError: the folder is missing or has no images.
+        I0TError: the folder is missing or has no images, or two class folders are of one name.
     """
     folder = roots.below(entry.root, entry.file)
     if not folder.is_dir():
         raise I0TError(f"{folder}: no such folder (Birdsnap's test images, one folder per class).")
     # An empty folder is a class, too: the public copies of Birdsnap have some.
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
-    images = [
-        (path, label)
-        for label, class_folder in enumerate(classes)
-        for path in sorted(class_folder.iterdir())
-        if path.suffix.lower() in SUFFIXES
-    ]
+    classes = [path for path in without_leftovers(folder) if path.is_dir()]
+    images = [(path, label) for label, class_folder in enumerate(classes) for path in pictures_in(class_folder)]
     if not images:
         raise I0TError(f"{folder}: no image in its class folders ({len(classes)} found).")
     own = folder.parent / "templates.txt"  # beside the images: prompts for another data set
     plain = [path.name.replace("_", " ") for path in classes]
+    names = [name.lower() for name in plain] if own.is_file() else bird_names(plain)
+    _refuse_same_name(classes, names)
+    skipped = sum(len(list(path.iterdir())) - len(without_leftovers(path)) for path in (folder, *classes))
+    if skipped:
+        say(f"{folder}: {skipped} hidden files and folders (.* and those of archives) are left out.")
     return ClassSet(
         name=entry.name,
         split=entry.split,
@@ -108,9 +111,27 @@ def read_class_folders(entry: DatasetEntry, roots: Roots) -> ClassSet:
         images=[path for path, _ in images],
         image_ids=[f"{path.parent.name}/{path.name}" for path, _ in images],
         labels=[label for _, label in images],
-        class_names=[name.lower() for name in plain] if own.is_file() else bird_names(plain),
+        class_names=names,
         templates=read_templates(own if own.is_file() else configs_folder() / "templates" / "birdsnap.txt"),
     )
+
+
+def without_leftovers(folder: Path) -> list[Path]:
+    """Return what lies in a folder, sorted, without hidden files and folders and those that archives leave."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in LEFTOVERS)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the pictures of a class folder, sorted."""
+    return [path for path in without_leftovers(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+
+
+def _refuse_same_name(folders: Sequence[Path], names: Sequence[str]) -> None:
+    seen: dict[str, Path] = {}
+    for folder, name in zip(folders, names, strict=True):
+        other = seen.setdefault(" ".join(name.casefold().split()), folder)
+        if other is not folder:
+            raise I0TError(f"{folder}: the same class as {other} ({name}). Put their images into one folder.")
 
 
 def bird_names(folders: Sequence[str]) -> list[str]:
@@ -148,7 +169,7 @@ def read_templates(path: Path) -> list[str]:
 def _lines(path: Path, remedy: str) -> list[str]:
     """Return the lines of a text file, without comments and empty lines."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except OSError as error:
         raise I0TError(f"{path}: cannot be read ({error.strerror}). {remedy}") from None
     except UnicodeDecodeError as error:

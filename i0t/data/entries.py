@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from math import inf
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal["captions", "classes", "ratings", "long captions"]
@@ -71,6 +72,7 @@ class DatasetEntry:
         why: ... and the reason.
         note: what is not known about the counts.
         optional: whether it is not one of the paper's eight; then it is shown only if present.
+        scale: least and largest rating.
     """
 
     name: str
@@ -90,6 +92,7 @@ class DatasetEntry:
     why: str = ""
     note: str = ""
     optional: bool = False
+    scale: tuple[float, float] = (-inf, inf)
 
 
 _KARPATHY = "cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip)"
@@ -245,6 +248,7 @@ ENTRIES = (
         ),
         pictures="pacscore_datasets/flickr8k/images",
         sample=("judged", 1, 18),  # six candidates per image, three ratings of each
+        scale=(1, 4),
     ),
     DatasetEntry(
         name="flickr8k_cf",
@@ -265,6 +269,7 @@ ENTRIES = (
         ),
         pictures="pacscore_datasets/flickr8k/images",
         sample=("judged", 1, 8),
+        scale=(0, 1),
         note="the owners say 48 K (about 47 830); the exact number could not be looked up",
     ),
     DatasetEntry(

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from i0t.data.captions import look_for
+from i0t.data.captions import Words, look_for, refuse_same_file
 from i0t.data.datasets import Dataset
 from i0t.data.entries import DatasetEntry
 from i0t.data.items import Items
@@ -71,7 +71,7 @@ class RatedCaptions(Dataset):
 class Rating(BaseModel):
     """One rating of a candidate caption, possibly NaN."""
 
-    caption: str
+    caption: Words
     rating: float
 
 
@@ -79,7 +79,7 @@ class RatedImage(BaseModel):
     """One image of a file in the pacscore form."""
 
     image_path: str
-    ground_truth: list[str]
+    ground_truth: list[Words]
     human_judgement: list[Rating]
 
     @property
@@ -88,16 +88,22 @@ class RatedImage(BaseModel):
         return Path(self.image_path).name
 
 
-def check_ratings(content: Any, source: Path) -> dict[str, RatedImage]:
+def check_ratings(content: Any, source: Path, scale: tuple[float, float]) -> dict[str, RatedImage]:
     """Check a file in the pacscore form and return its images by key.
 
     Raises:
-        I0TError: it has another form, or an image has no references; names the entry.
+        I0TError: it has another form, an image has no references or is listed twice, or a rating that is not NaN is
+            off the scale; names the entry.
     """
     rated = check_json(dict[str, RatedImage], content, source, "the pacscore form")
     for key, image in rated.items():
         if not image.ground_truth:
             raise I0TError(f'{source}: {key}: {image.file_name} has no references ("ground_truth"). {REMEDY}')
+        for row in image.human_judgement:
+            if math.isinf(row.rating) or row.rating < scale[0] or row.rating > scale[1]:  # NaN passes, and is dropped
+                expected = f"{scale[0]:g} to {scale[1]:g}"
+                raise I0TError(f"{source}: {key}: a rating of {row.rating:g}, the scale is {expected}. {REMEDY}")
+    refuse_same_file([image.image_path for image in rated.values()], source)
     return rated
 
 
@@ -108,7 +114,8 @@ def read_ratings(entry: DatasetEntry, roots: Roots) -> RatedCaptions:
         I0TError: missing or malformed file, no rating left, an image without references, or no image file exists.
     """
     source, folder = roots.below(entry.root, entry.file), roots.below(entry.root, entry.pictures)
-    listed = list(check_ratings(read_json(source, f"the ratings of {entry.name}"), source).values())
+    content = read_json(source, f"the ratings of {entry.name}")
+    listed = list(check_ratings(content, source, entry.scale).values())
     there, missing = look_for([folder / image.file_name for image in listed], source)
     rated = list(compress(listed, there))
     rows = [(row, judged) for row, image in enumerate(rated) for judged in image.human_judgement]

@@ -124,7 +124,7 @@ def _numbers(embeddings: Embeddings, first_image: int, first_text: int) -> dict[
     text_ids = embeddings.metadata.get("text_ids") or []
     if text_ids and len(text_ids) != n_texts:
         raise I0TError(f"text_ids of the metadata: {len(text_ids)} names for {n_texts} texts.")
-    named = [*zip(embeddings.image_ids, range(first_image, first_image + n_images))]
+    named = [*zip(map(str, embeddings.image_ids), range(first_image, first_image + n_images))]
     named += zip(map(str, text_ids), range(first_text, first_text + len(text_ids)))
     for name, number in named:
         if numbers.setdefault(name, number) != number:
@@ -178,10 +178,11 @@ def _from_json(path: Path) -> Iterator[tuple[str, str, str, Any]]:
         if isinstance(content, dict):
             for query, documents in content.items():
                 for document, grade in documents.items():
-                    yield f"query {query}", str(query), str(document), grade
+                    yield f"query {query}", query, document, grade
         else:
             for number, entry in enumerate(content):
-                yield (f"entry {number}", *(str(entry[name]) for name in COLUMNS[:2]), entry[COLUMNS[2]])
+                ids = [_id(entry[name], f"{path}: entry {number}: {name}") for name in COLUMNS[:2]]
+                yield f"entry {number}", ids[0], ids[1], entry[COLUMNS[2]]
     except (TypeError, KeyError, AttributeError) as error:
         form = '{"query": {"document": grade}} or a list of {"query_id", "doc_id", "relevance"}'
         raise I0TError(f"{path}: expected {form}: {error!r}.") from None
@@ -199,4 +200,14 @@ def _from_parquet(path: Path) -> Iterator[tuple[str, str, str, Any]]:
     except (pyarrow.ArrowException, OSError, KeyError) as error:
         raise I0TError(f"{path}: not Parquet with columns {', '.join(COLUMNS)} ({error}).") from None
     for number, (query, document, grade) in enumerate(rows):
-        yield f"row {number}", str(query), str(document), grade
+        ids = [_id(value, f"{path}: row {number}: {name}") for name, value in zip(COLUMNS, (query, document))]
+        yield f"row {number}", ids[0], ids[1], grade
+
+
+def _id(value: Any, place: str) -> str:
+    """Return an id as a string: 7, "7" and a table's 7.0 are one id."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise I0TError(f"{place} is {value!r:.60}, expected a string or a whole number.")
+    return str(value)

@@ -301,6 +301,24 @@ def test_nocaps_captions_come_in_the_order_of_the_images(tmp_path, roots, run):
     )
 
 
+def test_nocaps_with_ids_as_strings_among_the_captions_is_prepared_alike(tmp_path, roots, run):
+    content = nocaps_rows(OPEN_IMAGES)
+    content["annotations"] = [{**row, "image_id": str(row["image_id"])} for row in content["annotations"]]
+    put(tmp_path / "nocaps" / "nocaps_val_4500_captions.json", content)
+    pictures(tmp_path / "nocaps" / "val", [f"{name}.jpg" for name in OPEN_IMAGES.values()])
+    assert "30 captions, put in order" in run("nocaps", "--from", tmp_path / "nocaps")[1]
+    assert read("nocaps", roots.sub).captions == [five(f"{name}.jpg", 10) for name in OPEN_IMAGES.values()]
+
+
+def test_an_empty_caption_is_not_prepared(tmp_path, roots, run):
+    content = nocaps_rows(OPEN_IMAGES)
+    content["annotations"][4]["caption"] = " "
+    put(tmp_path / "nocaps" / "nocaps_val_4500_captions.json", content)
+    status, _, err = run("nocaps", "--from", tmp_path / "nocaps")
+    assert status == 2
+    assert '"annotations"[4]: "caption" is " ", not a text with words' in err
+
+
 def test_nocaps_images_are_found_by_each_of_their_names(tmp_path, roots, run):
     content = nocaps_rows(OPEN_IMAGES)
     for number, image in enumerate(content["images"]):

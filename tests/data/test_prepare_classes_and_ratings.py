@@ -120,6 +120,8 @@ def test_birdsnap_class_folders_are_matched_by_their_letters(tmp_path, roots, ru
         "American Three toed Woodpecker",
     ]
 
+    pictures(source / "test", [".ipynb_checkpoints/1.jpg", "Allen's Hummingbird/._1.jpg"])
+    assert "images linked: 0, already there: 2" in run("birdsnap", "--from", source)[1]
     pictures(source / "test", ["Allens_Hummingbird/3.jpg"])
     status, _, err = run("birdsnap", "--from", source)
     assert status == 2
@@ -168,6 +170,26 @@ def test_flickr8k_text_files_become_what_the_json_files_hold(tmp_path, roots, ru
         status = prepare([name, "--from", str(again), "--data-dir", str(other), "--allow-partial"])
         assert status == 0
     assert read("flickr8k_expert", other).ratings == expert.ratings
+
+
+def test_byte_order_marks_of_the_owners_lists_are_no_content(tmp_path, roots, run):
+    source = flickr8k_texts(tmp_path / "flickr8k")
+    run("flickr8k_expert", "--from", source)
+    references = read("flickr8k_expert", roots.main).references
+    for path in source.glob("*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert "unchanged" in run("flickr8k_expert", "--from", source)[1]
+    assert read("flickr8k_expert", roots.main).references == references
+
+
+def test_a_caption_id_with_two_captions_is_refused_by_line(tmp_path, roots, run):
+    source = flickr8k_texts(tmp_path / "flickr8k")
+    tokens = source / "Flickr8k.token.txt"
+    first = tokens.read_text().split("\t")[0]
+    tokens.write_text(f"{tokens.read_text()}{first}\tAnother dog .\n")
+    status, _, err = run("flickr8k_expert", "--from", source)
+    assert status == 2
+    assert f"{first} has two captions" in err
 
 
 def test_pacscore_file_with_nan_keeps_it(tmp_path, roots, run):

@@ -5,6 +5,7 @@ Run: python -m pytest tests/test_readers.py
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from pathlib import Path
@@ -111,6 +112,39 @@ def test_line_breaks_become_spaces_and_short_captions_end_at_the_first_sentence(
     assert short_caption("") == ""
 
 
+ASK, SAY, SYSTEM = (
+    {"from": "human", "value": "What is it?"},
+    {"from": "gpt", "value": "A red bus."},
+    {"from": "system", "value": "Be helpful."},
+)
+
+
+@pytest.mark.parametrize(
+    "turns", [[ASK, SAY], [SYSTEM, ASK, SAY], [SAY, ASK], [SAY], [ASK, SAY, ASK, {"from": "gpt", "value": "Blue."}]]
+)
+def test_the_caption_is_what_gpt_says_wherever_its_turn_stands(tmp_path, turns):
+    sharegpt4v(tmp_path, [{**long_record("coco/1.jpg"), "conversations": turns}])
+    assert list(load_sharegpt4v(tmp_path, "train").captions) == ["A red bus."]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({**long_record("coco/1.jpg"), "conversations": [ASK, SYSTEM]}, "record 1 is not in ShareGPT4V's form.*gpt"),
+        (long_record("coco/1.jpg", " \n"), "record 1 has an empty caption"),
+        (
+            '{"image": "a", "image": "b", "conversations": [{"from": "gpt", "value": "a"}]}',
+            'record 1: the key "image" is given twice',
+        ),
+    ],
+)
+def test_records_without_an_answer_are_refused_by_number(tmp_path, record, message):
+    good = json.dumps(long_record("coco/1.jpg"))
+    put(tmp_path / SHAREGPT4V, f"[{good}, {record if isinstance(record, str) else json.dumps(record)}]")
+    with pytest.raises(I0TError, match=rf"1246k_1107\.json: {message}"):
+        load_sharegpt4v(tmp_path, "train")
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -208,10 +242,48 @@ def test_nocaps_is_joined_by_id_not_by_order(tmp_path):
     assert data.captions == [[f"of {number}, first", f"of {number}, second"] for number in (9, 3, 7)]
 
 
+@pytest.mark.parametrize("kind", [str, int])
+def test_nocaps_ids_may_be_numbers_here_and_strings_there(tmp_path, kind):
+    content = nocaps([(kind(7), "s.jpg"), (str(8), "t.jpg")], [(8, "of 8"), (7, "of 7"), (str(7), "of 7, too")])
+    put(list_file("nocaps", tmp_path), content)
+    pictures(tmp_path / "PnP-VQA/lavis/nocaps/images/val", "s.jpg", "t.jpg")
+    assert read("nocaps", tmp_path).captions == [["of 7", "of 7, too"], ["of 8"]]
+
+
+def test_gold_with_one_entry_per_caption_is_joined_by_picture_and_says_so(tmp_path, capsys):
+    entries = [{"image_id": f"x/{row}.jpg", "captions": [f"{row} {word}"]} for word in FIVE for row in (4, 2)]
+    gold(tmp_path, "flickr", entries, "4.jpg", "2.jpg")
+    data = read("flickr", tmp_path)
+    assert data.image_ids == ["4.jpg", "2.jpg"]
+    assert data.captions == [[f"{row} {word}" for word in FIVE] for row in (4, 2)]
+    assert "Flickr_GOLD.json: 10 entries of 2 pictures: captions of one picture are joined" in capsys.readouterr().err
+
+
+def with_mark(path: Path) -> None:
+    """Put a byte-order mark before a text file."""
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+
+
+def test_byte_order_marks_are_no_content(tmp_path):
+    with_mark(gold(tmp_path, "flickr", [GOOD], "a.jpg"))
+    assert read("flickr", tmp_path).captions == [FIVE]
+    pictures(tmp_path / FLICKR8K / "images", "x.jpg")
+    with_mark(put(list_file("flickr8k_cf", tmp_path), {"1": judged("x.jpg", ["a"], ("a", 1))}))
+    assert read("flickr8k_cf", tmp_path).ratings == [1]
+    sharegpt4v(tmp_path, [long_record("coco/1.jpg")])
+    with_mark(tmp_path / SHAREGPT4V)
+    assert list(load_sharegpt4v(tmp_path, "train").captions) == ["A red bus. It is parked."]
+    pictures(tmp_path / BIRDSNAP, "Red_Circle/1.png")
+    with_mark(put(tmp_path / BIRDSNAP / ".." / "templates.txt", "a big {}\n"))
+    assert read("birdsnap", tmp_path).templates == ["a big {}"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("flickr", "[{", "not valid JSON"),
+        ("flickr", "[" * 200_000, "not valid JSON"),
+        ("flickr", f'[{{"image_id": {"9" * 5000}}}]', "not valid JSON"),
         ("flickr", {"images": []}, "expected a list"),
         ("flickr", ["a.jpg"], 'entry 0: is "a.jpg", not an object'),
         ("flickr", None, "expected a list"),
@@ -223,7 +295,23 @@ def test_nocaps_is_joined_by_id_not_by_order(tmp_path):
         ("flickr", [{"image_id": "a.jpg", "captions": None}], 'entry 0: "captions" is null, not a list'),
         ("flickr", [], "lists no image"),
         ("flickr", [{"image_id": "a.jpg", "captions": []}], r"a\.jpg has no captions"),
-        ("flickr", [{"image_id": "x/gone.jpg", "captions": FIVE}] * 2, r"2 of the 2 images.*first .*gone\.jpg"),
+        (
+            "flickr",
+            [{"image_id": f"{n}gone.jpg", "captions": FIVE} for n in (0, 1)],
+            r"2 of the 2 images.*first .*gone\.jpg",
+        ),
+        (
+            "flickr",
+            [{"image_id": "a.jpg", "captions": ["a", " "]}],
+            r'"captions"\[1\] is " ", not a text with words',
+        ),
+        ("flickr", [GOOD, GOOD], r"entry 1: a\.jpg is listed twice"),
+        ("flickr", [GOOD, {**GOOD, "captions": ["one"]}], r"entry 1: a\.jpg is listed twice"),
+        ("flickr", [{**GOOD, "image_id": f"{f}/a.jpg"} for f in "xy"], r"x/a\.jpg and y/a\.jpg would be one file"),
+        ("flickr", '[{"image_id": "a.jpg", "captions": ["a"], "captions": ["b"]}]', '"captions" is given twice'),
+        ("nocaps", nocaps([(1, "a.jpg"), ("1", "b.jpg")], [(1, "a")]), r'"images"\[1\]: the id 1 is listed twice'),
+        ("nocaps", nocaps([(1, "a.jpg"), (2, "a.jpg")], [(1, "a"), (2, "b")]), r"a\.jpg is listed twice"),
+        ("nocaps", nocaps([(1, "a.jpg")], [(1, "")]), r'"annotations"\[0\]: "caption" is "", not a text with words'),
         ("nocaps", [], "expected NoCaps"),
         ("nocaps", {"images": []}, "expected NoCaps.*annotations"),
         (
@@ -264,10 +352,11 @@ def judged(image: str, references: Any, *ratings: tuple[Any, Any]) -> dict:
 
 @pytest.mark.parametrize("name", ["flickr8k_expert", "flickr8k_cf"])
 def test_nan_ratings_are_dropped_and_counted_and_white_space_collapses(tmp_path, name):
+    top = 4.0 if name == "flickr8k_expert" else 1.0
     content = {
-        "1": judged("any/dir/x.jpg", ["a  dog ", "one\ndog"], (" two \t dogs", 1.0), ("nan", math.nan), ("b", 4.0)),
+        "1": judged("any/dir/x.jpg", ["a  dog ", "one\ndog"], (" two \t dogs", 1.0), ("nan", math.nan), ("b", top)),
         "2": judged("y.jpg", ["a cat"], ("only nan", math.nan)),
-        "3": judged("z.jpg", ["a cat"], ("two dogs", 2), ("two dogs", 3)),
+        "3": judged("z.jpg", ["a cat"], ("two dogs", 1), ("two dogs", top)),
     }
     source = put(list_file(name, tmp_path), content)
     assert source.name == ("flickr8k.json" if name == "flickr8k_expert" else "crowdflower_flickr8k.json")
@@ -278,7 +367,7 @@ def test_nan_ratings_are_dropped_and_counted_and_white_space_collapses(tmp_path,
     assert data.references == [["a dog", "one dog"], ["a cat"], ["a cat"]]
     assert data.image_of_rating == [0, 0, 2, 2]
     assert data.candidates == ["two dogs", "b", "two dogs", "two dogs"]
-    assert data.ratings == [1.0, 4.0, 2.0, 3.0]  # one by one, not averaged
+    assert data.ratings == [1.0, top, 1.0, top]  # one by one, not averaged
     assert data.n_dropped == 2
     assert (data.name, data.source) == (name, source)
 
@@ -299,6 +388,13 @@ def test_nan_ratings_are_dropped_and_counted_and_white_space_collapses(tmp_path,
         ({"1": judged("x.jpg", ["a"], ("a", math.nan), ("b", math.nan))}, r"no rating left \(2 were NaN\)"),
         ({}, "no rating left"),
         ({"1": judged("x.jpg", [], ("a", 1))}, r"1: x\.jpg has no references"),
+        ({"1": judged("x.jpg", ["a"], ("a", 66.7))}, r"1: a rating of 66\.7, the scale is 1 to 4"),
+        ({"1": judged("x.jpg", ["a"], ("a", 0.5))}, r"1: a rating of 0\.5, the scale is 1 to 4"),
+        ({"1": judged("x.jpg", ["a"], ("a", math.inf))}, r"1: a rating of inf, the scale is 1 to 4"),
+        ({"1": judged("x.jpg", ["a"], (" ", 1))}, r'.*"human_judgement"\[0\]: "caption" is " ", not a text with words'),
+        ({"1": judged("x.jpg", ["a", ""], ("a", 1))}, r'.*"ground_truth"\[1\] is "", not a text with words'),
+        ({key: judged(f"{key}/x.jpg", ["a"], ("a", 1)) for key in "ab"}, r"a/x\.jpg and b/x\.jpg would be one file"),
+        (f'{{"1": {json.dumps(judged("x.jpg", ["a"], ("a", 1)))}, "1": {{}}}}', r'the key "1" is given twice'),
         ({"1": judged("d/gone.jpg", ["a"], ("a", 1))}, r"1 of the 1 images.*images/gone\.jpg"),
     ],
 )
@@ -327,6 +423,25 @@ def test_class_folders_keep_empty_classes_and_skip_what_is_no_image(tmp_path):
     assert data.images == [folder / name for name in data.image_ids]
     assert data.labels == [0, 2, 2, 2]
     assert data.templates == ["a photo of a {}, a type of bird."]
+
+
+def test_hidden_and_archive_leftovers_are_no_classes_or_pictures_and_are_counted(tmp_path, capsys):
+    folder = tmp_path / BIRDSNAP
+    pictures(folder, "Wood_Duck/1.png", "Wood_Duck/._1.png", ".ipynb_checkpoints/1-checkpoint.png", "__MACOSX/2.png")
+    (folder / "Wood_Duck" / "folder.png").mkdir()
+    data = read("birdsnap", tmp_path)
+    assert (data.class_names, data.image_ids) == (["Wood Duck"], ["Wood_Duck/1.png"])
+    assert "birdsnap/test: 3 hidden files and folders" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Snowy Owl", "Snowy_Owl"), ("Allen's Hummingbird", "Allens_Hummingbird"), ("Red_Ball", "red_ball")],
+)
+def test_two_class_folders_of_one_name_are_refused(tmp_path, one, other):
+    pictures(tmp_path / BIRDSNAP, f"{one}/1.png", f"{other}/2.png")
+    with pytest.raises(I0TError, match=f"test/{other}: the same class as .*/{one} "):
+        read("birdsnap", tmp_path)
 
 
 def test_templates_beside_the_images_replace_birdsnaps(tmp_path):

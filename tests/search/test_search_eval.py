@@ -293,6 +293,42 @@ def test_judgments_of_every_form_read_alike(tmp_path, form):
     assert read_qrels(written(tmp_path, form)) == JUDGED
 
 
+@pytest.mark.parametrize("form", ["qrels", "tsv", "json"])
+def test_judgments_with_a_byte_order_mark_read_alike(tmp_path, form):
+    path = written(tmp_path, form)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_qrels(path) == JUDGED
+
+
+def test_a_query_twice_in_judgments_of_json_is_refused(tmp_path):
+    path = tmp_path / "judged.json"
+    path.write_text('{"q": {"a.jpg": 1}, "q": {"t1": 1}}')
+    with pytest.raises(I0TError, match=r'judged\.json: the key "q" is given twice'):
+        read_qrels(path)
+
+
+def test_ids_as_numbers_and_as_strings_are_one_id(tmp_path):
+    rows = [{"query_id": 7, "doc_id": "1", "relevance": 1}, {"query_id": "7", "doc_id": 2, "relevance": 1}]
+    (tmp_path / "judged.json").write_text(json.dumps(rows))
+    expected = [("7", "1", 1.0), ("7", "2", 1.0)]
+    assert read_qrels(tmp_path / "judged.json") == expected
+    columns = {"query_id": [7.0, 7.0], "doc_id": [1, 2], "relevance": [1, 1]}  # floats: a table with missing values
+    parquet.write_table(pyarrow.table(columns), tmp_path / "judged.parquet")
+    assert read_qrels(tmp_path / "judged.parquet") == expected
+    rows[1]["doc_id"] = 1
+    (tmp_path / "judged.json").write_text(json.dumps(rows))
+    with pytest.raises(I0TError, match="entry 1: query 7 and document 1 are judged twice"):
+        read_qrels(tmp_path / "judged.json")
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, ["q"]])
+def test_an_id_that_is_none_is_refused_by_entry(tmp_path, value):
+    path = tmp_path / "judged.json"
+    path.write_text(json.dumps([{"query_id": value, "doc_id": "a", "relevance": 1}]))
+    with pytest.raises(I0TError, match=r"entry 0: query_id is .*, expected a string or a whole number"):
+        read_qrels(path)
+
+
 def test_judgments_as_a_nested_json_object(tmp_path):
     path = tmp_path / "judged.json"
     path.write_text(json.dumps({"q": {"a.jpg": 2, "t1": 1, "text:0": 0}, "image:2": {"text:0": 1}}))

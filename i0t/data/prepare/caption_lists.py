@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from i0t.data.caption_index import stream_pairs
-from i0t.data.captions import CocoCaptions
+from i0t.data.captions import CocoCaptions, Words
 from i0t.data.prepare.job import Job, first_in, link, place_file, refuse_another
 from i0t.errors import I0TError
 from i0t.files import check_json, read_json
@@ -32,7 +32,7 @@ SHAREGPT4V_FOLDERS = {
 class Sentence(BaseModel):
     """One caption."""
 
-    raw: str
+    raw: Words
 
 
 class Image(BaseModel):
@@ -111,9 +111,9 @@ def _compared(job: Job, images: list[Image], source: Path) -> str:
     if official is None:
         return "captions_val2014.json is not there: Karpathy's captions were not compared with COCO's own"
     content, captions = read_coco(official)
-    names, differing = {row["id"]: row["file_name"] for row in content["images"]}, 0
+    names, differing = {str(row["id"]): row["file_name"] for row in content["images"]}, 0
     for image in images:
-        name, identity = image.filename, image.cocoid
+        name, identity = image.filename, str(image.cocoid)
         if names.get(identity) != name:
             raise I0TError(
                 f"{official}: {name} (cocoid {identity}) of {source.name} is not in it. Take COCO's val2014."
@@ -123,7 +123,7 @@ def _compared(job: Job, images: list[Image], source: Path) -> str:
     return f"{official.name}: has all {len(images)} images; {differing} of Karpathy's captions read differently in it"
 
 
-def read_coco(path: Path) -> tuple[dict[str, Any], dict[Any, list[str]]]:
+def read_coco(path: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Read a caption file in COCO's format; return its content, and the captions by image id.
 
     Raises:
@@ -143,7 +143,7 @@ def prepare_val2017(job: Job) -> list[str]:
     folders = job.image_folders("val2017", "images/val2017", "coco/images/val2017", ".")
     gold, pairs = [], []
     for image in content["images"]:
-        name, own = PurePosixPath(image["file_name"]).name, captions[image["id"]]
+        name, own = PurePosixPath(image["file_name"]).name, captions[str(image["id"])]
         if len(own) < CAPTIONS_PER_IMAGE:
             raise I0TError(f"{source}: {name} has {len(own)} captions, the layout needs {CAPTIONS_PER_IMAGE}.")
         gold.append({"image_id": f"{job.target.name}/{name}", "captions": own[:CAPTIONS_PER_IMAGE]})
@@ -164,12 +164,12 @@ def prepare_nocaps(job: Job) -> list[str]:
     folders = job.image_folders("val", "images/val", "validation", "nocaps/images/val", "images", ".")
     pairs = []
     for image in content["images"]:
-        name, count = PurePosixPath(image["file_name"]).name, len(captions[image["id"]])
+        name, count = PurePosixPath(image["file_name"]).name, len(captions[str(image["id"])])
         if count != NOCAPS_CAPTIONS:
             raise I0TError(f"{source}: {name} has {count} captions, NoCaps has {NOCAPS_CAPTIONS} of each.")
         pairs.append((first_in(folders, *_aliases(image, name)), job.target / name))
     place = {identity: number for number, identity in enumerate(captions)}
-    annotations = sorted(content["annotations"], key=lambda row: place[row["image_id"]])
+    annotations = sorted(content["annotations"], key=lambda row: place[str(row["image_id"])])
     moved = "already in the order of the images" if annotations == content["annotations"] else "put in order"
     lines = job.place_with_list(pairs, job.list_file, {**content, "annotations": annotations})
     return [f"{source.name}: {len(annotations)} captions, {moved}", *lines]

@@ -16,7 +16,7 @@ from pathlib import Path
 from torchvision.datasets import CIFAR100
 from torchvision.datasets.utils import check_integrity
 
-from i0t.data.class_sets import SUFFIXES, letters, read_class_names
+from i0t.data.class_sets import letters, pictures_in, read_class_names, without_leftovers
 from i0t.data.datasets import DATASETS
 from i0t.data.prepare.job import Job, Pair, first_in, link
 from i0t.errors import I0TError
@@ -113,7 +113,10 @@ def prepare_birdsnap(job: Job) -> list[str]:
 def _of_test_list(job: Job, test_list: Path, names: dict[str, str], target: Path) -> tuple[list[Pair], str]:
     """Return the images of the owners' list that exist, and a line about those that do not."""
     folders = job.image_folders("download/images", "images", "birdsnap/download/images", ".")
-    listed = [line.strip() for line in test_list.read_text(encoding="utf-8").splitlines()]
+    try:
+        listed = [line.strip() for line in test_list.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise I0TError(f"{test_list}: not UTF-8 ({error.reason} at byte {error.start}). Download it again.") from None
     if not listed or listed[0] != "path":
         raise I0TError(f'{test_list}: expected the header "path" in line 1. Is it Birdsnap\'s test_images.txt?')
     pairs, gone = [], 0
@@ -138,13 +141,12 @@ def _of_class_folders(job: Job, names: dict[str, str], target: Path) -> Iterator
     """Yield every image of the class folders in `test`, or directly in `--from`."""
     folder = job.image_folders("test", "birdsnap/test", ".")[0]
     owners: dict[str, Path] = {}
-    for class_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for class_folder in (path for path in without_leftovers(folder) if path.is_dir()):
         key = letters(class_folder.name)
         if key not in names:
             raise I0TError(f"{class_folder}: not one of Birdsnap's 500 classes (configs/classes/birdsnap.txt).")
         if key in owners:
             raise I0TError(f"{class_folder}: the same class as {owners[key]}. Put their images into one folder.")
         owners[key] = class_folder
-        for image in sorted(class_folder.iterdir()):
-            if image.suffix.lower() in SUFFIXES:
-                yield image, target / names[key] / image.name
+        for image in pictures_in(class_folder):
+            yield image, target / names[key] / image.name

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from i0t.data.datasets import DATASETS
 from i0t.data.prepare.job import Job, first_in
 from i0t.data.ratings import check_ratings
 from i0t.errors import I0TError
-from i0t.files import REMEDY, read_json
+from i0t.files import read_json
 
 IMAGE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset", "Flickr8k_Dataset")
 LISTS = {"flickr8k_expert": "ExpertAnnotations.txt", "flickr8k_cf": "CrowdFlowerAnnotations.txt"}
-RANGES = {"flickr8k_expert": (1.0, 4.0), "flickr8k_cf": (0.0, 1.0)}
 
 
 def prepare_flickr8k(job: Job) -> list[str]:
@@ -32,7 +32,7 @@ def prepare_flickr8k(job: Job) -> list[str]:
         content = _from_text(job, source)
     else:
         content = read_json(source, f"the ratings of {job.dataset}")
-    names = _checked(content, source, *RANGES[job.dataset])
+    names = _checked(content, source, DATASETS[job.dataset].scale)
     folders = job.image_folders(*IMAGE_FOLDERS, *(f"flickr8k/{name}" for name in IMAGE_FOLDERS))
     pairs = [(first_in(folders, name), job.target / name) for name in names]
     ratings = sum(len(entry["human_judgement"]) for entry in content.values())
@@ -44,26 +44,24 @@ def _below(name: str) -> tuple[str, ...]:
     return name, f"Flickr8k_text/{name}", f"flickr8k/{name}"
 
 
-def _checked(content: Any, source: Path, least: float, most: float) -> list[str]:
+def _checked(content: Any, source: Path, scale: tuple[float, float]) -> list[str]:
     """Check a file in the pacscore form and return the base names of its images.
 
     Raises:
         I0TError: it has another form, or a rating is outside the scale; names the entry.
     """
-    rated = check_ratings(content, source)
-    numbers = {key: [row.rating for row in image.human_judgement] for key, image in rated.items()}
-    if all(math.isnan(rating) for ratings in numbers.values() for rating in ratings):
+    rated = check_ratings(content, source, scale)
+    if all(math.isnan(row.rating) for image in rated.values() for row in image.human_judgement):
         raise I0TError(f"{source}: holds no rating that is a number. Download it again.")
-    for key, ratings in numbers.items():
-        wrong = [rating for rating in ratings if not (math.isnan(rating) or least <= rating <= most)]
-        if wrong:
-            raise I0TError(f"{source}: {key}: a rating of {wrong[0]:g}, the scale is {least:g} to {most:g}. {REMEDY}")
-    return list(dict.fromkeys(image.file_name for image in rated.values()))
+    return [image.file_name for image in rated.values()]
 
 
 def _from_text(job: Job, source: Path) -> dict[str, Any]:
     tokens = job.find_file(*_below("Flickr8k.token.txt"))
-    captions = {key: text for _, (key, text) in _rows(tokens, 2)}
+    captions: dict[str, str] = {}
+    for number, (key, text) in _rows(tokens, 2):
+        if captions.setdefault(key, text) != text:
+            raise I0TError(f"{tokens}:{number}: {key} has two captions. Drop one, or download it again.")
     references: dict[str, list[str]] = {}
     for key, text in captions.items():
         references.setdefault(_stem(key), []).append(text)
@@ -100,7 +98,7 @@ _RULES = {"flickr8k_expert": _expert, "flickr8k_cf": _crowd}
 def _rows(path: Path, fields: int) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and fields of a tab-separated file."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise I0TError(f"{path}: not text ({error.reason} at byte {error.start}). Download it again.") from None
     for number, line in enumerate(lines, start=1):
