@@ -85,7 +85,7 @@ class Recipe(BaseModel):
 
 def recipe_names() -> list[str]:
     """Names of the recipes in `configs/recipes`."""
-    return sorted(path.stem for path in (configs_folder() / "recipes").glob("*.yaml"))
+    return sorted(path.stem for path in (configs_folder() / "recipes").glob("[!.]*.yaml"))
 
 
 def load_recipe(name: str, overrides: Mapping[str, Any] = MappingProxyType({}), sample: bool = False) -> Recipe:
@@ -133,7 +133,13 @@ def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
 
 
 class _Yaml(yaml.SafeLoader):
-    """Loader for YAML 1.2 floats: PyYAML reads 1e-5, without a point, as text."""
+    """Loader for YAML 1.2 floats (PyYAML reads 1e-5, without a point, as text) that refuses a key given twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
+            raise yaml.YAMLError(f"{twice[0]} is given twice. Drop one.")
+        return super().construct_mapping(node, deep)
 
 
 _Yaml.add_implicit_resolver(

@@ -167,11 +167,14 @@ def _parts(sample: dict[str, Any]) -> tuple[str, str]:
         found = ", ".join(key for key in sample if not key.startswith("__"))
         raise I0TError(f"{_place(sample)}: needs an image ({', '.join(PICTURES)}) and a txt, has {found}.")
     try:
-        return suffix, sample["txt"].decode("utf-8").replace("\n", " ")
+        caption = sample["txt"].decode("utf-8-sig").replace("\n", " ")
     except UnicodeDecodeError as error:
         raise I0TError(
             f"{_place(sample)}: its txt is not UTF-8 ({error.reason} at byte {error.start}). Write it as UTF-8."
         ) from None
+    if not caption.strip():
+        raise I0TError(f"{_place(sample)}: its txt is empty. Write a caption, or leave the sample out.")
+    return suffix, caption
 
 
 def _place(sample: dict[str, Any]) -> str:

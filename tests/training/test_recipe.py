@@ -288,3 +288,12 @@ def test_schedule_is_a_factor_above_zero_at_every_step(warmup, total):
     factors = [warmup_cosine(step, warmup, total) for step in range(total)]
     assert all(0 < factor <= 1 for factor in factors)
     assert factors[0] == (1 if warmup == 0 else 1 / warmup)
+
+
+def test_a_key_given_twice_is_refused_and_archive_leftovers_are_no_recipes(configs):
+    recipes = configs / "recipes"
+    (recipes / "twice.yaml").write_text("steps: 5\nbatch_size: 4\nsteps: 6\n")
+    (recipes / "._twice.yaml").write_bytes(b"\0\5")
+    with pytest.raises(I0TError, match=r"twice\.yaml: not valid YAML: steps is given twice"):
+        load_recipe("twice")
+    assert "._twice" not in recipe_names()

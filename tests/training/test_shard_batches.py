@@ -132,6 +132,15 @@ def test_caption_that_is_not_utf8_is_an_unreadable_sample(tmp_path, workers):
         source.validation(tmp_path / "unpacked")
 
 
+def test_empty_caption_of_a_shard_is_an_unreadable_sample_and_a_byte_order_mark_is_none(tmp_path):
+    pattern = write_shards(tmp_path / "s", texts={1: b"\xef\xbb\xbfPicture 1", 9: b" \n"})
+    source = ShardPairs(pattern, 24)
+    assert source.validation(tmp_path / "unpacked").captions[1] == "Picture 1"
+    with pytest.raises(I0TError, match=r"00001\.tar: sample 0009: its txt is empty.*--skip-unreadable"):
+        rows_of(source, options(), 10)
+    assert 9 not in sum(rows_of(source, options(skip_unreadable=True, total_steps=5), 5), [])
+
+
 def test_shards_without_any_good_sample_do_not_loop_for_ever(tmp_path):
     empty = write_shards(tmp_path / "empty", samples=0)
     with pytest.raises(I0TError, match=r"00004\.tar.*: no sample in 4 shards"):
