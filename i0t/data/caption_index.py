@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from i0t.errors import I0TError, first_line
 from i0t.files import atomic_path, file_sha256, is_writable
-from i0t.paths import TENSORS
+from i0t.paths import TENSORS, say
 
 VERSION = "3"  # raise it whenever the same JSON would give another index
 BATCH_RECORDS = 10_000
@@ -145,16 +145,18 @@ def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
     if start[mark:].lstrip()[:1] != b"[":
         raise I0TError(f"{source}: not in ShareGPT4V's form (a list of records).")
     stream.seek(mark)
-    number = 0
+    number, empty = 0, []
     try:
         for record in ijson.items(stream, "item", buf_size=READ_BYTES, map_type=_Object):
             caption = _answer(record).replace("\n", " ")
             twice = [part.twice for part in (record, *record["conversations"]) if part.twice is not None]
             if twice:
                 raise I0TError(f'{source}: record {number}: the key "{twice[0]}" is given twice. Drop one.')
-            if not caption.strip():
-                raise I0TError(f"{source}: record {number} has an empty caption. Correct or remove it.")
-            yield record["image"] + "", caption  # the sum refuses anything but a string
+            image = record["image"] + ""  # the sum refuses anything but a string
+            if caption.strip():
+                yield image, caption
+            else:  # of a million records a few may be: nobody corrects them one by one
+                empty.append(number)
             number += 1
     except ijson.JSONError as error:
         reason = first_line(error)  # the other lines show the place with an arrow
@@ -165,6 +167,8 @@ def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
         raise I0TError(f"{source}: record {number} is not in ShareGPT4V's form ({error!r}).") from None
     if not number:
         raise I0TError(f"{source}: not in ShareGPT4V's form (a list of records): it is empty.")
+    if empty:
+        say(f"{source}: {len(empty)} of {number} records have an empty caption and are left out, first {empty[0]}")
 
 
 class _Object(dict[str, Any]):
