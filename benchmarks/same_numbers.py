@@ -27,6 +27,7 @@ ALLOWED = {  # pattern of "file field": reason why it may differ
     "* data.built_in_sample": "one definition of the sample, by its marker; CIFAR-100 is no part of it",
     "score-*scores.json protocol.calibration_is_built_in_sample": "the same definition",
     "* protocol.fit_overlap": "training pairs are found again by their items",
+    "gap-*gap.json trust.*": "a new line where pairs are no nearer than shuffled ones",
     "score-*: i0t-embeddings *": "i0t score keeps calibration features in the cache of all programs",
     "gap-*gap.json origin.model": "the name of a checkpoint, not its path",
     "report*page.*": "words of the page",

@@ -465,3 +465,14 @@ def test_bad_input_is_a_value_error_and_keeps_its_message(capsys):
 
     assert demo(["--size", "train=-1"]) == 2
     assert capsys.readouterr().err == "error: Sample size train: -1. Give 0 or more.\n"
+
+
+def test_peak_memory_is_that_of_the_process_itself():
+    """A small process that a large one starts: getrusage would show the peak of the large one."""
+    code = (
+        "import subprocess, sys, numpy as np; large = np.ones(60_000_000); "
+        "small = 'from i0t.results.record import peak_memory_bytes as p; print(p())'; "
+        "print(subprocess.run([sys.executable, '-c', small], capture_output=True, text=True).stdout)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    assert 10 * 2**20 < int(done.stdout) < 400 * 2**20
