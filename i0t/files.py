@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from i0t.errors import I0TError
+
+STEM_BYTES = 220  # of a file name without suffix: file systems allow 255 with it
 
 
 def read_json(path: str | Path, what: str) -> Any:
@@ -244,6 +247,31 @@ def is_writable(folder: str | Path) -> bool:
     while not folder.exists():
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
+
+
+def below(folder: str | Path, name: str) -> Path:
+    """Return the path of a name below an output folder; `owner/name` is in a subfolder.
+
+    Raises:
+        I0TError: the name is empty, absolute, leads out of the folder (`..`), or has characters that do not print.
+    """
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or ".." in parts or not name.isprintable():
+        raise I0TError(f"{name!r}: cannot name files in {folder}. Give a relative name without '..'.")
+    return Path(folder).joinpath(*parts)
+
+
+def file_stem(parts: Iterable[Any], last: str = "") -> str:
+    """Join parts, such as names of data sets and models, to the name of one file; other characters become "-".
+
+    Args:
+        parts: 100 characters of each are taken; empty ones are left out.
+        last: e.g. a digest, which is never cut.
+    """
+    joined = "-".join(re.sub(r"[^\w.+-]+", "-", str(part))[:100] for part in parts if part)
+    room = STEM_BYTES - len(last.encode()) - 1
+    cut = joined.encode("utf-8", "replace")[:room].decode("utf-8", "ignore")
+    return f"{cut}-{last}" if last else cut
 
 
 def file_sha256(path: str | Path) -> str:

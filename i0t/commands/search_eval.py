@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from i0t.cli import add_remover_flags, not_negative, positive, program, remover_choices
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
-from i0t.files import ensure_folder, write_json
+from i0t.files import ensure_folder, file_stem, write_json
 from i0t.gap import centroid_distance
 from i0t.paths import TENSORS
 from i0t.search.evaluate import SPLITS, MethodResult, SearchOptions, evaluate, items_sha256
@@ -166,7 +166,7 @@ def _save(
         sections={"source": [str(Path(file).absolute()) for file in options.source], "methods": methods},
     )
     digest = hashlib.sha256(json.dumps([protocol, origin["items_sha256"], sorted(methods)]).encode()).hexdigest()[:8]
-    path = Path(options.output) / f"search-{source.name}-{digest}.json"
+    path = Path(options.output) / f"{file_stem(('search', source.name), last=digest)}.json"
     write_json(path, record.as_dict())
     return path
 

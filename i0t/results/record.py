@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import platform
-import re
 import resource
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from i0t.files import write_json
+from i0t.files import file_stem, write_json
 from i0t.paths import REPO
 
 PACKAGES = (
@@ -81,8 +80,7 @@ class Record:
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         name = str(model.get("name") or "")
         name = Path(name).stem if name.endswith(".safetensors") else name
-        parts = (self.task, self.dataset, name, self.protocol.get("remove_gap"), digest)
-        return "-".join(re.sub(r"[^\w.+-]+", "-", str(part))[:100] for part in parts if part)
+        return file_stem((self.task, self.dataset, name, self.protocol.get("remove_gap")), last=digest)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of the file."""

@@ -1,0 +1,81 @@
+"""Locks of outputs: two runs that would write the same files are told apart. A dead process holds none."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from i0t.errors import I0TError
+
+SHOWN = 100  # characters of the other run's command
+
+
+@contextmanager
+def only_writer(target: str | Path, remedy: str = "Wait for it, or choose another output.") -> Iterator[None]:
+    """Hold the lock of an output while it is made: a hidden file beside it, `.NAME.lock`, removed at the end.
+
+    Args:
+        target: the file or folder to write, which need not exist; its parent must.
+        remedy: what to do if another run holds the lock.
+
+    Raises:
+        I0TError: another run holds it; names its process, machine, time of start and command.
+    """
+    target = Path(target)
+    path = target.parent / f".{target.name}.lock"
+    handle = try_lock(path)
+    if handle is None:
+        raise I0TError(f"{target}: another run is writing it ({_holder(path)}). {remedy}")
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, _about_this_run().encode("utf-8", "backslashreplace"))
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before it is free: the next run would lose its own
+        os.close(handle)
+
+
+def try_lock(path: Path) -> int | None:
+    """Lock a file, made if missing, until its descriptor is closed or the process dies; None if another holds it."""
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise I0TError(f"{path}: cannot be made ({error.strerror}). Choose another output.") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except OSError:
+            return handle  # a file system without locks
+        if _is_at(handle, path):
+            return handle
+        os.close(handle)  # removed by the run before, between opening and locking
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _about_this_run() -> str:
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    shown = command if len(command) <= SHOWN else f"{command[: SHOWN - 3]}..."
+    return f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}: {shown}"
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") or "just started"
+    except OSError:
+        return "it ended this moment"
