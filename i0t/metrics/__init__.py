@@ -8,7 +8,7 @@ from typing import Any
 
 from i0t.metrics.classification import classification_metrics
 from i0t.metrics.correlation import correlation_metrics
-from i0t.metrics.mixed_search import ranked_search_metrics
+from i0t.metrics.mixed_search import metrics_by_kind, ranked_search_metrics
 from i0t.metrics.one_scale import one_scale_auc
 from i0t.metrics.retrieval import retrieval_metrics
 
@@ -16,6 +16,7 @@ __all__ = [
     "I0TScore",
     "classification_metrics",
     "correlation_metrics",
+    "metrics_by_kind",
     "one_scale_auc",
     "ranked_search_metrics",
     "retrieval_metrics",

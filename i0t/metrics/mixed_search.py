@@ -62,6 +62,65 @@ def ranked_search_metrics(
     }
 
 
+def metrics_by_kind(
+    places: Any, scores: Any, judged: Any, grades: Any, is_text: Any, query_is_text: Any, k: int = 10
+) -> dict[str, np.ndarray]:
+    """`ranked_search_metrics`, and NDCG and recall for relevant items of the query's own kind and of the other.
+
+    A method that finds only one kind looks good where all relevant items are of that kind. For the metrics of one
+    kind, relevant items of the other are taken out of the list, as they are no mistakes (Sakai 2007).
+
+    Args:
+        places: (A, L) as in `ranked_search_metrics`; L must exceed k by the number of a query's relevant items.
+        scores: (A, L) in descending order.
+        judged: (R, 2) int rows (query, place in the corpus) with a grade.
+        grades: (R,) relevance above 0.
+        is_text: (C,) bool, which items of the corpus are texts.
+        query_is_text: (A,) bool, which queries are texts.
+        k: number of ranks that count.
+
+    Returns:
+        Also `ndcg_own`, `recall_own`, `ndcg_other` and `recall_other`, (A,) each in 0..1; NaN for queries without a
+        relevant item of that kind.
+
+    Example:
+        >>> one, both = [[0, 1, 2]], [[0, 0], [0, 2]]  # items 0 and 1 are images, 2 is a text, as the query
+        >>> metrics = metrics_by_kind(one, [[0.9, 0.5, 0.1]], both, [1, 1], [False, False, True], [True])
+        >>> metrics["ndcg_other"].tolist(), metrics["ndcg_own"].round(3).tolist()
+        ([1.0], [0.631])
+    """
+    places, scores, is_text = np.asarray(places), np.asarray(scores, dtype=np.float64), np.asarray(is_text, dtype=bool)
+    judged, grades = np.asarray(judged).reshape(-1, 2), np.asarray(grades, dtype=np.float64)
+    found = ranked_search_metrics(places, scores, judged, grades, is_text, k)
+    is_other = is_text[judged[:, 1]] != np.asarray(query_is_text, dtype=bool)[judged[:, 0]]
+    for kind, counts in (("own", ~is_other), ("other", is_other)):
+        asking = np.unique(judged[counts, 0])
+        line = np.full(len(places), -1)
+        line[asking] = np.arange(len(asking))
+        values = {"ndcg": np.zeros(0), "recall": np.zeros(0)}
+        if len(asking):
+            kept, kept_scores = _without(places[asking], scores[asking], line, judged[~counts], len(is_text))
+            renumbered = np.stack([line[judged[counts, 0]], judged[counts, 1]], axis=1)
+            values = ranked_search_metrics(kept, kept_scores, renumbered, grades[counts], is_text, k)
+        for name in ("ndcg", "recall"):
+            found[f"{name}_{kind}"] = np.full(len(places), np.nan)
+            found[f"{name}_{kind}"][asking] = values[name]
+    return found
+
+
+def _without(
+    places: np.ndarray, scores: np.ndarray, line: np.ndarray, judged: np.ndarray, n_corpus: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take judged items out of the lists, and move the rest up; `line` is the row of a query in them, -1 if none."""
+    rows = np.stack([line[judged[:, 0]], judged[:, 1]], axis=1)[line[judged[:, 0]] >= 0]
+    if not len(rows):
+        return places, scores
+    gone = _grades_of(places, rows, np.ones(len(rows)), n_corpus) > 0
+    order = np.argsort(gone, axis=1, kind="stable")
+    places, scores = np.where(gone, -1, places), np.where(gone, -np.inf, scores)
+    return np.take_along_axis(places, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
 def tie_weights(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the places of (A, L) descending scores, averaged over random orders of equal scores.
 

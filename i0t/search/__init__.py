@@ -2,7 +2,7 @@
 
 from i0t.search.evaluate import MethodResult, evaluate_fitted, evaluate_layout, evaluate_splits
 from i0t.search.index import VectorIndex
-from i0t.search.mixed_index import MixedLayout, half_and_half, search_quality
+from i0t.search.mixed_index import MixedLayout, either_kind, half_and_half, search_quality
 from i0t.search.qrels import layout_of_qrels, read_qrels
 from i0t.search.transform import VectorTransform
 
@@ -11,6 +11,7 @@ __all__ = [
     "MixedLayout",
     "VectorIndex",
     "VectorTransform",
+    "either_kind",
     "evaluate_fitted",
     "evaluate_layout",
     "evaluate_splits",

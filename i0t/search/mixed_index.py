@@ -7,7 +7,7 @@ Shapes: N images, M texts, P pairs, C corpus items, A queries, R judgments, D di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ class MixedLayout:
         queries: (A,) item numbers of the queries.
         judged: (R, 2) rows (place in `queries`, place in `corpus`) of relevant items.
         grades: (R,) relevance, above 0.
+        group_of_query: (A,) queries with one number depend on each other, as those of one image do; None: none do.
     """
 
     n_images: int
@@ -35,6 +36,7 @@ class MixedLayout:
     queries: np.ndarray
     judged: np.ndarray
     grades: np.ndarray
+    group_of_query: np.ndarray | None = None
 
     @property
     def corpus_is_text(self) -> np.ndarray:
@@ -45,6 +47,11 @@ class MixedLayout:
     def query_is_text(self) -> np.ndarray:
         """(A,) bool."""
         return self.queries >= self.n_images
+
+    @property
+    def judged_other_kind(self) -> np.ndarray:
+        """(R,) bool, whether the relevant item is of the other modality than its query."""
+        return self.query_is_text[self.judged[:, 0]] != self.corpus_is_text[self.judged[:, 1]]
 
 
 def half_and_half(pairs: np.ndarray, n_images: int) -> MixedLayout:
@@ -76,6 +83,47 @@ def half_and_half(pairs: np.ndarray, n_images: int) -> MixedLayout:
         queries=np.where(is_first_half, texts, images),
         judged=np.stack([place, place], axis=1),
         grades=np.ones(len(pairs)),
+    )
+
+
+def either_kind(pairs: np.ndarray, n_images: int, seed: int | Sequence[int] = 0) -> MixedLayout:
+    """Make a mixed index in which a query's relevant item may be of either modality, from several texts per image.
+
+    Of the first half of the images, the index has the image, and one of its texts asks. Of the others, it has one of
+    the texts; the image asks, and another of the texts, whose relevant item is thus of its own modality. If every
+    relevant item were of the other modality, "search only the other modality" would win, and prove nothing. With one
+    text per image no query finds its own modality, and the task is that of `half_and_half`.
+
+    Args:
+        pairs: (P, 2) rows (image, text) of two images or more; images in the order in which they come.
+        n_images: N.
+        seed: chooses among the texts of an image.
+
+    Raises:
+        I0TError: fewer than two images.
+
+    Example:
+        >>> layout = either_kind(np.array([[0, 0], [1, 1], [1, 2]]), n_images=2)
+        >>> layout.queries.tolist()[:2], layout.judged.tolist()
+        ([2, 1], [[0, 0], [1, 1], [2, 1]])
+    """
+    images = list(dict.fromkeys(pairs[:, 0].tolist()))
+    if len(images) < 2:
+        raise I0TError(f"a mixed index needs two images with a text to hold both modalities, got {len(images)}.")
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    order = order[np.argsort(pairs[order, 0], kind="stable")]  # by image, its texts in random order
+    owners, starts = np.unique(pairs[order, 0], return_index=True)
+    texts_of = dict(zip(owners.tolist(), np.split(pairs[order, 1] + n_images, starts[1:])))
+    corpus, queries, places = [], [], []
+    for place, image in enumerate(images):
+        first, *others = texts_of[image].tolist()
+        corpus.append(image if place < len(images) // 2 else first)
+        asking = [first] if place < len(images) // 2 else [image, *others[:1]]
+        queries += asking
+        places += [place] * len(asking)
+    judged = np.stack([np.arange(len(queries)), places], axis=1)
+    return MixedLayout(
+        n_images, np.array(corpus), np.array(queries), judged, np.ones(len(queries)), np.array(images)[places]
     )
 
 

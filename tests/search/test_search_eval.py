@@ -22,7 +22,14 @@ from i0t.errors import I0TError
 from i0t.metrics import one_scale_auc, ranked_search_metrics
 from i0t.metrics.mixed_search import tie_weights
 from i0t.paths import REPO
-from i0t.search import VectorIndex, evaluate_splits, half_and_half, layout_of_qrels, read_qrels, search_quality
+from i0t.search import (
+    VectorIndex,
+    evaluate_splits,
+    half_and_half,
+    layout_of_qrels,
+    read_qrels,
+    search_quality,
+)
 from i0t.search.evaluate import MethodResult
 from i0t.standardize import Standardizer, ZScore
 
