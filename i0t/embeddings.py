@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 
 from i0t.errors import I0TError
 from i0t.features import check_shape, unit_vectors
-from i0t.files import atomic_path, json_entry, read_npy, read_safetensors
+from i0t.files import atomic_path
+from i0t.reading import json_entry, read_npy, read_safetensors
 
 FORMAT = "i0t-embeddings-1"
 TENSORS = ("image_features", "text_features", "image_of_text")

@@ -17,7 +17,7 @@ from safetensors.torch import save_file as save_torch_file
 
 from i0t import Embeddings, I0TError, Standardizer
 from i0t.embeddings import FORMAT
-from i0t.files import safetensors_format
+from i0t.reading import safetensors_format
 from i0t.standardize.registry import load_remover
 
 TEXTS = ["", "größer ☃", "大きな赤い星", "👩‍👩‍👧 \U0001f1f0\U0001f1f7", 'a "quoted"\nline\t\\ and \x00 end', "عربى"]

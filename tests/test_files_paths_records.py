@@ -24,16 +24,9 @@ import i0t.data.sample
 from i0t import Embeddings, I0TError, Standardizer, cli, paths
 from i0t.cli import resolve_roots
 from i0t.data.sample import SampleSize, make_sample
-from i0t.files import (
-    atomic_path,
-    ensure_folder,
-    file_sha256,
-    is_writable,
-    list_sha256,
-    read_json,
-    write_json,
-)
+from i0t.files import atomic_path, ensure_folder, file_sha256, is_writable, list_sha256, write_json
 from i0t.paths import REPO, Roots, last_checkpoint, read_path_file, write_last_checkpoint
+from i0t.reading import read_json
 from i0t.results.record import Record, environment
 from i0t.standardize.saved import describe
 
@@ -98,7 +91,7 @@ def test_file_in_place_of_a_folder_is_refused(tmp_path):
     [
         (b'{"a": 1', r"not valid JSON \(the captions\).*download the file again"),
         (b"", "not valid JSON"),
-        (b'"caf\xe9"', "not valid JSON"),
+        (b'"caf\xe9"', "line 1 is not UTF-8.*Latin-1"),
         (None, r"no such file \(the captions\)"),
         ("folder", "cannot be read"),
     ],

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from i0t.data.entries import ENTRIES, Count, DatasetEntry, Kind
 from i0t.errors import I0TError
-from i0t.files import read_json
 from i0t.paths import Roots
+from i0t.reading import read_json
 
 if TYPE_CHECKING:
     from i0t.data.items import ImageSource

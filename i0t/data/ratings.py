@@ -16,8 +16,8 @@ from i0t.data.datasets import Dataset
 from i0t.data.entries import DatasetEntry
 from i0t.data.items import Items
 from i0t.errors import I0TError
-from i0t.files import REMEDY, check_json, read_json
 from i0t.paths import Roots
+from i0t.reading import REMEDY, check_json, read_json
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,9 @@ import numpy as np
 
 from i0t import processes
 from i0t.errors import I0TError
-from i0t.files import atomic_path, json_entry, read_safetensors
+from i0t.files import atomic_path
 from i0t.paths import TENSORS, say
+from i0t.reading import json_entry, read_safetensors
 
 if TYPE_CHECKING:
     import torch

@@ -24,10 +24,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from i0t.errors import I0TError
 from i0t.paths import Roots, configs_folder, configured_data_dir
+from i0t.reading import parse_yaml, read_yaml
 
 if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
@@ -113,10 +112,7 @@ def _load_spec(name: str, roots: Roots | None) -> Encoder:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise I0TError(f"{path}: not a model spec: {error}. See {EXAMPLE}.") from None
+    spec = read_yaml(path, "a model spec")
     if not isinstance(spec, dict):
         raise I0TError(f"{path}: not a model spec, but {type(spec).__name__}. See {EXAMPLE}.")
     return spec
@@ -130,10 +126,7 @@ def _changes(name: str) -> dict[str, Any]:
         key, equals, value = item.partition("=")
         if not equals or not key.isidentifier():
             raise I0TError(f"--model {name}: {item!r} is not KEY=VALUE. Write {base}:KEY=VALUE,KEY=VALUE.")
-        try:
-            changes[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise I0TError(f"--model {name}: {item!r} is not valid YAML: {' '.join(str(error).split())}.") from None
+        changes[key] = parse_yaml(value, f"--model {name}: {item!r}")
     return changes
 
 

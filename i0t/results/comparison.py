@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from i0t.errors import I0TError
-from i0t.files import read_json
+from i0t.reading import read_json
 from i0t.results.record import leak_of
 
 Content = dict[str, Any]  # of a record's file

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from i0t.errors import I0TError
-from i0t.files import read_json
 from i0t.paths import say
+from i0t.reading import read_json
 from i0t.scoring.percentiles import IMAGE_IMAGE, IMAGE_TEXT, TEXT_TEXT
 
 COLUMNS = ("image", "caption", "other_image", "other_caption", "references")

@@ -20,7 +20,7 @@ import numpy as np
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.files import read_json
+from i0t.reading import read_json
 from i0t.search.index import require_one_vector
 from i0t.search.mixed_index import MixedLayout
 

@@ -20,7 +20,8 @@ from safetensors.numpy import save_file
 
 from i0t.errors import I0TError
 from i0t.features import check_shape, to_numpy
-from i0t.files import atomic_path, json_entry, read_safetensors
+from i0t.files import atomic_path
+from i0t.reading import json_entry, read_safetensors
 from i0t.standardize import MODALITIES, AffineMap, GapRemover, Modality
 
 FORMAT = "i0t-transform-1"

@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from i0t.embeddings import Embeddings, Origin
-from i0t.files import atomic_path, json_entry, read_safetensors
+from i0t.files import atomic_path
+from i0t.reading import json_entry, read_safetensors
 
 if TYPE_CHECKING:
     from i0t.standardize.remover import GapRemover

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from i0t.embeddings import Origin
 from i0t.errors import I0TError
 from i0t.features import Item, Result
-from i0t.files import list_sha256, read_json, write_json
+from i0t.files import list_sha256, write_json
+from i0t.reading import read_json
 from i0t.standardize.remover import GapRemover, Modality
 from i0t.standardize.shards import Shard
 

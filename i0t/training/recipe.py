@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from i0t.errors import I0TError
 from i0t.paths import configs_folder
+from i0t.reading import parse_yaml, read_yaml
 
 LAST = "last"  # as base: the checkpoint in configs/ckpt_file_name.txt
 WITHOUT_EFFECT = {"save_every", "keep_states"}  # values that do not affect the weights
@@ -97,7 +96,7 @@ def load_recipe(name: str, overrides: Mapping[str, Any] = MappingProxyType({}), 
     path = configs_folder() / "recipes" / f"{name}.yaml"
     if not path.is_file():
         raise I0TError(f"{name}: no such recipe in {path.parent}. There are: {', '.join(recipe_names()) or 'none'}.")
-    values = _read_yaml(path.read_text(encoding="utf-8"), str(path))
+    values = read_yaml(path, "a recipe")
     variant = values.pop("sample", None) or {} if isinstance(values, dict) else {}
     if not isinstance(values, dict) or not isinstance(variant, dict):
         raise I0TError(f"{path}: not a recipe: expected lines of `key: value`. See configs/recipes/lccom.yaml.")
@@ -128,27 +127,5 @@ def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise I0TError(f"{text!r}: overrides are written key=value, e.g. steps=100.")
-        values[key] = _read_yaml(value, text)
+        values[key] = parse_yaml(value, text)
     return values
-
-
-class _Yaml(yaml.SafeLoader):
-    """Loader for YAML 1.2 floats (PyYAML reads 1e-5, without a point, as text) that refuses a key given twice."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
-            raise yaml.YAMLError(f"{twice[0]} is given twice. Drop one.")
-        return super().construct_mapping(node, deep)
-
-
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _read_yaml(text: str, place: str) -> Any:
-    try:
-        return yaml.load(text, _Yaml)
-    except yaml.YAMLError as error:
-        raise I0TError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from None

@@ -16,7 +16,7 @@ from i0t.data.caption_index import stream_pairs
 from i0t.data.captions import CocoCaptions, Words
 from i0t.data.prepare.job import Job, first_in, link, place_file, refuse_another
 from i0t.errors import I0TError
-from i0t.files import check_json, read_json
+from i0t.reading import check_json, read_json
 
 CAPTIONS_PER_IMAGE, NOCAPS_CAPTIONS = 5, 10
 FLICKR_FOLDERS = ("flickr30k-images", "flickr30k_images", "flickr30k_images/flickr30k_images", "images", "Images")

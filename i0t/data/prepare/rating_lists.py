@@ -17,7 +17,7 @@ from i0t.data.datasets import DATASETS
 from i0t.data.prepare.job import Job, first_in
 from i0t.data.ratings import check_ratings
 from i0t.errors import I0TError
-from i0t.files import read_json
+from i0t.reading import read_json
 
 IMAGE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset", "Flickr8k_Dataset")
 LISTS = {"flickr8k_expert": "ExpertAnnotations.txt", "flickr8k_cf": "CrowdFlowerAnnotations.txt"}

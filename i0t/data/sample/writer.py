@@ -19,7 +19,8 @@ from i0t.data.sample.drawing import draw_all
 from i0t.data.sample.parts import Part
 from i0t.data.sample.scenes import KINDS
 from i0t.errors import I0TError
-from i0t.files import ensure_folder, read_json, write_json
+from i0t.files import ensure_folder, write_json
+from i0t.reading import read_json
 
 VERSION = 2  # increase it when a seed gives other bytes than before
 LOCK = ".sample.lock"
