@@ -199,7 +199,7 @@ def test_header_that_is_no_json_is_refused_with_the_file(tmp_path, key):
     header = {"format": FORMAT, "image_ids": '["a", "b"]', "texts": '["x", "y"]', "metadata": "{}"}
     tensors = {"image_features": eye, "text_features": eye, "image_of_text": np.arange(2)}
     save_file(tensors, path, metadata={**header, key: "['a', 'b']"})
-    with pytest.raises(I0TError, match=rf"e\.safetensors: its header entry {key} is not JSON .*json\.dumps"):
+    with pytest.raises(I0TError, match=rf"e\.safetensors: header entry {key}: not valid JSON .*json\.dumps"):
         Embeddings.load(path)
 
 
@@ -210,7 +210,7 @@ def test_means_whose_header_is_no_json_are_refused_with_the_file(tmp_path, key, 
     with safe_open(path, framework="numpy") as file:
         header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     save_file(tensors, path, metadata={**header, key: "{'a': 1}"})
-    with pytest.raises(I0TError, match=rf"means\.safetensors: its header entry {key} is not JSON"):
+    with pytest.raises(I0TError, match=rf"means\.safetensors: header entry {key}: not valid JSON"):
         loader(path)
 
 

@@ -55,7 +55,7 @@ def json_entry(path: str | Path, header: dict[str, str], key: str) -> Any:
     Raises:
         I0TError: the entry is not JSON.
     """
-    return parse_json(header[key], f"{path}: header entry {key}", header[key][:40], "Write it with json.dumps.")
+    return parse_json(header[key], f"{path}: header entry {key}", f"{header[key]!r:.40}", "Write it with json.dumps.")
 
 
 def safetensors_format(path: str | Path) -> str | None:
