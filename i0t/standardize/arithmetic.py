@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from i0t.errors import I0TError
 from i0t.features import SMALLEST_NORM, Features, check_shape, in_threads, is_torch, l2_normalize, row_slices, to_numpy
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 BLOCK_ROWS = 8192  # items per thread at once
 CACHE_FLOATS = 2**18  # per block: fewer would fit the cache better, but threads would wait for each other in Python
@@ -39,7 +42,7 @@ class VectorSum:
         """(D,) mean of the unit vectors."""
         return self.sums["sum"] / self.count
 
-    def plus(self, features: Any, name: str) -> VectorSum:
+    def plus(self, features: Any, name: str) -> Self:
         """Return a new object with these features (N, D) or (N, Q, D) added.
 
         Raises:
@@ -56,7 +59,7 @@ class VectorSum:
             sums[self.second] = total
         return type(self)(sums, self.count + int(np.prod(features.shape[:-1])))
 
-    def merged(self, other: VectorSum) -> VectorSum:
+    def merged(self, other: VectorSum) -> Self:
         """Return the sums of both."""
         if not self.count or not other.count:
             known = self if self.count else other

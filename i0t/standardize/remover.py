@@ -243,6 +243,10 @@ class GapRemover(ABC):
 
     def save(self, path: str | Path) -> Path:
         """Save sums, parameters, origin and item hashes as one safetensors file."""
+        return self.fitted_file().save(path)
+
+    def fitted_file(self) -> FittedFile:
+        """Content of the file that `save` writes."""
         return FittedFile(
             remover=self.name,
             parameters=self.parameters(),
@@ -252,7 +256,7 @@ class GapRemover(ABC):
             },
             counts=np.array([self.n_images_, self.n_texts_], dtype=np.int64),
             items=self.items_,
-        ).save(path)
+        )
 
     @classmethod
     def load(cls, path: str | Path, **parameters: Any) -> GapRemover:
@@ -264,7 +268,11 @@ class GapRemover(ABC):
         Raises:
             I0TError: missing, truncated or another format, or with stream means that this class cannot use.
         """
-        file = FittedFile.load(path)
+        return cls.of_file(FittedFile.load(path), path, **parameters)
+
+    @classmethod
+    def of_file(cls, file: FittedFile, path: str | Path, **parameters: Any) -> GapRemover:
+        """Build from the content of a file; as `load`."""
         streamed = sum(int(file.tensors[key][0]) for key in file.tensors if key.endswith("_stream_count"))
         if streamed and not cls.keeps_stream:
             raise I0TError(

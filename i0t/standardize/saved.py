@@ -46,14 +46,18 @@ class FittedFile:
     counts: np.ndarray  # (2,) int64, fitted image and text vectors
     items: Mapping[str, ItemHashes]  # hashes of the fitted items; empty if they are unknown
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file atomically and return its path."""
+    def content(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Tensors and header of the file."""
         tensors = {**self.tensors, "counts": self.counts}
         if self.items:
             tensors |= {f"items_{kind}": self.items[kind].hashes for kind in KINDS}
             tensors["items_counts"] = np.array([self.items[kind].count for kind in KINDS], dtype=np.int64)
         content = {"remover": self.remover, "parameters": self.parameters, "provenance": self.origin.as_dict()}
-        header = {"format": FORMAT, **{key: json.dumps(value) for key, value in content.items()}}
+        return tensors, {"format": FORMAT, **{key: json.dumps(value) for key, value in content.items()}}
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file atomically and return its path."""
+        tensors, header = self.content()
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata=header)
         return Path(path)
@@ -65,7 +69,11 @@ class FittedFile:
         Raises:
             I0TError: missing, truncated or another format.
         """
-        tensors, header = read_safetensors(path, FORMAT, "a file of modality means", TENSORS, HEADERS)
+        return cls.of_content(*read_safetensors(path, FORMAT, "a file of modality means", TENSORS, HEADERS), path)
+
+    @classmethod
+    def of_content(cls, tensors: Mapping[str, np.ndarray], header: dict[str, str], path: str | Path) -> FittedFile:
+        """Build from `content`, read from `path`."""
         remover, parameters, origin = (json_entry(path, header, key) for key in HEADERS)
         counts = zip(KINDS, tensors.get("items_counts", ()))
         items = {kind: ItemHashes(tensors[f"items_{kind}"], int(count)) for kind, count in counts}
