@@ -65,7 +65,7 @@ class Correlation(Task):
         self, embeddings: Embeddings, dataset: RatedCaptions, seed: int
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Compute correlations, reference-free and reference-based, and count ratings."""
-        rated = _RatedRows(dataset, embeddings, self.formula.prefix, self.average_ratings)
+        rated = RatedRows(dataset, embeddings, self.formula.prefix, self.average_ratings)
         candidates = embeddings.text_features[rated.candidates]  # (R, D)
         scores = self.formula.reference_free(embeddings.image_features[rated.images], candidates)
         with_references = self.formula.with_references(scores, rated.best_reference_cosines(embeddings))
@@ -103,7 +103,7 @@ class Correlation(Task):
         }
 
 
-class _RatedRows:
+class RatedRows:
     """Rows of the embeddings for each rating, without ratings of missing images.
 
     With `average` there is one rating per image and caption: the mean of its ratings.

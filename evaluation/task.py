@@ -19,7 +19,7 @@ from i0t.errors import I0TError
 
 AnyTask = TypeVar("AnyTask", bound="Task")
 
-# Used by contract tests, tables and the demo.
+# Used by contract tests and tables.
 TASKS = {
     "retrieval": "evaluation.retrieval:Retrieval",
     "classification": "evaluation.classification:Classification",

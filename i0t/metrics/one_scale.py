@@ -37,6 +37,17 @@ def one_scale_auc(image_features: Any, text_features: Any) -> dict[str, float]:
     Raises:
         I0TError: shapes that do not pair up, fewer than two pairs, or a bad row.
     """
+    wins = _wins(image_features, text_features)
+    return {name: float(won.sum() / (len(won) * (len(won) - 1))) for name, won in wins.items()}
+
+
+def one_scale_shares(image_features: Any, text_features: Any) -> dict[str, np.ndarray]:
+    """The probabilities of `one_scale_auc` for each pair i, (P,) each; arguments and errors as there."""
+    return {name: won / (len(won) - 1) for name, won in _wins(image_features, text_features).items()}
+
+
+def _wins(image_features: Any, text_features: Any) -> dict[str, np.ndarray]:
+    """(P,) number of other pairs that each matched pair exceeds, by name."""
     check_shape(image_features, "image_features")
     if len(image_features.shape) != 2 or tuple(image_features.shape) != tuple(getattr(text_features, "shape", ())):
         raise I0TError(
@@ -51,19 +62,19 @@ def one_scale_auc(image_features: Any, text_features: Any) -> dict[str, float]:
     return {"above_picture": above_picture, "above_text": above_text, "above_unmatched": above_unmatched}
 
 
-def _above(anchors: np.ndarray, partners: np.ndarray) -> tuple[float, float]:
-    """Mean share of other anchors, and of other partners, that are further from anchor i than its partner.
+def _above(anchors: np.ndarray, partners: np.ndarray) -> np.ndarray:
+    """(2, n) number of other anchors, and of other partners, that are further from anchor i than its partner.
 
     All cosines of an anchor come from one matrix product: another product may differ in the last bit, and with
     equal vectors every pair or none would win.
     """
     n = len(anchors)
-    wins = np.zeros(2)
+    wins = np.zeros((2, n))
     for rows, cosines in score_blocks(anchors, np.concatenate([anchors, partners])):
         line, own = np.arange(len(cosines)), np.arange(rows.start, rows.stop)
         matched = cosines[line, n + own][:, None]
         for kind, others in enumerate((cosines[:, :n], cosines[:, n:])):
             others[line, own] = np.inf  # never won
-            wins[kind] += np.count_nonzero(others < matched) + 0.5 * np.count_nonzero(others == matched)
-    above_anchors, above_partners = wins / (n * (n - 1))
-    return float(above_anchors), float(above_partners)
+            wins[kind, rows] = np.count_nonzero(others < matched, axis=1)
+            wins[kind, rows] += 0.5 * np.count_nonzero(others == matched, axis=1)
+    return wins

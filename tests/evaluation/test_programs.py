@@ -308,9 +308,16 @@ def test_demo_tells_the_whole_story_and_reuses_its_checkpoints(configs, tmp_path
     flags = [*FEW_STEPS[:4], "--output", str(tmp_path / "demo"), "--workers", "0", "--size", *size]
     assert demo.main(flags) == 0
     first = json.loads((tmp_path / "demo" / "results.json").read_text())
-    columns = {"centroid_distance", "i2t_r1", "t2i_r1", "accuracy", "expert_tau_c", "cf_tau_b"}
-    for name in ("stage1", "mind_the_gap", "i0t_async", "i0t_post", "i0t_post_train_means"):
-        assert set(first[name]) == columns
+    columns = {"centroid_distance", "mixed_ndcg", "ndcg_own", "ndcg_other", "one_scale", "i2t_r1", "t2i_r1", "mean_r1"}
+    columns |= {"accuracy", "expert_tau_c", "cf_tau_b"}
+    shifts = ("mind_the_gap_0.375", "mind_the_gap_0.5")
+    for name in ("stage1", *shifts, "i0t_async", "i0t_post", "i0t_post_train_means"):
+        assert set(first[name]) == columns | {"intervals", "minus_stage1"}
+        assert set(first[name]["intervals"]) == set(first[name]["minus_stage1"]) == columns
+    records = [json.loads(path.read_text()) for path in (tmp_path / "demo").glob("*-i0t_post-*.json")]
+    of = {(record["task"], record["dataset"], record["protocol"]["fit_on"]): record["metrics"] for record in records}
+    assert first["i0t_post"]["accuracy"] == round(of["classification", "birdsnap", "test"]["accuracy"], 4)
+    assert first["i0t_post"]["expert_tau_c"] == round(of["correlation", "flickr8k_expert", "test"]["tau_c"], 4)
     assert set(first["validation_r1"]) == {"i2t_r1", "t2i_r1"}
     assert first["i0t_post"]["centroid_distance"] < 0.2 * first["stage1"]["centroid_distance"]
     assert Image.open(tmp_path / "demo" / "gap.png").size[0] > 800

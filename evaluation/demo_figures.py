@@ -1,0 +1,84 @@
+"""The figures of the demo's table, each with its 95 % interval, from embeddings after any gap removal.
+
+- `centroid_distance`, `i2t_r1`, `t2i_r1`: retrieval with the first caption of each image, as in the paper.
+- `mixed_ndcg`: NDCG@10 of search in one index of images and captions (`i0t.search.either_kind`): it has half of the
+  images, and one caption of each other image; another caption asks, and the image where a caption stands. So the
+  relevant item may be of the query's own kind or of the other (`ndcg_own`, `ndcg_other`: the two parts).
+- `one_scale`: in how many of 100 draws a matched pair's cosine exceeds that of two random images, or two random
+  captions (the mean of both).
+- `accuracy`, `expert_tau_c`, `cf_tau_b`: as of the evaluation programs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from evaluation.correlation import Correlation, RatedRows
+from evaluation.estimates import Estimate, estimate, mean_estimate
+from i0t.embeddings import Embeddings
+from i0t.gap import centroid_distance
+from i0t.metrics import classification_metrics, correlation_metrics
+from i0t.metrics.mixed_search import metrics_by_kind
+from i0t.metrics.one_scale import one_scale_shares
+from i0t.metrics.retrieval import tied_ranks_both_directions
+from i0t.search import VectorIndex, either_kind
+
+TOP = 10  # results that count
+
+
+def retrieval_figures(embeddings: Embeddings, dataset: Any = None) -> dict[str, Estimate]:
+    """Centroid distance, R@1 both ways and their mean, and the share on one scale, of images with one caption each."""
+    rows = embeddings.pairs
+    images, texts = embeddings.image_features[rows[:, 0]], embeddings.text_features[rows[:, 1]]
+    hits = [
+        100.0 * ranks.hit_probability(1) for ranks in tied_ranks_both_directions(images, texts, np.arange(len(rows)))
+    ]
+    shares = one_scale_shares(images, texts)
+    distance = estimate(lambda kept: centroid_distance(images[kept], texts[kept]), np.arange(len(rows)))
+    return {
+        "centroid_distance": distance,
+        "i2t_r1": mean_estimate(hits[0]),
+        "t2i_r1": mean_estimate(hits[1]),
+        "mean_r1": mean_estimate((hits[0] + hits[1]) / 2),
+        "one_scale": mean_estimate(50.0 * (shares["above_picture"] + shares["above_text"])),
+    }
+
+
+def mixed_figures(embeddings: Embeddings, dataset: Any = None) -> dict[str, Estimate]:
+    """NDCG@10 of mixed search, of images with several captions."""
+    layout = either_kind(embeddings.pairs, len(embeddings.image_features))
+    items = np.concatenate([embeddings.image_features, embeddings.text_features])
+    places, scores = VectorIndex(items[layout.corpus]).search(items[layout.queries], TOP + 1)
+    found = metrics_by_kind(
+        places, scores, layout.judged, layout.grades, layout.corpus_is_text, layout.query_is_text, TOP
+    )
+    names = {"mixed_ndcg": "ndcg", "ndcg_own": "ndcg_own", "ndcg_other": "ndcg_other"}
+    return {name: mean_estimate(found[metric], layout.group_of_query) for name, metric in names.items()}
+
+
+def classification_figures(embeddings: Embeddings, dataset: Any = None) -> dict[str, Estimate]:
+    """Accuracy of zero-shot classification."""
+    images, classes, labels = embeddings.image_features, embeddings.text_features, embeddings.labels
+    assert labels is not None
+
+    def accuracy(kept: np.ndarray) -> float:
+        return classification_metrics(images[kept], classes, labels[kept])["accuracy"]
+
+    return {"accuracy": estimate(accuracy, np.arange(len(images)))}
+
+
+def correlation_figures(embeddings: Embeddings, dataset: Any, name: str) -> dict[str, Estimate]:
+    """Kendall's tau of caption scores with ratings; an image is left out with all its ratings.
+
+    Args:
+        embeddings: of the data set.
+        dataset: the rated captions.
+        name: of the figure; ends in "tau_b" or "tau_c".
+    """
+    formula, tau = Correlation().formula, name[-len("tau_b") :]
+    rated = RatedRows(dataset, embeddings, formula.prefix, average=False)
+    images, ratings = np.array(rated.images), np.array(rated.ratings)
+    scores = formula.reference_free(embeddings.image_features[images], embeddings.text_features[rated.candidates])
+    return {name: estimate(lambda kept: correlation_metrics(scores[kept], ratings[kept])[tau], images)}
