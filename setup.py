@@ -46,6 +46,7 @@ setup(
             "types-tabulate",
             "types-tqdm",
             "selenium>=4.20",
-        ]
+            "ir_measures>=0.3.7",
+        ],
     },
 )

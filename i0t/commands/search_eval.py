@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,25 +20,32 @@ from i0t.embeddings import PAIRED, Embeddings, load_embeddings
 from i0t.files import ensure_folder, file_stem, write_json
 from i0t.gap import centroid_distance
 from i0t.paths import TENSORS
-from i0t.search.evaluate import SPLITS, MethodResult, SearchOptions, evaluate, items_sha256
+from i0t.search.evaluate import SPLITS, SearchOptions, evaluate, items_sha256
+from i0t.search.methods import LABELS
+from i0t.search.results import MethodResult, best_rival, differences, intervals
 from i0t.standardize import fitted_origin
 from i0t.standardize.registry import own_names, remover_class
 
 DESCRIPTION = """\
 Search an index of images and texts and measure the results: NDCG@10, recall@10, and the modality of the top ten. The
-index has the image of the first n/2 pairs and the text of the others. The other item of every pair is a query, so each
-query has one relevant item, of the other modality. Or use your own judgments (--qrels).
+index has the image of half of the images, and a text of each of the others; another text asks, and the image where a
+text is in the index. With one text per image (or .npy files) all relevant items are of the other modality. Or use your
+own judgments (--qrels).
 
-Gap removers are fitted to pairs that are not searched: a random half of the pairs (--splits times), or --fit-on FILE.
+Gap removers and standardised scores are fitted to images that are not searched: a random half of them (--splits times),
+or --fit-on FILE. Rivals need no fitting: raw vectors, only the query's own kind, only the other kind, reciprocal rank
+fusion of one index per kind (k = 60), and equal quotas.
 """
 EPILOG = """\
 columns (k is 10, or --k)
-  NDCG@k    mean over queries; its ideal ranks all relevant items, returned or not. In brackets: the 95 % interval
-            for other queries (bootstrap over queries; not for other corpora or calibration pairs)
+  NDCG@k    mean over queries; its ideal ranks all relevant items, returned or not. `own`: for relevant items of the
+            query's own modality, `other`: of the other
   R@k       share of a query's relevant items in the top k
-  texts in top k   share of texts in the top k of text queries and of image queries. Without a preference for a
-            modality it is the share of texts in the corpus, which is below the table
+  texts in top k   share of texts in the top k of text queries and of image queries; below the table, among their
+            relevant items
   AUC       how often an image is closer to its caption than to another image: 0.5 is chance
+In brackets: the 95 % interval for other queries (bootstrap over images, paired for differences; not for other corpora
+or calibration items).
 
 examples
   i0t search-eval embeddings.safetensors
@@ -47,6 +55,10 @@ examples
 judgments (--qrels): a TREC file; a BEIR .tsv; .json {"query": {"document": grade}}; .parquet with query_id, doc_id,
   relevance. Ids are image_ids, entries of the metadata's list text_ids, or image:ROW and text:ROW.
 """
+ONE_KIND = (
+    "No relevant item is of the query's own kind (one text per image), so only half of the question can be judged: "
+    'what of the other kind is found. "other kind only" is then right by construction; of its own kind it finds none.'
+)
 TEXT_SHARES = ("text_share_text_queries", "text_share_image_queries")
 
 
@@ -117,28 +129,73 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
-    """Format one row per method, at most 100 columns wide, and notes below."""
-    k, first = protocol["k"], next(iter(results.values())).mean()
-    with_auc = "above_picture" in first
-    headers = ["", f"NDCG@{k} (95 %)", f"R@{k}", f"texts in top {k}:\nof text queries", "\nof image queries"]
-    rows = []
-    for name, result in results.items():
-        label = name if name == "raw" else remover_class(name).label or name
-        means, (low, high) = result.mean(), result.ndcg_interval()
-        shown = [f"{means['ndcg']:.3f} ({low:.3f}-{high:.3f})", f"{means['recall']:.3f}"]
-        shown += ["-" if np.isnan(means[name]) else f"{100 * means[name]:.0f} %" for name in TEXT_SHARES]
-        rows.append([label, *shown, *([f"{means['above_picture']:.3f}"] if with_auc else [])])
-    table = tabulate(rows, headers=[*headers, *(["AUC"] if with_auc else [])], disable_numparse=True)
-    times = f", mean of {protocol['splits']} random splits" if "splits" in protocol else ""
+    """Format two tables of one row per method, at most 100 columns wide, and notes below."""
+    return f"{_levels(results, protocol['k'])}\n\n{_compared(results, protocol['k'])}\n\n{_notes(results, protocol)}"
+
+
+def _levels(results: dict[str, MethodResult], k: int) -> str:
+    """Format the metrics; columns without a value are left out."""
+    columns = {
+        "ndcg": f"NDCG@{k}",
+        "ndcg_own": "\nown",
+        "ndcg_other": "\nother",
+        "recall": f"R@{k}",
+        "recall_own": "\nown",
+        "recall_other": "\nother",
+        "text_share_text_queries": f"texts in top {k}:\nof texts",
+        "text_share_image_queries": "\nof images",
+        "above_picture": "AUC",
+    }
+    means = {name: result.mean() for name, result in results.items()}
+    by_kind = not any(np.isnan(held[name]) for held in means.values() for name in ("ndcg_own", "ndcg_other"))
+    shown = [name for name in columns if by_kind or not name.endswith(("_own", "_other"))]
+    shown = [name for name in shown if any(name in held for held in means.values())]
+    rows = [[_label(name), *(_shown(held, metric) for metric in shown)] for name, held in means.items()]
+    return tabulate(rows, ["", *(columns[metric] for metric in shown)], disable_numparse=True)
+
+
+def _shown(means: dict[str, float], metric: str) -> str:
+    value = means.get(metric, float("nan"))
+    if np.isnan(value):
+        return "-"
+    return f"{100 * value:.0f} %" if metric in TEXT_SHARES else f"{value:.3f}"
+
+
+def _compared(results: dict[str, MethodResult], k: int) -> str:
+    """Format NDCG with its interval, and its paired differences to raw and to the best rival."""
+    held, means = list(results.values()), [result.mean()["ndcg"] for result in results.values()]
+    ranges = intervals(held, "ndcg")
+    columns = {f"NDCG@{k} (95 %)": [f"{mean:.3f} ({low:.3f}-{high:.3f})" for mean, (low, high) in zip(means, ranges)]}
+    for base in dict.fromkeys(["raw", best_rival(results)]):
+        gains = [mean - results[base].mean()["ndcg"] for mean in means]
+        ranges = differences(held, results[base], "ndcg")
+        cells = [f"{gain:+.3f} ({low:+.3f} {high:+.3f})" for gain, (low, high) in zip(gains, ranges)]
+        columns[f"against {_label(base)}"] = ["" if name == base else cell for name, cell in zip(results, cells)]
+    return tabulate({"": list(map(_label, results)), **columns}, headers="keys", disable_numparse=True)
+
+
+def _notes(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
+    """Tell what was searched and fitted, and what the tables cannot tell."""
+    result = next(iter(results.values()))
+    means, times = result.mean(), f", mean of {protocol['splits']} random splits" if "splits" in protocol else ""
+    relevant = {who: means[f"relevant_{name}"] for name, who in zip(TEXT_SHARES, ("text queries", "image queries"))}
+    asked = " and ".join(f"{100 * share:.0f} % for {who}" for who, share in relevant.items() if not np.isnan(share))
     leak = {True: " - these items are evaluated: a leak", None: " - whether they overlap is unknown"}
     fit_on = protocol["fit_on"] if isinstance(protocol["fit_on"], str) else " ".join(protocol["fit_on"])
-    index, queries = next(iter(results.values())).index, len(next(iter(results.values())).query_ndcg)
-    return (
-        f"{table}\n\n{queries} {'query' if queries == 1 else 'queries'}{times}; "
-        f"{100 * first['corpus_text_share']:.0f} % of the corpus are texts. "
-        f"Index: {', '.join(str(value) if key == 'factory' else f'{key} {value}' for key, value in index.items())}.\n"
-        f"Fitted on: {fit_on}{leak.get(protocol['means_leak'], '')}."
-    )
+    index = ", ".join(str(value) if key == "factory" else f"{key} {value}" for key, value in result.index.items())
+    several = "images and their texts" if protocol["task"] == "either kind" else "queries"
+    notes = [
+        *([ONE_KIND] if np.isnan(means["ndcg_own"]) else []),
+        f"{result.groups} {'query' if result.groups == 1 else several}{times}; "
+        f"{100 * means['corpus_text_share']:.0f} % of the corpus are texts, and of the relevant items {asked}.",
+        f"Index: {index}. Fitted on: {fit_on}{leak.get(protocol['means_leak'], '')}.",
+    ]
+    return "\n".join(textwrap.fill(note, 100) for note in notes)
+
+
+def _label(name: str) -> str:
+    known = LABELS.get(name, name)
+    return known if name == "raw" or name in LABELS else remover_class(name).label or name
 
 
 def _save(
@@ -177,7 +234,7 @@ def _figures_of(result: MethodResult) -> dict[str, Any]:
         "metrics": result.mean(),
         "standard_deviation_of_splits": result.deviation() if len(result.splits) > 1 else None,
         "ndcg_95": result.ndcg_interval(),
-        "queries": len(result.query_ndcg),
+        "queries": result.groups,
         "index": result.index,
     }
 

@@ -1,24 +1,36 @@
 """Search in a mixed index of images and texts, and its quality."""
 
-from i0t.search.evaluate import MethodResult, evaluate_fitted, evaluate_layout, evaluate_splits
+from i0t.search.evaluate import all_methods, evaluate_fitted, evaluate_layout, evaluate_splits
 from i0t.search.index import VectorIndex
-from i0t.search.mixed_index import MixedLayout, either_kind, half_and_half, search_quality
+from i0t.search.methods import MixedTask, search_quality
+from i0t.search.mixed_index import MixedLayout, either_kind, half_and_half
 from i0t.search.qrels import layout_of_qrels, read_qrels
+from i0t.search.results import MethodResult
 from i0t.search.scores import ScoreStandardizer
+from i0t.search.serve import Found, MixedIndex, OneList, extreme_scales, offset_items, offset_queries, search_kinds
 from i0t.search.transform import VectorTransform
 
 __all__ = [
+    "Found",
     "MethodResult",
+    "MixedIndex",
     "MixedLayout",
+    "MixedTask",
+    "OneList",
     "ScoreStandardizer",
     "VectorIndex",
     "VectorTransform",
+    "all_methods",
     "either_kind",
     "evaluate_fitted",
     "evaluate_layout",
     "evaluate_splits",
+    "extreme_scales",
     "half_and_half",
     "layout_of_qrels",
+    "offset_items",
+    "offset_queries",
     "read_qrels",
+    "search_kinds",
     "search_quality",
 ]

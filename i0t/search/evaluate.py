@@ -6,8 +6,8 @@ Shapes: N images, M texts, P pairs, D dimensions.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,19 @@ from tqdm import tqdm
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
 from i0t.files import file_sha256, list_sha256
-from i0t.metrics.resampling import percentile_interval, random_split, resampled_rows
+from i0t.metrics.one_scale import one_scale_auc
+from i0t.metrics.resampling import random_split
 from i0t.paths import TENSORS, say
-from i0t.search.mixed_index import MixedLayout, pair_quality, search_quality, summary
+from i0t.search.methods import RULES, Method, MixedTask, summary
+from i0t.search.mixed_index import MixedLayout, either_kind
 from i0t.search.qrels import layout_of_qrels, read_placed
+from i0t.search.results import MethodResult, Totals
+from i0t.search.scores import FORMS, Form, ScoreStandardizer
 from i0t.standardize import GapRemover
-from i0t.standardize.registry import RemoverChoice, fit_to_files
+from i0t.standardize.registry import RemoverChoice, fit_to_files, vectors_to_fit
 
-Fitted = Mapping[str, "GapRemover | None"]  # method to remover; None: raw features
-Fit = Callable[[np.ndarray, np.ndarray], Fitted]  # image features and text features of the calibration pairs
+Fitted = Mapping[str, Method]  # None: vectors as they are
+Fit = Callable[[np.ndarray, np.ndarray], Fitted]  # image features and text features of the calibration items
 
 SPLITS = 20  # random splits, if no other pairs are fitted on
 
@@ -46,35 +50,6 @@ class SearchOptions:
     output: str = str(TENSORS)  # folder of the record
 
 
-@dataclass
-class MethodResult:
-    """Results of one method over one or more splits.
-
-    Attributes:
-        splits: metrics of each split, in 0..1.
-        query_ndcg: NDCG of each query, averaged over the splits in which it was a query.
-        index: description of the faiss index of the last split.
-    """
-
-    splits: list[dict[str, float]] = field(default_factory=list)
-    query_ndcg: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    index: dict[str, object] = field(default_factory=dict)
-
-    def mean(self) -> dict[str, float]:
-        """Mean of every metric over the splits."""
-        return {name: float(np.mean([split[name] for split in self.splits])) for name in self.splits[0]}
-
-    def deviation(self) -> dict[str, float]:
-        """Standard deviation of every metric over the splits; 0 with one split."""
-        return {name: float(np.std([split[name] for split in self.splits])) for name in self.splits[0]}
-
-    def ndcg_interval(self, level: float = 0.95, resamples: int = 2000) -> tuple[float, float]:
-        """Bootstrap interval of NDCG over queries."""
-        means = [self.query_ndcg[rows].mean() for rows in resampled_rows(len(self.query_ndcg), resamples, seed=0)]
-        low, high = percentile_interval(np.array(means), level)
-        return float(low), float(high)
-
-
 def evaluate(source: Embeddings, options: SearchOptions) -> tuple[dict[str, MethodResult], dict[str, Any]]:
     """Evaluate all methods; return results by method, and the protocol."""
     how: dict[str, Any] = {"kind": options.index, "k": options.k}
@@ -82,18 +57,26 @@ def evaluate(source: Embeddings, options: SearchOptions) -> tuple[dict[str, Meth
         results, protocol = _by_judgments(source, options, how)
     elif options.fit_on:
         fitted, protocol = _fitted(options, source)
-        results = evaluate_fitted(source, fitted, **how)
-        protocol["task"] = "half and half"
+        results = evaluate_fitted(source, fitted, options.seed, **how)
+        protocol |= _task_of(source)
     else:
 
         def fit(images: np.ndarray, texts: np.ndarray) -> Fitted:
-            return {"raw": None, **{choice.name: choice.make().fit(images, texts) for choice in options.choices}}
+            return all_methods(
+                {choice.name: choice.make().fit(images, texts) for choice in options.choices}, images, texts
+            )
 
         results = evaluate_splits(source, fit, options.splits, options.seed, progress=True, **how)
-        protocol = {"task": "half and half", "fit_on": "a random half of the pairs", "splits": options.splits}
+        protocol = {**_task_of(source), "fit_on": "a random half of the pairs", "splits": options.splits}
         protocol |= {"seed": options.seed, "means_leak": False}
     fixed = {"k": options.k, "index": options.index, "ndcg_gain": "grade", "interval": "bootstrap over queries"}
     return results, {**protocol, **fixed}
+
+
+def _task_of(source: Embeddings) -> dict[str, Any]:
+    """Name the task: with one text per image, no relevant item is of the query's own kind."""
+    several = len(source.pairs) > len(first_pairs(source))
+    return {"task": "either kind" if several else "half and half"}
 
 
 def _by_judgments(
@@ -138,7 +121,11 @@ def _fitted(
         "means_leak": leak if known else None,
         **{name: found.record() for name, found in overlaps.items()},
     }
-    return {"raw": None, **fitted}, protocol
+    vectors = vectors_to_fit(options.fit_on)
+    if vectors is None:
+        say("standardised scores are left out: --fit-on names a fitted remover, and they need vectors")
+        return {"raw": None, **{name: name for name in RULES}, **fitted}, protocol
+    return all_methods(fitted, vectors.image_features, vectors.text_features), protocol
 
 
 def items_sha256(embeddings: Embeddings) -> str:
@@ -160,6 +147,22 @@ def first_pairs(embeddings: Embeddings) -> np.ndarray:
     return pairs[first]
 
 
+def all_methods(
+    removers: Mapping[str, GapRemover], images: np.ndarray, texts: np.ndarray, forms: Sequence[Form] = FORMS
+) -> Fitted:
+    """All methods of a table: raw vectors, the rivals, removers, and standardised scores of raw vectors.
+
+    Args:
+        removers: fitted.
+        images: (N, D) unlabelled images to fit the scores to.
+        texts: (M, D) unlabelled texts.
+        forms: of `ScoreStandardizer`.
+    """
+    cohorts = {"image": images, "text": texts}
+    scores: dict[str, Method] = {form: ScoreStandardizer(form=form).fit(cohorts) for form in forms}
+    return {"raw": None, **{name: name for name in RULES}, **removers, **scores}
+
+
 def evaluate_splits(
     embeddings: Embeddings,
     fit: Fit,
@@ -169,11 +172,11 @@ def evaluate_splits(
     k: int = 10,
     progress: bool = False,
 ) -> dict[str, MethodResult]:
-    """Fit to a random half of the pairs and search among the other half, for several random splits.
+    """Fit to a random half of the images and search among the other half, for several random splits.
 
     Args:
-        embeddings: images; the first text per image is used.
-        fit: fits the removers of all methods to calibration features.
+        embeddings: images with texts; with several texts per image, relevant items are of either kind.
+        fit: fits all methods to calibration features, the first text per image.
         splits: number of random splits.
         seed: of the splits.
         kind: of `VectorIndex`.
@@ -181,51 +184,75 @@ def evaluate_splits(
         progress: show a progress bar.
 
     Returns:
-        Result by method. Each split also has the areas of `one_scale_auc`.
+        Result by method. Vectors of row-aligned pairs also have the areas of `one_scale_auc`.
 
     Raises:
-        I0TError: fewer than four pairs.
+        I0TError: fewer than four images with a text.
     """
     pairs = first_pairs(embeddings)
     if len(pairs) < 4:
         raise I0TError(f"{len(pairs)} pairs are too few for two parts with both modalities.")
     images, texts = embeddings.image_features[pairs[:, 0]], embeddings.text_features[pairs[:, 1]]
-    results: dict[str, MethodResult] = {}
-    total: dict[str, np.ndarray] = {}
-    searched = np.zeros(len(pairs))
+    runs = _Runs(embeddings, kind, k)
     for split in tqdm(range(splits), desc="splits", disable=None if progress else True, leave=False):
         fitted_on, tested = random_split(len(pairs), np.random.default_rng([seed, split]))
-        searched[tested] += 1
-        for method, remover in fit(images[fitted_on], texts[fitted_on]).items():
-            scores, per_query, index = pair_quality(*_moved(remover, images[tested], texts[tested]), kind, k)
-            result = results.setdefault(method, MethodResult())
-            result.splits.append(scores)
-            result.index = index
-            total.setdefault(method, np.zeros(len(pairs)))[tested] += per_query["ndcg"]
-    for method, result in results.items():
-        result.query_ndcg = total[method][searched > 0] / searched[searched > 0]
-    return results
+        runs.add(fit(images[fitted_on], texts[fitted_on]), pairs[tested], [seed, split])
+    return runs.results()
 
 
-def evaluate_fitted(embeddings: Embeddings, fitted: Fitted, kind: str = "flat", k: int = 10) -> dict[str, MethodResult]:
-    """Search among all pairs (first text per image), with fitted removers."""
-    pairs = first_pairs(embeddings)
-    images, texts = embeddings.image_features[pairs[:, 0]], embeddings.text_features[pairs[:, 1]]
-    results = {}
-    for method, remover in fitted.items():
-        scores, per_query, index = pair_quality(*_moved(remover, images, texts), kind, k)
-        results[method] = MethodResult([scores], per_query["ndcg"], index)
-    return results
+def evaluate_fitted(
+    embeddings: Embeddings, fitted: Fitted, seed: int = 0, kind: str = "flat", k: int = 10
+) -> dict[str, MethodResult]:
+    """Search among all images with a text, with fitted methods; `seed` chooses among the texts of an image."""
+    runs = _Runs(embeddings, kind, k)
+    runs.add(fitted, first_pairs(embeddings), seed)
+    return runs.results()
+
+
+class _Runs:
+    """Searches splits of an Embeddings with all methods, and keeps what they find."""
+
+    def __init__(self, embeddings: Embeddings, kind: str, k: int) -> None:
+        self._from, self._kind, self._k = embeddings, kind, k
+        self._totals: dict[str, Totals] = {}
+        self._splits: dict[str, list[dict[str, float]]] = {}
+        self._index: dict[str, dict[str, object]] = {}
+        images, pairs = np.unique(embeddings.pairs[:, 0]), embeddings.pairs
+        order = np.argsort(pairs[:, 0], kind="stable")
+        starts = np.searchsorted(pairs[order, 0], images)
+        self._texts_of = dict(zip(images.tolist(), np.split(order, starts[1:])))
+
+    def add(self, fitted: Fitted, tested: np.ndarray, seed: int | Sequence[int]) -> None:
+        """Search among tested (P, 2) pairs, images with their first text, with all texts of these images."""
+        of_images, of_texts = self._from.image_features, self._from.text_features
+        rows = np.concatenate([self._texts_of[image] for image in tested[:, 0].tolist()])
+        layout = either_kind(self._from.pairs[rows], len(of_images), seed)
+        task = MixedTask(of_images, of_texts, layout, self._kind)
+        for name, method in fitted.items():
+            per_query = task.quality(method, self._k)
+            means = summary(per_query, layout)
+            if method is None or isinstance(method, GapRemover):
+                means |= one_scale_auc(*_moved(method, of_images[tested[:, 0]], of_texts[tested[:, 1]]))
+            self._splits.setdefault(name, []).append(means)
+            self._index[name] = task.description
+            assert layout.group_of_query is not None
+            self._totals.setdefault(name, Totals(self._from.pairs[:, 0])).add(per_query, layout.group_of_query)
+
+    def results(self) -> dict[str, MethodResult]:
+        return {name: self._totals[name].result(found, self._index[name]) for name, found in self._splits.items()}
 
 
 def evaluate_layout(
     images: np.ndarray, texts: np.ndarray, layout: MixedLayout, fitted: Fitted, kind: str = "flat", k: int = 10
 ) -> dict[str, MethodResult]:
     """Search a corpus with a layout from judgments; without pairs, there is no `one_scale_auc`."""
+    task = MixedTask(images, texts, layout, kind)
     results = {}
-    for method, remover in fitted.items():
-        per_query, index = search_quality(*_moved(remover, images, texts), layout, kind, k)
-        results[method] = MethodResult([summary(per_query, layout)], per_query["ndcg"], index)
+    groups = np.arange(len(layout.queries)) if layout.group_of_query is None else layout.group_of_query
+    for name, method in fitted.items():
+        per_query, totals = task.quality(method, k), Totals(groups)
+        totals.add(per_query, groups)
+        results[name] = totals.result([summary(per_query, layout)], task.description)
     return results
 
 

@@ -1,21 +1,18 @@
-"""Search in an index that mixes images and texts: corpus, queries, and the quality of the results.
+"""Tasks of search in an index that mixes images and texts: corpus, queries, relevant items.
 
 Item numbers: image i is item i, text j is item N + j.
 
-Shapes: N images, M texts, P pairs, C corpus items, A queries, R judgments, D dimensions.
+Shapes: N images, M texts, P pairs, C corpus items, A queries, R judgments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from i0t.errors import I0TError
-from i0t.metrics.mixed_search import ranked_search_metrics
-from i0t.metrics.one_scale import one_scale_auc
-from i0t.search.index import VectorIndex, require_one_vector
 
 
 @dataclass(frozen=True)
@@ -125,57 +122,3 @@ def either_kind(pairs: np.ndarray, n_images: int, seed: int | Sequence[int] = 0)
     return MixedLayout(
         n_images, np.array(corpus), np.array(queries), judged, np.ones(len(queries)), np.array(images)[places]
     )
-
-
-def search_quality(
-    image_features: np.ndarray, text_features: np.ndarray, layout: MixedLayout, kind: str = "flat", k: int = 10
-) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Build the index of a layout, search it with all queries, and measure the results.
-
-    Returns:
-        `ndcg`, `recall` and `text_share`, (A,) each in 0..1; and the description of the index.
-
-    Raises:
-        I0TError: several vectors per item, a bad row, or an index that faiss cannot build.
-    """
-    require_one_vector(image_features, "images")
-    require_one_vector(text_features, "texts")
-    items = np.concatenate([image_features, text_features])
-    index = VectorIndex(items[layout.corpus], kind)
-    places, scores = index.search(items[layout.queries], k)
-    judged = ranked_search_metrics(places, scores, layout.judged, layout.grades, layout.corpus_is_text, k)
-    return judged, index.description
-
-
-def summary(per_query: Mapping[str, np.ndarray], layout: MixedLayout) -> dict[str, float]:
-    """Means over queries: `ndcg`, `recall`, and the share of texts in the top k by the modality of the query.
-
-    Without a preference for a modality, the shares equal `corpus_text_share`. A share is NaN if there is no query of
-    that modality.
-    """
-    is_text, share = layout.query_is_text, per_query["text_share"]
-    known = ~np.isnan(share)
-    queries = {"text_queries": is_text, "image_queries": ~is_text, "all_queries": np.ones_like(is_text)}
-    shares = {
-        f"text_share_{which}": float(share[rows & known].mean()) if (rows & known).any() else float("nan")
-        for which, rows in queries.items()
-    }
-    return {
-        "ndcg": float(per_query["ndcg"].mean()),
-        "recall": float(per_query["recall"].mean()),
-        **shares,
-        "corpus_text_share": float(layout.corpus_is_text.mean()),
-    }
-
-
-def pair_quality(
-    images: np.ndarray, texts: np.ndarray, kind: str = "flat", k: int = 10
-) -> tuple[dict[str, float], dict[str, np.ndarray], dict[str, object]]:
-    """Metrics of row-aligned pairs (P, D): mixed search by `half_and_half`, and `one_scale_auc`.
-
-    Returns:
-        `summary` with `one_scale_auc`; metrics per query of `search_quality`; and the description of the index.
-    """
-    layout = half_and_half(np.stack([np.arange(len(images))] * 2, axis=1), len(images))
-    per_query, index = search_quality(images, texts, layout, kind, k)
-    return {**summary(per_query, layout), **one_scale_auc(images, texts)}, per_query, index

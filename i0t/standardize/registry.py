@@ -292,10 +292,7 @@ def fit_to_files(
     Raises:
         I0TError: bad files, or files of another model.
     """
-    is_vectors = len(paths) != 1 or Path(paths[0]).suffix == ".npy"
-    vectors = None
-    if is_vectors or safetensors_format(paths[0]) == EMBEDDINGS_FORMAT:
-        vectors = load_embeddings(paths, paired=False)
+    vectors = vectors_to_fit(paths)
     fitted = {}
     for choice in choices:
         if vectors is None:
@@ -314,3 +311,11 @@ def fit_to_files(
             except I0TError as error:
                 raise I0TError(f"{' '.join(map(str, paths))}: {error}") from None
     return fitted
+
+
+def vectors_to_fit(paths: Sequence[str | Path]) -> Embeddings | None:
+    """Read the vectors of `--fit-on`; None if it names one file of something fitted. Raises as `load_embeddings`."""
+    is_vectors = len(paths) != 1 or Path(paths[0]).suffix == ".npy"
+    if is_vectors or safetensors_format(paths[0]) == EMBEDDINGS_FORMAT:
+        return load_embeddings(paths, paired=False)
+    return None

@@ -30,7 +30,7 @@ from i0t.search import (
     read_qrels,
     search_quality,
 )
-from i0t.search.evaluate import MethodResult
+from i0t.search.results import MethodResult
 from i0t.standardize import Standardizer, ZScore
 
 REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
@@ -238,7 +238,7 @@ def test_the_fitted_half_is_never_searched():
     fitted_on = []
     results = evaluate_splits(embeddings, lambda x, y: fitted_on.append(x) or {"raw": None}, splits=6)
     assert {len(images) for images in fitted_on} == {16}  # and 15 of 31 are searched
-    assert len(results["raw"].query_ndcg) <= 31
+    assert results["raw"].groups <= 31
     assert len({images.tobytes() for images in fitted_on}) == 6
 
 
@@ -246,7 +246,8 @@ def test_the_interval_covers_the_mean_of_its_kind():
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(200):
-        low, high = MethodResult(query_ndcg=rng.beta(1, 2, size=80)).ndcg_interval(resamples=300)
+        result = MethodResult(sums={"ndcg": rng.beta(1, 2, size=80)}, counts={"ndcg": np.ones(80)})
+        low, high = result.ndcg_interval(resamples=300)
         hits += low <= 1 / 3 <= high
     assert 0.88 <= hits / 200 <= 0.99
 
@@ -393,7 +394,8 @@ def test_program_prints_a_table_and_leaves_a_record(pairs_file, tmp_path, capsys
     printed = capsys.readouterr().out
     assert all(len(line) <= 100 for line in printed.splitlines()[:-1])  # the last is the record's path
     record = json.loads(Path(printed.splitlines()[-1]).read_text())
-    assert list(record["methods"]) == ["raw", "i0t_post", "z_score", "whitening"]
+    rivals = ["own_kind", "other_kind", "rank_fusion", "quotas"]
+    assert list(record["methods"]) == ["raw", *rivals, "i0t_post", "z_score", "whitening", "constants", "adaptive"]
     assert record["protocol"]["means_leak"] is False
     assert len(record["data"]["data_sha256"]) == 64
     assert record["methods"]["raw"]["metrics"]["ndcg"] < 0.1 < record["methods"]["i0t_post"]["metrics"]["ndcg"]

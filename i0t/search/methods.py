@@ -1,0 +1,215 @@
+"""Ways to make one list of images and texts, rivals included: what each returns, and how good it is.
+
+A method is None (one index of the vectors as they are), a fitted gap remover (one index of moved vectors), a fitted
+`ScoreStandardizer` (one index per modality, merged by standardised scores), or a name in `RULES`: one index per
+modality, without any standardising.
+
+Shapes: A queries, C corpus items, L items returned, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from i0t.metrics.mixed_search import metrics_by_kind
+from i0t.search.index import VectorIndex, require_one_vector
+from i0t.search.mixed_index import MixedLayout
+from i0t.search.scores import ScoreStandardizer
+from i0t.search.serve import MixedIndex
+from i0t.standardize import GapRemover
+
+Method = GapRemover | ScoreStandardizer | str | None
+Lists = tuple[np.ndarray, np.ndarray]  # places (A, L) in the corpus, -1 for none; and scores, descending
+RRF_K = 60  # Cormack, Clarke and Buettcher 2009
+
+
+def _rank(scores: np.ndarray) -> np.ndarray:
+    """(A, L) rank from 1 of descending scores; ties share the first."""
+    starts = np.ones(scores.shape, dtype=bool)
+    starts[:, 1:] = scores[:, 1:] != scores[:, :-1]
+    return np.maximum.accumulate(np.where(starts, np.arange(1, scores.shape[1] + 1), 0), axis=1)
+
+
+def own_kind(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
+    """Search only the query's own modality."""
+    return scores if is_own else np.full_like(scores, -np.inf)
+
+
+def other_kind(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
+    """Search only the other modality."""
+    return own_kind(scores, not is_own, k)
+
+
+def reciprocal_rank_fusion(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
+    """Score by 1 / (60 + rank) in the list of the item's modality."""
+    return np.where(np.isfinite(scores), 1 / (RRF_K + _rank(scores)), -np.inf)
+
+
+def equal_quotas(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
+    """Take half of the places for each modality, and order these items by cosine."""
+    return np.where(_rank(scores) <= (k + is_own) // 2, scores, -np.inf)
+
+
+# From the descending cosines (A, L) of one modality, whether it is the query's own, and k, to scores for one list.
+RULES: dict[str, Callable[[np.ndarray, bool, int], np.ndarray]] = {
+    "own_kind": own_kind,
+    "other_kind": other_kind,
+    "rank_fusion": reciprocal_rank_fusion,
+    "quotas": equal_quotas,
+}
+LABELS = {
+    "own_kind": "own kind only",
+    "other_kind": "other kind only",
+    "rank_fusion": "rank fusion (RRF)",
+    "quotas": "equal quotas",
+    "constants": "scores, constants",
+    "adaptive": "scores, adaptive",
+}
+
+
+class MixedTask:
+    """A layout with its vectors; indexes of the vectors as they are get built once for all methods.
+
+    Args:
+        images: (N, D).
+        texts: (M, D).
+        layout: numbers images and texts.
+        index: kind of `VectorIndex`.
+
+    Raises:
+        I0TError: several vectors per item.
+    """
+
+    def __init__(self, images: np.ndarray, texts: np.ndarray, layout: MixedLayout, index: str = "flat") -> None:
+        require_one_vector(images, "images")
+        require_one_vector(texts, "texts")
+        self.images, self.texts, self.layout, self.index = images, texts, layout, index
+        self.description: dict[str, Any] = {}
+
+    @cached_property
+    def places(self) -> dict[str, np.ndarray]:
+        """Places in the corpus of each modality that it has."""
+        is_text = self.layout.corpus_is_text
+        parts = {"image": np.flatnonzero(~is_text), "text": np.flatnonzero(is_text)}
+        return {kind: places for kind, places in parts.items() if len(places)}
+
+    @cached_property
+    def asking(self) -> dict[str, np.ndarray]:
+        """Places in the queries of each modality that they have."""
+        is_text = self.layout.query_is_text
+        parts = {"image": np.flatnonzero(~is_text), "text": np.flatnonzero(is_text)}
+        return {kind: places for kind, places in parts.items() if len(places)}
+
+    def vectors(self, items: np.ndarray, kind: str) -> np.ndarray:
+        """Vectors of item numbers of one modality."""
+        return self.images[items] if kind == "image" else self.texts[items - self.layout.n_images]
+
+    @cached_property
+    def _raw(self) -> dict[str, VectorIndex]:
+        return {
+            kind: VectorIndex(self.vectors(self.layout.corpus[places], kind), self.index)
+            for kind, places in self.places.items()
+        }
+
+    def rank(self, method: Method, depth: int, k: int) -> Lists:
+        """Search with all queries: at least `depth` items per query, and all ties with the last."""
+        if method is None or isinstance(method, GapRemover):
+            return self._by_vectors(method, depth)
+        indexed = None
+        if isinstance(method, ScoreStandardizer):
+            items = {kind: self.vectors(self.layout.corpus[own], kind) for kind, own in self.places.items()}
+            indexed = MixedIndex(method, items, self.index)
+            self.description = next(iter(indexed.indexes.values())).description
+        found = []
+        for kind, rows in self.asking.items():
+            queries = self.vectors(self.layout.queries[rows], kind)
+            if indexed is None:
+                assert isinstance(method, str)
+                found.append(self._by_rule(method, queries, kind, depth, k))
+            else:
+                one_list = indexed.search(queries, kind, depth)
+                found.append((self._in_corpus(one_list.kinds, one_list.ids), one_list.scores))
+        return _joined(found, list(self.asking.values()))
+
+    def _by_vectors(self, remover: GapRemover | None, depth: int) -> Lists:
+        items = np.concatenate([self.images, self.texts])
+        if remover is not None:
+            items = np.concatenate([remover.transform_image(self.images), remover.transform_text(self.texts)])
+        index = VectorIndex(items[self.layout.corpus], self.index)
+        self.description = index.description
+        return index.search(items[self.layout.queries], depth)
+
+    def _by_rule(self, rule: str, queries: np.ndarray, kind: str, depth: int, k: int) -> Lists:
+        lists = []
+        for of_items, places in self.places.items():
+            rows, cosines = self._raw[of_items].search(queries, depth)
+            scores = RULES[rule](cosines, of_items == kind, k).astype(np.float64)
+            lists.append((np.where(np.isfinite(scores), places[rows], -1), scores))
+        self.description = next(iter(self._raw.values())).description
+        places, scores = (np.concatenate(part, axis=1) for part in zip(*lists))
+        order = np.argsort(-scores, axis=1, kind="stable")
+        return np.take_along_axis(places, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+    def _in_corpus(self, kinds: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        places = np.full(rows.shape, -1)
+        for number, own in enumerate(self.places.values()):
+            places = np.where((kinds == number) & (rows >= 0), own[np.clip(rows, 0, len(own) - 1)], places)
+        return places
+
+    def quality(self, method: Method, k: int = 10) -> dict[str, np.ndarray]:
+        """`metrics_by_kind` of each query, (A,) each in 0..1."""
+        layout = self.layout
+        most = int(np.bincount(layout.judged[:, 0]).max())
+        places, scores = self.rank(method, k + most, k)
+        return metrics_by_kind(
+            places, scores, layout.judged, layout.grades, layout.corpus_is_text, layout.query_is_text, k
+        )
+
+
+def _joined(found: list[Lists], rows: list[np.ndarray]) -> Lists:
+    """Put lists of different lengths back into the order of the queries."""
+    length, total = max(places.shape[1] for places, _ in found), sum(map(len, rows))
+    places, scores = np.full((total, length), -1), np.full((total, length), -np.inf)
+    for own, (some, values) in zip(rows, found, strict=True):
+        places[own, : some.shape[1]], scores[own, : some.shape[1]] = some, values
+    return places, scores
+
+
+def search_quality(
+    image_features: np.ndarray, text_features: np.ndarray, layout: MixedLayout, kind: str = "flat", k: int = 10
+) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Search one index of the vectors of a layout with all queries, and measure the results.
+
+    Returns:
+        `metrics_by_kind`, (A,) each; and the description of the index.
+
+    Raises:
+        I0TError: several vectors per item, a bad row, or an index that faiss cannot build.
+    """
+    task = MixedTask(image_features, text_features, layout, kind)
+    return task.quality(None, k), task.description
+
+
+def summary(per_query: Mapping[str, np.ndarray], layout: MixedLayout) -> dict[str, float]:
+    """Means over queries: NDCG and recall, and the share of texts in the top k by the modality of the query.
+
+    Without a preference for a modality, the shares equal `corpus_text_share`; a searcher that knew the answers would
+    have `relevant_text_share_...`. A value is NaN if there is no query that has one.
+    """
+    is_text, share = layout.query_is_text, per_query["text_share"]
+    query, of_text = layout.judged[:, 0], layout.corpus_is_text[layout.judged[:, 1]]
+    relevant = np.bincount(query, of_text, len(is_text)) / np.bincount(query, minlength=len(is_text))
+    means = {name: _mean(values) for name, values in per_query.items() if name != "text_share"}
+    for which, rows in {"text_queries": is_text, "image_queries": ~is_text}.items():
+        means[f"text_share_{which}"] = _mean(share[rows])
+        means[f"relevant_text_share_{which}"] = _mean(relevant[rows])
+    return {**means, "text_share_all_queries": _mean(share), "corpus_text_share": float(layout.corpus_is_text.mean())}
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,196 @@
+"""One list from one store per kind: ask each for its best items, standardise their scores, merge.
+
+    constants   the top N of each kind, N >= k, hold the top k of all: exact, and no more is stored than the vectors
+    adaptive    re-ranks the top N of each kind with two numbers stored per item and kind of query; `limits` tell when N
+                is large enough
+
+With constants and queries of one kind, one inner-product index serves, too: `offset_items`, `offset_queries`.
+
+Shapes: A queries, C items, L items returned, N asked for, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial import ConvexHull, QhullError
+
+from i0t.errors import I0TError
+from i0t.search.index import VectorIndex
+from i0t.search.score_arithmetic import standardized
+from i0t.search.scores import ScoreStandardizer
+
+FIRST_DEPTH = 4  # times k: items of each kind that the adaptive form asks for at first
+ROUNDING = 1e-4  # of standardised float32 scores
+
+
+@dataclass(frozen=True)
+class Found:
+    """Items of one kind that a store returned, best first.
+
+    Attributes:
+        ids: (A, L) in any type.
+        cosines: (A, L) in descending order; -inf where there are fewer items.
+        scales: (A, L, 2) scales stored with the items, against the kind of the queries; None: constants.
+    """
+
+    ids: np.ndarray
+    cosines: np.ndarray
+    scales: np.ndarray | None = None
+
+
+Ask = Callable[[np.ndarray, int], Found]  # from (A, D) moved unit vectors and N
+
+
+@dataclass(frozen=True)
+class OneList:
+    """Items of all kinds, best first.
+
+    Attributes:
+        kinds: (A, L) kind of each item, as its place in the mapping of stores.
+        ids: (A, L).
+        scores: (A, L) standardised, in descending order; -inf where there are fewer items.
+        depth: number N of items that each store was asked for.
+        exact: whether no other item can be in the top k; None if unknown.
+    """
+
+    kinds: np.ndarray
+    ids: np.ndarray
+    scores: np.ndarray
+    depth: int
+    exact: bool | None
+
+
+def search_kinds(
+    standardizer: ScoreStandardizer,
+    queries: Any,
+    query_kind: str,
+    stores: Mapping[str, Ask],
+    k: int = 10,
+    limits: Mapping[str, np.ndarray] | None = None,
+    depth: int | None = None,
+) -> OneList:
+    """Search all kinds of items and rank them in one list.
+
+    Args:
+        standardizer: fitted.
+        queries: (A, D), not moved.
+        query_kind: their kind.
+        stores: kind of items to the store's search.
+        k: number of items.
+        limits: `extreme_scales` of each kind's items, for the adaptive form: N grows until the top k is exact.
+        depth: N to begin with.
+
+    Returns:
+        The list, with the N that was enough.
+
+    Raises:
+        I0TError: an unknown kind, or bad queries.
+    """
+    vectors = standardizer.vectors(queries, query_kind)
+    is_constant = standardizer.form == "constants"
+    depth = max(k, depth or (k if is_constant else FIRST_DEPTH * k))
+    while True:
+        exact: bool | None = True if is_constant else None if limits is None else True
+        kinds, ids, scores, bounds = [], [], [], []
+        for place, (kind, ask) in enumerate(stores.items()):
+            found = ask(vectors, depth)
+            of_query = standardizer.scales_of_vectors(vectors, query_kind, kind)
+            of_items = standardizer.scale(kind, query_kind) if found.scales is None else found.scales
+            kinds.append(np.full(found.ids.shape, place))
+            ids.append(found.ids)
+            scores.append(standardized(found.cosines, of_query, of_items))
+            if limits is not None and found.cosines.shape[1] >= depth:
+                bounds.append(_bound(found.cosines[:, -1], of_query, limits[kind]))
+        order = np.argsort(-np.concatenate(scores, axis=1), axis=1, kind="stable")
+        merged = [np.take_along_axis(np.concatenate(part, axis=1), order, axis=1) for part in (kinds, ids, scores)]
+        result = OneList(merged[0], merged[1], merged[2], depth, exact)
+        if is_constant or limits is None or not bounds:
+            return result
+        last = result.scores[:, min(k, result.scores.shape[1]) - 1]
+        if (np.max(bounds, axis=0) < last - ROUNDING).all():
+            return result
+        depth *= 4
+
+
+def _bound(cosines: np.ndarray, of_query: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """(A,) largest score of an item that was not returned, below (A,) the last cosine that was."""
+    return standardized(cosines[:, None], of_query, limits).max(axis=1)
+
+
+def extreme_scales(scales: np.ndarray) -> np.ndarray:
+    """(V, 2) of the (C, 2) scales of items: those that can give the largest score at some cosine.
+
+    A score is a line in the cosine, so they are corners of the convex hull of slopes and intercepts: a few dozen of
+    millions. `search_kinds` bounds the items that a store did not return by them.
+    """
+    wide = np.unique(scales.astype(np.float64), axis=0)
+    lines = np.stack([1 / wide[:, 1], -wide[:, 0] / wide[:, 1]], axis=1)
+    try:
+        return wide[ConvexHull(lines).vertices]
+    except (QhullError, ValueError):  # fewer than three, or all on one line
+        return wide
+
+
+def offset_items(standardizer: ScoreStandardizer, items: Any, kind: str, query_kind: str) -> np.ndarray:
+    """(C, D + 1) float32 vectors (d / deviation, -mean / deviation) for one inner-product index of all kinds.
+
+    Their inner products with `offset_queries` are the standardised scores, for queries of one kind.
+
+    Raises:
+        I0TError: not the form "constants".
+    """
+    if standardizer.form != "constants":
+        raise I0TError(f"offset_items: needs form 'constants', got {standardizer.form!r}, which re-ranks lists.")
+    mean, deviation = standardizer.scale(query_kind, kind)
+    vectors = standardizer.vectors(items, kind) / deviation
+    return np.hstack([vectors, np.full((len(vectors), 1), -mean / deviation)]).astype(np.float32)
+
+
+def offset_queries(standardizer: ScoreStandardizer, queries: Any, kind: str) -> np.ndarray:
+    """(A, D + 1) float32 vectors (q, 1) for an index of `offset_items`."""
+    vectors = standardizer.vectors(queries, kind)
+    return np.hstack([vectors, np.ones((len(vectors), 1))]).astype(np.float32)
+
+
+class MixedIndex:
+    """Images and texts, or other kinds, in one faiss index per kind, searched as one list.
+
+    Args:
+        standardizer: fitted.
+        items: kind to (C, D), not moved.
+        index: kind of `VectorIndex`.
+
+    Attributes:
+        indexes: kind to `VectorIndex` of the moved vectors.
+    """
+
+    def __init__(self, standardizer: ScoreStandardizer, items: Mapping[str, Any], index: str = "flat") -> None:
+        self.standardizer = standardizer
+        moved = {kind: standardizer.vectors(features, kind) for kind, features in items.items()}
+        self.indexes = {kind: VectorIndex(vectors, index) for kind, vectors in moved.items()}
+        self._moved = moved if standardizer.form == "adaptive" else {}
+        self._scales: dict[tuple[str, str], np.ndarray] = {}
+
+    def search(self, queries: Any, query_kind: str, k: int = 10) -> OneList:
+        """Find the top `k` of all kinds, and all ties with the k-th; ids are rows of `items`, -1 for none."""
+        stores = {kind: self._store(kind, query_kind) for kind in self.indexes}
+        limits = {kind: extreme_scales(self.scales(kind, query_kind)) for kind in self._moved} or None
+        return search_kinds(self.standardizer, queries, query_kind, stores, k, limits)
+
+    def scales(self, kind: str, query_kind: str) -> np.ndarray:
+        """(C, 2) scales of the items against a kind of query."""
+        if (kind, query_kind) not in self._scales:
+            found = self.standardizer.scales_of_vectors(self._moved[kind], kind, query_kind)
+            self._scales[kind, query_kind] = found
+        return self._scales[kind, query_kind]
+
+    def _store(self, kind: str, query_kind: str) -> Ask:
+        def ask(vectors: np.ndarray, n: int) -> Found:
+            places, cosines = self.indexes[kind].search(vectors, n)
+            return Found(places, cosines, self.scales(kind, query_kind)[places] if self._moved else None)
+
+        return ask
