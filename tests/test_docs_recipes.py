@@ -11,19 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doc_blocks import DOCS, blocks, run_code
 from PIL import Image
 
 from i0t.__main__ import main
 from i0t.embeddings import Embeddings
 from i0t.standardize import ZScore
 
-DOCS = Path(__file__).parents[1] / "docs"
 PAGES = ("search.md", "caption_scoring.md")
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return [text for tag, text in BLOCK.findall((DOCS / page).read_text(encoding="utf-8")) if tag == language]
 
 
 def run_commands(page: str) -> int:
@@ -32,13 +27,6 @@ def run_commands(page: str) -> int:
     for line in lines:
         assert main(shlex.split(line)[1:]) == 0, line
     return len(lines)
-
-
-def run_code(page: str, **names: object) -> dict[str, object]:
-    """Run the page's Python from top to bottom."""
-    for number, block in enumerate(blocks(page, "python"), start=1):
-        exec(compile(block, f"docs/{page}, block {number}", "exec"), names)  # our own page
-    return names
 
 
 def cone(n: int, seed: int, shift: float) -> np.ndarray:
@@ -82,6 +70,15 @@ def test_search_page_from_the_problem_to_the_file(workplace):
         vectors = cone(7, 11, 1.0)
         np.testing.assert_allclose(names["moved"](vectors, modality), move(vectors), atol=1e-6)
     assert names["index"].ntotal == 100 and names["is_text"][:, 0].all()
+
+    # Standardised scores: one index of each kind, and one index of all for queries of one kind.
+    items, queries = names["items"], names["queries"]
+    for fitted, found in (
+        (names["standardizer"], names["one_list"].scores),
+        (names["constants"], names["standardised"]),
+    ):
+        scores = np.hstack([fitted.scores(queries, "text", vectors, kind) for kind, vectors in items.items()])
+        np.testing.assert_allclose(found[:, :10], -np.sort(-scores, axis=1)[:, :10], rtol=1e-3, atol=1e-3)
 
     # sentence-transformers: the wrapper gives what the remover makes of the model's own vectors.
     own = model.encode(["a dog on the grass"])

@@ -13,7 +13,9 @@ from i0t.files import below, file_stem
 from i0t.locks import only_writer, try_lock
 from i0t.results.record import Record
 
-HOLD = "import sys; from i0t.locks import only_writer\nwith only_writer(sys.argv[1]): print('held', flush=True); input()"
+HOLD = (
+    "import sys; from i0t.locks import only_writer\nwith only_writer(sys.argv[1]): print('held', flush=True); input()"
+)
 
 
 def _another_run(target) -> subprocess.Popen[str]:

@@ -11,7 +11,7 @@ Shapes: A queries, C items, L items returned, N asked for, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,22 @@ class Found:
     ids: np.ndarray
     cosines: np.ndarray
     scales: np.ndarray | None = None
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Sequence[Sequence[Any]]]) -> Found:
+        """Build from what a store returns: per query, rows (id, cosine) or (id, cosine, mean, deviation), best first.
+
+        Shorter lists are filled up with the id None.
+        """
+        length = max(map(len, rows))
+        ids = np.full((len(rows), length), None, dtype=object)
+        numbers = np.full((len(rows), length, 3), [-np.inf, 0.0, 1.0])
+        for place, found in enumerate(rows):
+            for column, (item, *values) in enumerate(found):
+                ids[place, column] = item
+                numbers[place, column, : len(values)] = values
+        has_scales = any(len(found[0]) > 2 for found in rows if found)
+        return cls(ids, numbers[..., 0], numbers[..., 1:] if has_scales else None)
 
 
 Ask = Callable[[np.ndarray, int], Found]  # from (A, D) moved unit vectors and N
