@@ -86,6 +86,9 @@ class TimedSource:
     def __len__(self) -> int:
         return self.batch
 
+    def check(self) -> None:
+        """Nothing is read."""
+
     def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
         """Yield the same batch forever."""
         while True:

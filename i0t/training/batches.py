@@ -7,10 +7,8 @@ of workers. `shard_batches` has another source.
 from __future__ import annotations
 
 import atexit
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from i0t.data.items import Preprocess, load_pixels
 from i0t.data.sharegpt4v import LongCaptions, short_caption
+from i0t.data.workers import ImagesInHand, end_workers, leave_signals_to_main
 from i0t.errors import I0TError
 
 SUBSTITUTES = 100  # pairs to try in place of an unreadable one; if all fail, something else is wrong
@@ -52,6 +51,7 @@ class BatchOptions:
     process: int = 0  # number of this process
     processes: int = 1  # each gets an equal part of every batch
     skip_unreadable: bool = False  # replace a pair with an unreadable image by the next pair
+    in_hand: ImagesInHand = field(default_factory=lambda: ImagesInHand(0))  # names the image if a worker dies
 
     @property
     def own_batch(self) -> int:
@@ -61,7 +61,7 @@ class BatchOptions:
     def loader(self, dataset: Dataset[Pair], **options: Any) -> DataLoader[Pair]:
         """Make a DataLoader that keeps a GPU busy: persistent workers, pinned memory, its own random state."""
         if self.workers:
-            atexit.register(_end_workers)
+            atexit.register(end_workers)
             options |= {"prefetch_factor": 4, "persistent_workers": True}
         return DataLoader(
             dataset,
@@ -69,7 +69,7 @@ class BatchOptions:
             collate_fn=self.collate,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),
-            worker_init_fn=_outlive_sigterm,
+            worker_init_fn=leave_signals_to_main,
             **options,
         )
 
@@ -88,27 +88,24 @@ class BatchOptions:
         }
 
 
-def _end_workers() -> None:
-    """Kill the workers at exit: they ignore SIGTERM, so a program that fails would wait for them forever."""
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
-
-
-def _outlive_sigterm(_: int) -> None:
-    """Ignore SIGTERM in workers: a cluster may send it to them, too, but the last step still needs them."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
 class PairSource(Protocol):
     """Training pairs; `len` is their number in an epoch."""
 
-    digest: str  # identifies the pairs
+    @property
+    def digest(self) -> str:
+        """Identifies the pairs."""
 
     def __len__(self) -> int: ...
 
     def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
         """Yield the batches of this process; see `BatchOptions.collate`."""
+
+    def check(self) -> None:
+        """Check what was read so far, at every saved step; all processes call this.
+
+        Raises:
+            I0TError: the data are not what their description says.
+        """
 
 
 class DiskPairs:
@@ -122,8 +119,11 @@ class DiskPairs:
 
     def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
         """Yield batches: a new permutation per epoch, without its last, smaller batch."""
-        dataset = _PairDataset(self.pairs, options.preprocess, options.skip_unreadable)
+        dataset = _PairDataset(self.pairs, options)
         return iter(options.loader(dataset, batch_sampler=ResumableBatchSampler(len(self), options)))
+
+    def check(self) -> None:
+        """Nothing is left to check: the index knows its pairs."""
 
 
 class ResumableBatchSampler(Sampler[list[int]]):
@@ -152,8 +152,9 @@ class _PairDataset(Dataset[Pair]):
     Errors are returned, because an exception in a worker would reach the user as a traceback.
     """
 
-    def __init__(self, pairs: LongCaptions, preprocess: Preprocess, substitute: bool) -> None:
-        self.pairs, self.preprocess, self.substitute = pairs, preprocess, substitute
+    def __init__(self, pairs: LongCaptions, options: BatchOptions) -> None:
+        self.pairs, self.preprocess, self.in_hand = pairs, options.preprocess, options.in_hand
+        self.substitute = options.skip_unreadable
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -163,8 +164,10 @@ class _PairDataset(Dataset[Pair]):
         errors: list[str] = []
         for offset in range(SUBSTITUTES if self.substitute else 1):
             row = (index + offset) % len(self)
+            image = self.pairs.images[row]
+            self.in_hand.note(str(image))
             try:
-                return load_pixels(self.pairs.images[row], self.preprocess), self.pairs.captions[row], errors
+                return load_pixels(image, self.preprocess), self.pairs.captions[row], errors
             except I0TError as error:
                 errors.append(str(error))
         return None, "", errors

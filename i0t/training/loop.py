@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from i0t.data.workers import ImagesInHand
 from i0t.encoders import EncodeOptions
 from i0t.encoders.encode import encode_pictures, encode_texts
 from i0t.encoders.encoder import Encoder, Fetched
@@ -82,13 +84,15 @@ class Trainer:
         self.optimizer = accelerator.prepare_optimizer(build_optimizer(encoder, self.parameters, recipe))
         self.objective = build_objective(recipe)
         self.training_step = TrainingStep(encoder, self.objective, accelerator, recipe.views, recipe.chunk_size)
+        self.stopped_by: int | None = None  # the signal that stopped `run` before the last step
         self.files = RunFiles(folder, recipe, inputs, self.total_steps, encoder, self.optimizer, accelerator)
 
     def run(self) -> dict[str, Any] | None:
         """Train from the newest state, validate and save.
 
         Returns:
-            The training summary, as in the checkpoint; None if SIGTERM stopped the run before the last step.
+            The training summary, as in the checkpoint; None if a signal stopped the run before the last step, see
+            `stopped_by`.
 
         Raises:
             I0TError: a loss that is not finite, an unreadable image, a full disk.
@@ -122,11 +126,12 @@ class Trainer:
         """Run the remaining steps; False if a signal stopped them before the last."""
         first, recipe, files = self.files.progress["step"], self.recipe, self.files
         self._began = time.perf_counter() - files.progress["seconds"]
-        batches = readable(self.source.batches(self._batch_options(first)))
+        options = self._batch_options(first)
+        batches = readable(self.source.batches(options))
         set_train_mode(self.encoder, recipe)
         shown = self.accelerator.is_main_process
         log = ProgressLog(files.log_folder, recipe.name, first, self.total_steps, recipe.batch_size, shown)
-        with stop_signal() as stop, log as self.log:
+        with stop_signal() as stop, log as self.log, options.in_hand.explained():
             before = None  # numbers of the step before
             for step in range(first + 1, self.total_steps + 1):
                 numbers = self._step(step, next(batches), stop)
@@ -136,11 +141,13 @@ class Trainer:
                 if not (stopping or validating or saving):
                     continue
                 stopping, before = self._read(step, numbers) or stopping, None
+                self.source.check()
                 if validating:
                     self._validate_and_save()
                 if step < self.total_steps and (saving or stopping):
                     files.save_state()
                     if stopping:
+                        self.stopped_by = stop.received or signal.SIGTERM  # which another process got
                         return False
         return True
 
@@ -159,7 +166,7 @@ class Trainer:
         scale = self.encoder.log_scale
         with torch.no_grad():
             scale.clamp_(max=math.log(LARGEST_LOGIT_SCALE))
-        stops, skipped = summed([int(stop.received), len(batch["errors"])], self.accelerator)
+        stops, skipped = summed([int(stop.received is not None), len(batch["errors"])], self.accelerator)
         numbers = {"loss": torch.stack(list(losses.values())).sum(), **losses, "grad_norm": norm}
         numbers |= {"logit_scale": scale.exp(), "stops": stops, "skipped": skipped}
         return list(numbers), Fetched(torch.stack([value.detach().float() for value in numbers.values()]))
@@ -219,4 +226,5 @@ class Trainer:
             process=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
             skip_unreadable=self.skip_unreadable,
+            in_hand=ImagesInHand(self.workers),
         )

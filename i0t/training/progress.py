@@ -1,8 +1,9 @@
-"""Progress of a run: progress bar, TensorBoard, and SIGTERM."""
+"""Progress of a run: progress bar, TensorBoard, and the signals that stop it."""
 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from tqdm import tqdm
+
+ONE_PRESS = 1.0  # seconds
 
 
 class ProgressLog:
@@ -57,10 +60,22 @@ class ProgressLog:
 
 @contextmanager
 def stop_signal() -> Iterator[SimpleNamespace]:
-    """Catch SIGTERM (pre-emption on a cluster) inside the block: it sets `received` instead of killing the process."""
-    stop = SimpleNamespace(received=False)
-    before = signal.signal(signal.SIGTERM, lambda *_: setattr(stop, "received", True))
+    """Catch SIGTERM (pre-emption on a cluster) and Ctrl-C inside the block.
+
+    Instead of ending the process they set `received`, the signal or None. A second Ctrl-C ends it at once, unless it
+    follows within `ONE_PRESS`: launchers pass on the one that the terminal has sent to all.
+    """
+    stop, first = SimpleNamespace(received=None), [0.0]
+
+    def receive(number: int, _: Any) -> None:
+        if stop.received is None:
+            stop.received, first[0] = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() > first[0] + ONE_PRESS:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

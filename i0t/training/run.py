@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ def train(options: TrainOptions, roots: Roots) -> TrainedRun | None:
     Raises:
         I0TError: unknown recipe or base, missing data, a folder that cannot be written, an unreadable
             image, a loss that is not finite, a full disk.
+        KeyboardInterrupt: Ctrl-C stopped it; a state is saved, as for SIGTERM.
     """
     trainer = make_trainer(options, roots)
     files = trainer.files
@@ -69,7 +71,11 @@ def train(options: TrainOptions, roots: Roots) -> TrainedRun | None:
         summary = trainer.run()
     if summary is None:
         same = "the same command without --fresh" if options.fresh else "the same command"
-        say(f"stopped by SIGTERM; {same} resumes from {files.states.newest}")
+        name = "Ctrl-C" if trainer.stopped_by == signal.SIGINT else "SIGTERM"
+        step = f"step {files.progress['step']} of {files.total_steps}"
+        say(f"stopped by {name}; {same} resumes from {files.states.newest} ({step})")
+        if trainer.stopped_by == signal.SIGINT:
+            raise KeyboardInterrupt
         return None
     if options.note_checkpoint and trainer.accelerator.is_main_process:
         write_last_checkpoint(files.last_path, roots)
@@ -138,7 +144,7 @@ def _load_pairs(recipe: Recipe, roots: Roots, folder: Path, skip_missing: bool) 
 
     if recipe.shards and recipe.shard_pairs:
         shards = ShardPairs(recipe.shards, recipe.shard_pairs)
-        return shards, shards.validation(folder / "validation" / shards.digest[:8])
+        return shards, shards.validation(folder / "validation")
     pairs, validation = (
         load_sharegpt4v(roots.data_dir, split, recipe.subset, skip_missing) for split in ("train", "validation")
     )

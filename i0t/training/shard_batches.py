@@ -1,7 +1,7 @@
 """Batches of training pairs from WebDataset shards, for images in object storage.
 
 Each sample is an image (jpg, jpeg, png or webp) and a `txt` with its long caption. The first shard is for
-validation. webdataset reads and shuffles the samples. The seed decides which shards a worker reads in an epoch,
+validation. webdataset shuffles the samples. The seed decides which shards a worker reads in an epoch,
 and in which order, so the same seed, processes and workers give the same batches. A resumed run reads past
 earlier samples without decoding them.
 """
@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import io
 import random
-import tarfile
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import webdataset
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -25,10 +26,12 @@ from i0t.data.items import load_pixels
 from i0t.data.sharegpt4v import VALIDATION_RECORDS
 from i0t.errors import I0TError
 from i0t.files import atomic_path
+from i0t.processes import from_main, gather
 from i0t.training.batches import SUBSTITUTES, BatchOptions, Pair, ValidationPairs
+from i0t.training.shards import image_and_caption, place_of, samples, shard_state, shard_urls
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
 BUFFER = 2_000  # samples in the shuffle buffer; a shard usually has ten thousand
+LONGEST_KEY = 40  # characters of a key in the name of an unpacked image, which must stay below 256 bytes
 
 
 class ShardPairs:
@@ -43,14 +46,37 @@ class ShardPairs:
     """
 
     def __init__(self, shards: str, pairs: int) -> None:
-        urls = list(webdataset.SimpleShardList(shards).urls)
+        urls = shard_urls(shards)
         if len(urls) < 2:
             raise I0TError(f"shards={shards}: {len(urls)} shard; the first is for validation, so two are needed.")
         self.first, self.urls, self.pairs = urls[0], urls[1:], pairs
-        self.digest = hashlib.sha256("\0".join([*urls, str(pairs)]).encode()).hexdigest()
+        self._read = torch.zeros(1, 2, dtype=torch.int64)  # shards and pairs that each worker read in the first pass
 
     def __len__(self) -> int:
         return self.pairs
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies the shards: their names, and of local files size and time of change; all processes must call this.
+
+        The main process decides, as a copy on another machine may have another time.
+        """
+        states = [f"{url}\0{shard_state(url)}" for url in (self.first, *self.urls)]
+        return from_main(hashlib.sha256("\0".join([*states, str(self.pairs)]).encode()).hexdigest())
+
+    def check(self) -> None:
+        """Compare the pairs read in the first pass with `pairs`; all processes must call this.
+
+        Raises:
+            I0TError: there are fewer (after the pass), or more.
+        """
+        shards, pairs = (sum(column) for column in zip(*gather([self._read.sum(0).tolist()]), strict=True))
+        whole = shards == len(self.urls)
+        if pairs > self.pairs or (whole and pairs < self.pairs):
+            raise I0TError(
+                f"shard_pairs={self.pairs}, but the training shards {self.urls[0]}, ... hold {pairs} pairs"
+                f"{'' if whole else ' or more'}. Set shard_pairs to their number, or correct shards=."
+            )
 
     def batches(self, options: BatchOptions) -> Iterator[dict[str, Any]]:
         """Batches of this process from `options.first_step` on."""
@@ -62,7 +88,8 @@ class ShardPairs:
             )
         # The loader takes batches from the workers in turn: each has given this many complete rounds ...
         rounds, rest = divmod(options.first_step, workers)
-        stream = _ShardStream(self.urls, options, skipped=rounds * options.own_batch)
+        self._read = torch.zeros(workers, 2, dtype=torch.int64).share_memory_()
+        stream = _ShardStream(self.urls, options, rounds * options.own_batch, self._read)
         loader = options.loader(stream, batch_size=options.own_batch, drop_last=True)
         return islice(
             iter(loader), rest, options.total_steps - options.first_step + rest
@@ -71,14 +98,17 @@ class ShardPairs:
     def validation(self, folder: Path) -> ValidationPairs:
         """Return the first pairs of the first shard, with images unpacked below `folder`.
 
+        Their names have a digest of their content, so that images of another shard, and of equal keys, are kept apart.
+
         Raises:
             I0TError: the shard cannot be read, or a sample has no image or caption.
         """
         images, captions = [], []
-        for sample in islice(_samples([self.first]), VALIDATION_RECORDS):
-            suffix, caption = _parts(sample)
-            path = folder / f"{sample['__key__'].replace('/', '_')}.{suffix}"
-            if not path.is_file():
+        for sample in islice(samples(self.first), VALIDATION_RECORDS):
+            suffix, caption = image_and_caption(sample)
+            digest = hashlib.sha256(sample[suffix]).hexdigest()[:16]
+            path = folder / f"{sample['__key__'].replace('/', '_')[-LONGEST_KEY:]}-{digest}.{suffix}"
+            if not path.is_file() or path.read_bytes() != sample[suffix]:
                 with atomic_path(path) as temporary:
                     temporary.write_bytes(sample[suffix])
             images.append(path)
@@ -94,8 +124,8 @@ class _ShardStream(IterableDataset[Pair]):
     Errors are returned, because an exception in a worker would reach the user as a traceback.
     """
 
-    def __init__(self, urls: list[str], options: BatchOptions, skipped: int) -> None:
-        self.urls, self.options, self.skipped = urls, options, skipped
+    def __init__(self, urls: list[str], options: BatchOptions, skipped: int, read: torch.Tensor) -> None:
+        self.urls, self.options, self.skipped, self.read = urls, options, skipped, read
 
     def __iter__(self) -> Iterator[Pair]:
         try:
@@ -108,7 +138,7 @@ class _ShardStream(IterableDataset[Pair]):
         errors: list[str] = []
         for sample in islice(self._mixed(), self.skipped, None):
             try:
-                suffix, caption = _parts(sample)
+                suffix, caption = image_and_caption(sample)
                 yield self._pixels(sample, suffix), caption, errors
                 errors = []
             except I0TError as error:
@@ -128,54 +158,28 @@ class _ShardStream(IterableDataset[Pair]):
             own = [self.urls[shard] for shard in order[stream::streams]]
             mixing = random.Random(f"{self.options.seed}-{epoch}-{stream}")
             empty = True
-            for sample in webdataset.filters.shuffle(BUFFER, initial=BUFFER, rng=mixing)(_samples(own)):
+            found = self._counted(own, number) if epoch == 0 else _all_samples(own)
+            for sample in webdataset.filters.shuffle(BUFFER, initial=BUFFER, rng=mixing)(found):
                 empty = False
                 yield sample
             if empty:
                 raise I0TError(f"{', '.join(own[:3])}, ...: no sample in {len(own)} shards. Correct shards=.")
 
+    def _counted(self, urls: list[str], worker: int) -> Iterator[dict[str, Any]]:
+        for url in urls:
+            for sample in samples(url):
+                self.read[worker, 1] += 1
+                yield sample
+            self.read[worker, 0] += 1
+
     def _pixels(self, sample: dict[str, Any], suffix: str) -> Any:
+        self.options.in_hand.note(place_of(sample))
         try:
             return load_pixels(io.BytesIO(sample[suffix]), self.options.preprocess)
         except I0TError:
-            raise I0TError(f"{_place(sample)}: unreadable image. Replace it.") from None
+            raise I0TError(f"{place_of(sample)}: unreadable image. Replace it.") from None
 
 
-def _samples(urls: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the samples of one shard after another."""
+def _all_samples(urls: list[str]) -> Iterator[dict[str, Any]]:
     for url in urls:
-        try:
-            yield from webdataset.DataPipeline(webdataset.SimpleShardList([url]), webdataset.tarfile_to_samples())
-        except (OSError, ValueError, EOFError, tarfile.TarError) as error:
-            raise I0TError(
-                f"{url}: the shard cannot be read ({_reason(error)}). Make or copy it again, or correct shards=."
-            ) from None
-
-
-def _reason(error: Exception) -> str:
-    """One line with the fault of a shard, without the objects that webdataset adds to the message."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error.args[0] if error.args else type(error).__name__)
-    return text.partition("\n")[0].partition(" @ <")[0]
-
-
-def _parts(sample: dict[str, Any]) -> tuple[str, str]:
-    """(suffix of the image, caption) of a sample."""
-    suffix = next((suffix for suffix in PICTURES if suffix in sample), None)
-    if suffix is None or "txt" not in sample:
-        found = ", ".join(key for key in sample if not key.startswith("__"))
-        raise I0TError(f"{_place(sample)}: needs an image ({', '.join(PICTURES)}) and a txt, has {found}.")
-    try:
-        caption = sample["txt"].decode("utf-8-sig").replace("\n", " ")
-    except UnicodeDecodeError as error:
-        raise I0TError(
-            f"{_place(sample)}: its txt is not UTF-8 ({error.reason} at byte {error.start}). Write it as UTF-8."
-        ) from None
-    if not caption.strip():
-        raise I0TError(f"{_place(sample)}: its txt is empty. Write a caption, or leave the sample out.")
-    return suffix, caption
-
-
-def _place(sample: dict[str, Any]) -> str:
-    return f"{sample['__url__']}: sample {sample['__key__']}"
+        yield from samples(url)

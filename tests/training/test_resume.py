@@ -6,6 +6,7 @@ Run: python -m pytest tests/training/test_resume.py
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,8 +21,9 @@ from safetensors.torch import load_file
 
 from i0t.encoders.checkpoint import training_of
 from i0t.paths import REPO
-from i0t.training import loop, saved_states
+from i0t.training import loop, progress, saved_states
 from i0t.training.__main__ import main as train
+from i0t.training.progress import stop_signal
 from i0t.training.saved_states import require_space
 
 STEPS = 6
@@ -146,19 +148,19 @@ def test_finished_run_is_kept_and_fresh_trains_again(configs, tmp_path, capsys):
     assert path.stat().st_mtime_ns > before
 
 
-def stopped_in_step(monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
-    """Train, and get SIGTERM in the middle of the first step."""
+def stopped_in_step(monkeypatch: pytest.MonkeyPatch, flags: list[str], by: int = signal.SIGTERM) -> None:
+    """Train, and get a signal in the middle of the first step."""
     from i0t.training.objectives import CyClip
 
     plain = CyClip.forward
 
     def stopped(self, *features):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), by)
         return plain(self, *features)
 
     with monkeypatch.context() as patch:
         patch.setattr(CyClip, "forward", stopped)
-        assert train(flags) == 0
+        assert train(flags) == (130 if by == signal.SIGINT else 0)
 
 
 def test_fresh_run_that_is_stopped_goes_on_without_fresh(configs, tmp_path, capsys, monkeypatch):
@@ -176,6 +178,45 @@ def test_fresh_run_that_is_stopped_goes_on_without_fresh(configs, tmp_path, caps
     said = capsys.readouterr().err
     assert "resumes after step" in said and "trained before" not in said
     assert_same_weights(load_file(next((tmp_path / "out").glob("*-last.safetensors"))), expected)
+
+
+def test_ctrl_c_saves_a_state_and_says_how_to_go_on(configs, tmp_path, capsys, monkeypatch):
+    flags = [*FLAGS, "steps=3", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
+    stopped_in_step(monkeypatch, flags, signal.SIGINT)
+    said = capsys.readouterr().err
+    assert re.search(r"stopped by Ctrl-C; the same command resumes from .*step-0000000\d \(step \d of 3\)", said)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert train(flags) == 0
+    assert "resumes after step" in capsys.readouterr().err
+
+
+def test_second_ctrl_c_stops_at_once_but_not_that_of_a_launcher(monkeypatch):
+    now = iter([10.0, 10.2, 12.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    with stop_signal() as stop:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+            assert stop.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_damaged_image_that_kills_its_worker_is_named(configs, tmp_path, capsys, monkeypatch):
+    from i0t.data import items
+
+    plain = items.decoded
+
+    def crashes(source, *more):
+        if str(source).endswith("7.jpg"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(source, *more)
+
+    monkeypatch.setattr(items, "decoded", crashes)
+    assert train([*FLAGS, "steps=6", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "1"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"error: a worker process died( \(Killed\))? while it decoded /.*7\.jpg\. .*--workers", error), (
+        error
+    )
 
 
 def test_validation_is_in_the_precision_of_the_recipe(configs, tmp_path, monkeypatch):

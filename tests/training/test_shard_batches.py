@@ -5,10 +5,13 @@ Run: python -m pytest tests/training/test_shard_batches.py
 
 from __future__ import annotations
 
+import gzip
 import io
 import multiprocessing
+import os
 import re
 import tarfile
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -21,22 +24,29 @@ from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.training.__main__ import main as train
 from i0t.training.batches import BatchOptions, readable
 from i0t.training.shard_batches import ShardPairs
+from i0t.training.shards import image_and_caption
 
 
 def write_shards(
-    folder: Path, shards: int = 5, samples: int = 6, spoil: int | None = None, texts: dict[int, bytes] | None = None
+    folder: Path,
+    shards: int = 5,
+    samples: int = 6,
+    spoil: int | None = None,
+    texts: dict[int, bytes] | None = None,
+    key: Callable[[int], str] = "{:04d}".format,
+    first_row: int = 0,
 ) -> str:
     """Write shards of numbered one-colour images, some with their own `texts`; return the `{a..b}` name of all."""
     folder.mkdir(exist_ok=True)
     for shard in range(shards):
         with tarfile.open(folder / f"{shard:05d}.tar", "w") as tar:
-            for row in range(shard * samples, (shard + 1) * samples):
+            for row in range(first_row + shard * samples, first_row + (shard + 1) * samples):
                 stream = io.BytesIO()
                 Image.new("RGB", (4, 4), (row, 0, 0)).save(stream, "png")
                 picture = b"no image" if row == spoil else stream.getvalue()
                 caption = (texts or {}).get(row, f"Picture\n{row}".encode())
                 for suffix, data in (("png", picture), ("txt", caption)):
-                    info = tarfile.TarInfo(f"{row:04d}.{suffix}")
+                    info = tarfile.TarInfo(f"{key(row)}.{suffix}")
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
     return str(folder / f"{{00000..{shards - 1:05d}}}.tar")
@@ -110,6 +120,79 @@ def test_bad_shard_stops_the_run_in_one_line_that_names_it(tmp_path, workers, sp
         assert re.fullmatch(
             rf"{tmp_path}/s/00003\.tar: the shard cannot be read \(.*{message}.*\)\. .*", str(caught.value)
         )
+
+
+BLOCK = 512  # a header, or a part of a file, in a tar
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        # two samples have eight blocks: header and content of png and txt, each
+        (lambda whole: whole[: 8 * BLOCK], r"ends without an end-of-archive block at byte 4096"),
+        (lambda whole: whole[: 8 * BLOCK + 99], r"truncated header at byte 4096"),
+        (lambda whole: whole[: 9 * BLOCK + 9], r"unexpected end of data at byte 4608"),
+        (lambda whole: whole[: 8 * BLOCK + 3] + b"\1" + whole[8 * BLOCK + 4 :], r"bad checksum at byte 4096"),
+        (lambda whole: whole[: 8 * BLOCK] + bytes(BLOCK) + whole[9 * BLOCK :], r"more data behind .* at byte 4096"),
+        (lambda whole: whole * 2, r"more data behind an end-of-archive block at byte 12288"),
+        (lambda whole: gzip.compress(whole)[:-60], r"ends without|truncated header|unexpected end"),
+    ],
+    ids=["between_members", "in_a_header", "in_a_file", "flipped_header", "zeroed_header", "joined", "cut_gzip"],
+)
+def test_damaged_shard_is_no_short_shard(tmp_path, damage, message):
+    """The library tarfile takes all but the third for the end of the archive."""
+    pattern = write_shards(tmp_path / "s")
+    path = tmp_path / "s" / "00002.tar"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(I0TError, match=rf"/00002\.tar: the shard cannot be read \(.*({message}).*\)\. Make or copy"):
+        rows_of(ShardPairs(pattern, 24), options(), 10)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("stated", "said"), [(30, "hold 24 pairs"), (20, "hold (24|2[1-3] pairs or more)")])
+def test_number_of_pairs_is_compared_with_what_was_read(tmp_path, workers, stated, said):
+    source = ShardPairs(write_shards(tmp_path / "s"), stated)
+    rows_of(source, options(workers=workers), 10)
+    with pytest.raises(I0TError, match=rf"shard_pairs={stated}, but the training shards .*/00001\.tar.* {said}"):
+        source.check()
+    right = ShardPairs(write_shards(tmp_path / "s"), 24)
+    rows_of(right, options(workers=workers, first_step=3), 7)  # also of a run that goes on
+    right.check()
+
+
+def test_validation_pictures_are_those_of_the_shard_and_keys_stay_apart(tmp_path):
+    """In an older version the first pictures of a name stayed, and a/b_c was the picture of a_b/c."""
+    keys = ["a/b_c", "a_b/c", "a/b/c", "3", "4", "5"]
+    for first in (0, 6):  # the first shard, then another of the same keys in its place
+        pattern = write_shards(tmp_path / "s", key=lambda row: keys[row % 6], first_row=first)
+        images = ShardPairs(pattern, 24).validation(tmp_path / "unpacked").images
+        assert [Image.open(path).getpixel((0, 0))[0] for path in images] == list(range(first, first + 6))
+    images[0].write_bytes(images[1].read_bytes())  # damaged meanwhile
+    images = ShardPairs(pattern, 24).validation(tmp_path / "unpacked").images
+    assert Image.open(images[0]).getpixel((0, 0))[0] == 6
+
+
+def test_digest_of_shards_changes_with_their_files(tmp_path):
+    pattern = write_shards(tmp_path / "s")
+    first = ShardPairs(pattern, 24).digest
+    assert ShardPairs(pattern, 24).digest == first
+    os.utime(tmp_path / "s" / "00003.tar", ns=(1, 1))
+    second = ShardPairs(pattern, 24).digest
+    with (tmp_path / "s" / "00003.tar").open("ab") as stream:
+        stream.write(bytes(BLOCK))
+    os.utime(tmp_path / "s" / "00003.tar", ns=(1, 1))
+    assert len({first, second, ShardPairs(pattern, 24).digest}) == 3
+    remote = "pipe:aws s3 cp s3://bucket/{0..3}.tar -"  # of which only the name is known
+    assert ShardPairs(remote, 24).digest == ShardPairs(remote, 24).digest
+
+
+def test_damaged_caption_and_two_pictures_of_a_sample_are_named(tmp_path):
+    source = ShardPairs(write_shards(tmp_path / "s", texts={2: b"Pic\0\0\0\0"}), 24)
+    with pytest.raises(I0TError, match=r"00000\.tar: sample 0002: its txt is damaged: it has zero bytes"):
+        source.validation(tmp_path / "unpacked")
+    sample = {"__key__": "a", "__url__": "s.tar", "jpg": b"", "png": b"", "txt": b"A"}
+    with pytest.raises(I0TError, match=r"s\.tar: sample a: has two images, jpg and png"):
+        image_and_caption(sample)
 
 
 def test_failed_command_of_a_shard_is_reported(tmp_path):
