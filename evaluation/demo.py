@@ -1,7 +1,7 @@
 """Program: the main experiment on the built-in sample. `scripts/demo.sh`.
 
 Trains the small model (stage 1, then the heads of I0T_async), evaluates both with gap removers on the three
-tasks and in mixed search, and writes two tables, `results.json` and one figure.
+tasks and in mixed search, and writes three tables, `results.json` and one figure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evaluation.demo_rows import FIRST, difference_table, evaluate_rows, figures_of, moved, plain_row, value_table
+from evaluation.demo_figures import mixed_by_method
+from evaluation.demo_rows import (
+    FIRST,
+    difference_table,
+    evaluate_rows,
+    figures_of,
+    plain_row,
+    search_table,
+    value_table,
+)
 from evaluation.run import save
 from i0t.cli import not_negative, program, usable_device
 from i0t.data.sample import SampleSize, data_dir, data_dir_sub, make_sample
@@ -50,18 +59,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = make_sample(folder / "sample", options.size, seed=0)
     roots = Roots(data_dir(root), data_dir_sub(root), is_sample=True)
     encoders = _train_all(roots, options)
-    results = evaluate_rows(encoders, roots, options.workers)
-    for result in (result for row in results.values() for result in row.values()):
-        save(folder, result)
-    figures = {name: figures_of(row, roots) for name, row in results.items()}
-    print(f"{value_table(figures)}\n\n{difference_table(figures)}\n")
-    shown = results["i0t_post"]["retrieval"]
-    picture = gap_picture({"before": shown.embeddings, "after I0T_post": moved(shown)}, folder / "gap.png")
+    rows = evaluate_rows(encoders, roots, options.workers)
+    for result in (evaluated.result for row in rows.values() for evaluated in row.values()):
+        if result:
+            save(folder, result)
+    figures = {name: figures_of(row, roots) for name, row in rows.items()}
+    search = mixed_by_method(rows[FIRST]["mixed"].encoded)
+    print(value_table(figures), difference_table(figures), search_table(search), sep="\n\n", end="\n\n")
+    shown = rows["i0t_post"]["retrieval"]
+    picture = gap_picture({"before": shown.encoded, "after I0T_post": shown.moved}, folder / "gap.png")
     validation = {key: encoders["stage1"].training_summary["validation"][key] for key in ("i2t_r1", "t2i_r1")}
     seconds = round(time.perf_counter() - started, 1)
     path = folder / "results.json"
-    rows = {name: plain_row(found, figures[FIRST]) for name, found in figures.items()}
-    write_json(path, {**rows, "validation_r1": validation, "seconds": seconds})
+    content: dict[str, Any] = {name: plain_row(found, figures[FIRST], FIRST) for name, found in figures.items()}
+    content["search"] = {name: plain_row(found, search["raw"], "raw") for name, found in search.items()}
+    write_json(path, {**content, "validation_r1": validation, "seconds": seconds})
     print(f"{seconds:.0f} s. Figure: {picture}\n{path}")
     return 0
 

@@ -20,12 +20,12 @@ from evaluation.estimates import Estimate, estimate, mean_estimate
 from i0t.embeddings import Embeddings
 from i0t.gap import centroid_distance
 from i0t.metrics import classification_metrics, correlation_metrics
-from i0t.metrics.mixed_search import metrics_by_kind
 from i0t.metrics.one_scale import one_scale_shares
 from i0t.metrics.retrieval import tied_ranks_both_directions
-from i0t.search import VectorIndex, either_kind
-
-TOP = 10  # results that count
+from i0t.search import either_kind
+from i0t.search.methods import RULES, Method, MixedTask
+from i0t.search.scores import FORMS, ScoreStandardizer
+from i0t.standardize import Standardizer
 
 
 def retrieval_figures(embeddings: Embeddings, dataset: Any = None) -> dict[str, Estimate]:
@@ -47,15 +47,31 @@ def retrieval_figures(embeddings: Embeddings, dataset: Any = None) -> dict[str, 
 
 
 def mixed_figures(embeddings: Embeddings, dataset: Any = None) -> dict[str, Estimate]:
-    """NDCG@10 of mixed search, of images with several captions."""
+    """NDCG@10 of mixed search in one index, of images with several captions."""
+    return _mixed_ndcg(_mixed_task(embeddings), None)
+
+
+def mixed_by_method(embeddings: Embeddings) -> dict[str, dict[str, Estimate]]:
+    """`mixed_figures` by method: of embeddings as they are, rivals that search by modality, and standardising.
+
+    What standardises is fitted to the searched items, without their pairs.
+    """
+    task = _mixed_task(embeddings)
+    methods: dict[str, Method] = {"raw": None, **{rule: rule for rule in RULES}}
+    methods["i0t_post"] = Standardizer().fit_embeddings(embeddings)
+    methods |= {form: ScoreStandardizer(form=form).fit_embeddings(embeddings) for form in FORMS}
+    return {name: _mixed_ndcg(task, method) for name, method in methods.items()}
+
+
+def _mixed_task(embeddings: Embeddings) -> MixedTask:
     layout = either_kind(embeddings.pairs, len(embeddings.image_features))
-    items = np.concatenate([embeddings.image_features, embeddings.text_features])
-    places, scores = VectorIndex(items[layout.corpus]).search(items[layout.queries], TOP + 1)
-    found = metrics_by_kind(
-        places, scores, layout.judged, layout.grades, layout.corpus_is_text, layout.query_is_text, TOP
-    )
+    return MixedTask(embeddings.image_features, embeddings.text_features, layout)
+
+
+def _mixed_ndcg(task: MixedTask, method: Method) -> dict[str, Estimate]:
+    found = task.quality(method)
     names = {"mixed_ndcg": "ndcg", "ndcg_own": "ndcg_own", "ndcg_other": "ndcg_other"}
-    return {name: mean_estimate(found[metric], layout.group_of_query) for name, metric in names.items()}
+    return {name: mean_estimate(found[metric], task.layout.group_of_query) for name, metric in names.items()}
 
 
 def classification_figures(embeddings: Embeddings, dataset: Any = None) -> dict[str, Estimate]:

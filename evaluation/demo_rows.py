@@ -19,7 +19,8 @@ from i0t.embeddings import Embeddings
 from i0t.encoders import EncodeOptions
 from i0t.encoders.encoder import Encoder
 from i0t.paths import Roots
-from i0t.standardize.registry import NONE, RemoverChoice
+from i0t.search.methods import LABELS
+from i0t.standardize.registry import NONE, RemoverChoice, fit_remover
 
 FIRST = "stage1"  # the row that others are compared with
 
@@ -39,6 +40,15 @@ class Measured(NamedTuple):
     task: Task
     dataset: str
     figures: Callable[[Embeddings, Any], dict[str, Estimate]]  # of embeddings after gap removal, and their data set
+    recorded: bool = True  # whether it also gets a record, with all measures of the gap
+
+
+class Evaluated(NamedTuple):
+    """Embeddings of one row and data set, as encoded and after its gap removal, and the result to save."""
+
+    encoded: Embeddings
+    moved: Embeddings
+    result: Result | None
 
 
 class Column(NamedTuple):
@@ -59,7 +69,7 @@ ROWS = {  # keys of results.json
 }
 MEASURED = {
     "retrieval": Measured(Retrieval(), "flickr", retrieval_figures),
-    "mixed": Measured(Retrieval(captions_per_image=5), "flickr", mixed_figures),
+    "mixed": Measured(Retrieval(captions_per_image=5), "flickr", mixed_figures, recorded=False),
     "classification": Measured(Classification(), "birdsnap", classification_figures),
     "expert": Measured(Correlation(), "flickr8k_expert", partial(correlation_figures, name="expert_tau_c")),
     "cf": Measured(Correlation(), "flickr8k_cf", partial(correlation_figures, name="cf_tau_b")),
@@ -82,13 +92,19 @@ DIFFERENCES = (
     Column("mean_r1", "mean R@1", 1),
     Column("accuracy", "acc.", 1),
 )
+SEARCH = (
+    Column("mixed_ndcg", "NDCG@10", 3),
+    Column("ndcg_other", "other kind", 3),
+    Column("ndcg_own", "own kind", 3),
+)
+METHODS = {"raw": "one index, as encoded", "i0t_post": "one index, I0T_post", **LABELS}
 
 
-def evaluate_rows(encoders: Mapping[str, Encoder], roots: Roots, workers: int) -> dict[str, dict[str, Result]]:
-    """Results by row, then by key of `MEASURED`; the rows of a checkpoint share its embeddings."""
+def evaluate_rows(encoders: Mapping[str, Encoder], roots: Roots, workers: int) -> dict[str, dict[str, Evaluated]]:
+    """Embeddings and results by row, then by key of `MEASURED`; the rows of a checkpoint share its embeddings."""
     datasets = {measured.dataset: load_dataset(measured.dataset, roots) for measured in MEASURED.values()}
     encoded: dict[tuple[str, str], Any] = {}
-    results: dict[str, dict[str, Result]] = {name: {} for name in ROWS}
+    rows: dict[str, dict[str, Evaluated]] = {name: {} for name in ROWS}
     for name, row in ROWS.items():
         encoder, training_pairs = encoders[row.stage], None
         for key, measured in MEASURED.items():
@@ -97,8 +113,12 @@ def evaluate_rows(encoders: Mapping[str, Encoder], roots: Roots, workers: int) -
                 encoded[row.stage, key] = encode_dataset(encoder, dataset, how)
             embeddings, prefix = encoded[row.stage, key]
             training_pairs = training_pairs or TrainingPairs(encoder, roots, how)
-            results[name][key] = evaluate(embeddings, dataset, how, encoder, partial(training_pairs, prefix))
-    return results
+            calibration = partial(training_pairs, prefix)
+            result = evaluate(embeddings, dataset, how, encoder, calibration) if measured.recorded else None
+            remover = result.remover if result else fit_remover(row.remover, row.fit_on, embeddings, calibration)
+            moved = remover.transform_embeddings(embeddings, check_overlap=False) if remover else embeddings
+            rows[name][key] = Evaluated(embeddings, moved, result)
+    return rows
 
 
 def _how(row: Row, measured: Measured, workers: int) -> EvaluationOptions:
@@ -112,28 +132,23 @@ def _how(row: Row, measured: Measured, workers: int) -> EvaluationOptions:
     )
 
 
-def figures_of(results: Mapping[str, Result], roots: Roots) -> dict[str, Estimate]:
+def figures_of(row: Mapping[str, Evaluated], roots: Roots) -> dict[str, Estimate]:
     """All figures of a row."""
     figures: dict[str, Estimate] = {}
     for key, measured in MEASURED.items():
-        figures |= measured.figures(moved(results[key]), load_dataset(measured.dataset, roots))
+        figures |= measured.figures(row[key].moved, load_dataset(measured.dataset, roots))
     return figures
 
 
-def moved(result: Result) -> Embeddings:
-    """Embeddings after the gap removal of their row."""
-    if result.remover is None:
-        return result.embeddings
-    return result.remover.transform_embeddings(result.embeddings, check_overlap=False)
-
-
-def plain_row(figures: Mapping[str, Estimate], first: Mapping[str, Estimate]) -> dict[str, Any]:
-    """Make a row of results.json: values, their intervals, and differences to stage 1 with paired intervals."""
+def plain_row(figures: Mapping[str, Estimate], first: Mapping[str, Estimate], name_of_first: str) -> dict[str, Any]:
+    """Make a row of results.json: values, their intervals, and differences to another with paired intervals."""
     differences = {name: figure - first[name] for name, figure in figures.items()}
     return {
         **{name: round(figure.value, 4) for name, figure in figures.items()},
         "intervals": {name: _rounded(figure.interval) for name, figure in figures.items()},
-        "minus_stage1": {name: _rounded((found.value, *found.interval)) for name, found in differences.items()},
+        f"minus_{name_of_first}": {
+            name: _rounded((found.value, *found.interval)) for name, found in differences.items()
+        },
     }
 
 
@@ -158,6 +173,19 @@ def difference_table(figures: Mapping[str, Mapping[str, Estimate]]) -> str:
         if name != FIRST
     ]
     return _aligned(["minus stage 1", *(column.header for column in DIFFERENCES)], rows)
+
+
+def search_table(by_method: Mapping[str, Mapping[str, Estimate]]) -> str:
+    """Format mixed search with the embeddings of stage 1 by method, with 95 % intervals."""
+    rows = [
+        [METHODS.get(name, name), *(_with_margin(found[column.figure], column.decimals) for column in SEARCH)]
+        for name, found in by_method.items()
+    ]
+    return _aligned(["mixed search, stage 1", *(column.header for column in SEARCH)], rows)
+
+
+def _with_margin(found: Estimate, decimals: int) -> str:
+    return f"{found.value:.{decimals}f} ±{found.margin:.{decimals}f}"
 
 
 def _difference(found: Mapping[str, Estimate], first: Mapping[str, Estimate], column: Column) -> str:

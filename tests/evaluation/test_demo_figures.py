@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.demo_figures import mixed_figures, retrieval_figures
+from evaluation.demo_figures import mixed_by_method, mixed_figures, retrieval_figures
 from evaluation.demo_rows import ROWS, difference_table, plain_row, value_table
 from evaluation.estimates import BLOCKS, estimate, mean_estimate
 from i0t import Embeddings, Standardizer
@@ -64,6 +64,10 @@ def test_mixed_search_and_one_scale_show_the_gap_and_its_removal(five_captions):
     assert before["ndcg_other"].value == 0 and before["ndcg_own"].value > 0.9
     assert 0.3 < before["mixed_ndcg"].value < 0.35  # a third of the queries find their own kind
     assert after["ndcg_other"].value > 0.6 and after["ndcg_own"].value > 0.9
+    by_method = mixed_by_method(five_captions)
+    assert by_method["raw"]["mixed_ndcg"].value == before["mixed_ndcg"].value
+    assert by_method["i0t_post"]["mixed_ndcg"].value == after["mixed_ndcg"].value
+    assert by_method["other_kind"]["ndcg_own"].value == by_method["own_kind"]["ndcg_other"].value == 0
     rows = np.arange(0, 300, 5)
     pairs = Embeddings(
         five_captions.image_features, five_captions.text_features[rows], np.arange(60), *[list("x" * 60)] * 2
@@ -87,6 +91,6 @@ def test_tables_fit_a_terminal_and_show_intervals():
     values, differences = value_table(figures), difference_table(figures)
     assert max(map(len, f"{values}\n{differences}".splitlines())) <= 88
     assert "+5.000 ±0.000" in differences.splitlines()[-1] and "stage 1 " not in "".join(differences.splitlines()[1:])
-    saved = plain_row(figures["i0t_post"], figures["stage1"])
+    saved = plain_row(figures["i0t_post"], figures["stage1"], "stage1")
     low, high = saved["intervals"]["accuracy"]
     assert low < saved["accuracy"] < high and saved["minus_stage1"]["accuracy"] == [4.0, 4.0, 4.0]
