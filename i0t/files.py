@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
+from i0t.locks import try_lock
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # never of reading
+LOCK = ".lock"  # in the folder of a file that is being written
 STEM_BYTES = 220  # of a file name without suffix: file systems allow 255 with it
 
 
@@ -27,8 +32,21 @@ def write_json(path: str | Path, content: Any) -> None:
 
 def write_npy(path: str | Path, array: np.ndarray) -> None:
     """Write one array atomically."""
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, array)
+    with atomic_path(path) as temporary:
+        write_npy_blocks(temporary, array.dtype, array.shape, [array])
+
+
+def write_npy_blocks(path: Path, dtype: np.dtype, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
+    """Write an array of this shape, given in blocks of rows.
+
+    Neither `numpy.save` nor a memory map: on a full disk the one may cut the file without a word, and the other ends
+    the process (SIGBUS).
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for block in blocks:
+            stream.write(np.ascontiguousarray(block, dtype=dtype).data)
 
 
 def check_outputs(outputs: Mapping[str, str | Path | None], inputs: Iterable[str | Path | None] = ()) -> None:
@@ -54,23 +72,93 @@ def check_outputs(outputs: Mapping[str, str | Path | None], inputs: Iterable[str
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it replaces `path`, on failure it is removed.
+def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
+    """Yield a path to write to; on success that file replaces `path`, on failure it is removed and `path` stays.
+
+    It is in a hidden folder beside `path`, `.NAME.part`. If a run is killed, the next writer of `path` removes it.
+
+    Args:
+        path: the file; its folder is made if missing.
+        sync: whether the file must outlast a crash of the machine; False is quicker for many small files.
 
     Raises:
-        I0TError: the folder cannot be written.
+        I0TError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
     ensure_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp gives 0600, which would hide it from a group
-        temporary.replace(path)
+        with _own_folder(path) as folder:
+            temporary = folder / path.name
+            temporary.touch()
+            mode = temporary.stat().st_mode  # by the umask; safetensors' own files are hidden from a group
+            yield temporary
+            temporary.chmod(mode)
+            if sync:
+                sync_to_disk(temporary)
+            temporary.replace(path)
+        if sync:
+            sync_to_disk(path.parent)
+    except (OSError, SafetensorError) as error:
+        reason = _why_not_written(error, path)
+        if not reason:
+            raise
+        raise I0TError(
+            f"{path}: cannot be written ({reason}); what was there before stays. Free space there, or choose another "
+            "output."
+        ) from None
+
+
+def sync_to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of files, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot
+            raise
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def _own_folder(path: Path) -> Iterator[Path]:
+    """A folder of this process alone, to make the file in; with what a killed run left in it removed."""
+    name = path.name.encode("utf-8", "surrogateescape")[:200].decode("utf-8", "ignore")
+    folder, handle = path.parent / f".{name}.part", None
+    while handle is None:
+        try:
+            folder.mkdir(exist_ok=True)
+            handle = try_lock(folder / LOCK)
+        except FileNotFoundError:  # its run ended meanwhile, and removed it
+            if not path.parent.is_dir():
+                raise
+            continue
+        except (PermissionError, FileExistsError):  # left by another user
+            handle = None
+        if handle is None:  # or in use
+            folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{name}.", suffix=".part"))
+            handle = os.open(folder, os.O_RDONLY)
+    try:
+        for left in folder.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != LOCK:
+                left.unlink()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _why_not_written(error: OSError | SafetensorError, path: Path) -> str:
+    """Reason why writing failed; empty if the error is of something else, such as reading another file."""
+    if isinstance(error, SafetensorError):
+        return first_line(error)
+    if error.errno in FULL:
+        return str(error.strerror)
+    named = str(error.filename or "")
+    own = named == str(path) or named.startswith(f"{path.parent}{os.sep}.")
+    return str(error.strerror) if own else ""
 
 
 def ensure_folder(folder: str | Path) -> Path:
@@ -142,9 +230,3 @@ def list_sha256(items: Iterable[str]) -> str:
         digest.update(item.encode())
         digest.update(b"\0")
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -30,7 +30,10 @@ def only_writer(target: str | Path, remedy: str = "Wait for it, or choose anothe
     """
     target = Path(target)
     path = target.parent / f".{target.name}.lock"
-    handle = try_lock(path)
+    try:
+        handle = try_lock(path)
+    except OSError as error:
+        raise I0TError(f"{target}: cannot be written ({error.strerror}). Choose another output.") from None
     if handle is None:
         raise I0TError(f"{target}: another run is writing it ({_holder(path)}). {remedy}")
     try:
@@ -45,10 +48,7 @@ def only_writer(target: str | Path, remedy: str = "Wait for it, or choose anothe
 def try_lock(path: Path) -> int | None:
     """Lock a file, made if missing, until its descriptor is closed or the process dies; None if another holds it."""
     while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise I0TError(f"{path}: cannot be made ({error.strerror}). Choose another output.") from None
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

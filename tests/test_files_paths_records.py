@@ -38,7 +38,7 @@ def test_atomic_path_replaces_the_old_file_at_the_end(tmp_path):
     for content in ("first", "second"):
         with atomic_path(path) as temporary:
             temporary.write_text(content)
-            assert temporary.parent == path.parent and temporary.suffix == ".txt"
+            assert temporary.parent.parent == path.parent and temporary.name == path.name
             assert not path.exists() if content == "first" else path.read_text() == "first"
         assert path.read_text() == content
     assert list(path.parent.iterdir()) == [path]

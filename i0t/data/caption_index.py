@@ -113,7 +113,7 @@ def index_path(source: Path) -> Path:
 def _write_index(source: Path, path: Path, state: dict[str, Any]) -> None:
     header = json.dumps({**state, "sha256": file_sha256(source)})
     schema = SCHEMA.with_metadata({"i0t": header})
-    with open(source, "rb") as stream, atomic_path(path) as temporary:
+    with open(source, "rb") as stream, atomic_path(path, sync=False) as temporary:
         bar = tqdm(
             total=state["bytes"],
             desc=f"reading {source.name} once",

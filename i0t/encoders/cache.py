@@ -74,7 +74,7 @@ class EncodingCache:
         from safetensors.numpy import save_file
 
         try:
-            with atomic_path(self._path(key)) as temporary:
+            with atomic_path(self._path(key), sync=False) as temporary:
                 header = {"format": FORMAT, "key": key, "about": json.dumps(about)}
                 save_file({"features": np.ascontiguousarray(features)}, temporary, metadata=header)
         except (I0TError, OSError) as error:  # read-only or full: the run can go on

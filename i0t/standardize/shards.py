@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from i0t.errors import I0TError, first_line
-from i0t.files import atomic_path
+from i0t.files import atomic_path, write_npy_blocks
 
 BLOCK_BYTES = 64 * 2**20  # in memory at once; a Parquet row group may be larger
 SUFFIXES = (".npy", ".safetensors", ".parquet")
@@ -105,10 +105,8 @@ class Shard:
     def _to_npy(self, temporary: Path, move: Move) -> int:
         with self._reading():
             source = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        target = np.lib.format.open_memmap(temporary, mode="w+", dtype=source.dtype, shape=source.shape)
-        for start, block in self.blocks():
-            target[start : start + len(block)] = move(block, start)
-        target.flush()
+        moved = (move(block, start) for start, block in self.blocks())
+        write_npy_blocks(temporary, source.dtype, source.shape, moved)
         return len(source)
 
     def _safetensors(self) -> Iterator[tuple[int, np.ndarray]]:

@@ -189,7 +189,7 @@ def place_file(source: Path, target: Path, copy: bool) -> bool:
         return False
     try:
         if copy:
-            with atomic_path(target) as temporary:
+            with atomic_path(target, sync=False) as temporary:
                 shutil.copyfile(source, temporary)
         else:
             link(source, target)
