@@ -6,7 +6,6 @@ fresh process each). A module of this folder with `rows(quick) -> list[Row]` add
 
 from __future__ import annotations
 
-import argparse
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from tabulate import tabulate
 
 import benchmarks
 from benchmarks.row import Row
-from i0t.cli import program
+from i0t.cli import Parser, program
 from i0t.errors import I0TError
 
 WIDTHS = [34, 24, 7, 14, 24]
@@ -49,7 +48,7 @@ def table(rows: list[Row]) -> str:
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser = Parser(prog="benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for a first look; other ratios")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="one module; may be repeated")
     options = parser.parse_args(argv)

@@ -26,7 +26,7 @@ from tabulate import tabulate
 from benchmarks import cuda_agreement, cuda_speed
 from benchmarks.cuda_setup import RECIPE, Check, Setting
 from benchmarks.encoding_setup import photos
-from i0t.cli import program
+from i0t.cli import Parser, program
 from i0t.errors import first_line
 
 Job = Callable[[], list[Check]]
@@ -80,9 +80,7 @@ def tables_of_docs(checks: list[Check]) -> str:
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.cuda", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="benchmarks.cuda", description=__doc__)
     parser.add_argument("--only", default="", metavar="WORDS", help="only checks whose name has these words")
     parser.add_argument("--device", default="cuda", help=argparse.SUPPRESS)  # to try the program itself
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # on a CPU

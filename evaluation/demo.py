@@ -25,7 +25,7 @@ from evaluation.demo_rows import (
     value_table,
 )
 from evaluation.run import save
-from i0t.cli import not_negative, program, usable_device
+from i0t.cli import Parser, not_negative, program, usable_device
 from i0t.data.sample import SampleSize, data_dir, data_dir_sub, make_sample
 from i0t.encoders.checkpoint import load_checkpoint
 from i0t.encoders.encoder import Encoder
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> DemoOptions:
-    parser = argparse.ArgumentParser(prog="demo", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(prog="demo", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         "--output", type=Path, default=TENSORS / "demo", help="folder for everything (default tensors/demo)"
     )

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from evaluation.task import Task
 from i0t.cli import (
+    Parser,
     add_common_flags,
     add_encoding_flags,
     add_partial_flag,
@@ -51,11 +52,10 @@ class EvaluationOptions:
 
 def parse(task: type[Task], argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line of a task's program."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"evaluate_{task.name}",
         description=inspect.getdoc(task),
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(

@@ -9,11 +9,10 @@ The shared protocol is below the table. --join has no such columns, so it raises
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from i0t.cli import program
+from i0t.cli import Parser, program
 from i0t.results.comparison import read_record
 from i0t.results.tables import by_dataset, dataset_table, joined_table
 
@@ -23,9 +22,7 @@ FORMATS = {"text": "simple", "markdown": "github", "latex": "latex_booktabs", "t
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="table", description=__doc__)
     parser.add_argument("records", nargs="+", metavar="RECORD.json", help="records of the evaluation programs")
     parser.add_argument("--join", action="store_true", help="all data sets in one table; protocols must not differ")
     parser.add_argument(

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from i0t import __version__
+from i0t.program import program
 
 
 class Command(NamedTuple):
@@ -31,6 +32,7 @@ COMMANDS = {
 }
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the sub-command that the first argument names, with the other arguments."""
     arguments = _parser().parse_args(argv)

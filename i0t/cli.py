@@ -1,18 +1,18 @@
-"""Shared by all programs: common flags, the device, and errors as one line."""
+"""Shared by all programs: the parser, common flags, and the device."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from i0t.errors import I0TError, first_line
 from i0t.paths import TENSORS, Roots, configs_folder, configured_roots, say
-from i0t.processes import count_here, own_device, rank
+from i0t.processes import count_here, own_device
+from i0t.program import TRACEBACK_FLAG
+from i0t.program import program as program  # for `from i0t.cli import program`
 
 if TYPE_CHECKING:
     from i0t.encoders import EncodeOptions
@@ -21,32 +21,13 @@ if TYPE_CHECKING:
 REMOVER_FLAGS = ("remove_gap", "method", "methods", "remover")  # flags of all programs that name removers
 
 
-class Program(Protocol):
-    """A function from a command line (default: that of the process) to an exit status."""
+class Parser(argparse.ArgumentParser):
+    """A parser that keeps the lines of the description and the epilog, and has `--traceback`, which `program` reads."""
 
-    def __call__(self, argv: Sequence[str] | None = None) -> int:
-        """Run the program."""
-
-
-def program(main: Callable[[Sequence[str] | None], int]) -> Program:
-    """Turn bad input into one line and exit status 2, and Ctrl-C into status 130."""
-
-    @wraps(main)
-    def run(argv: Sequence[str] | None = None) -> int:
-        try:
-            return main(argv)
-        except I0TError as error:
-            # Of several processes any may be the one that fails, e.g. on a machine without the data.
-            print(f"error{f' (process {rank()})' if rank() else ''}: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            return 130
-        except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
-
-    return run
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+        text = "on an unexpected error, show where it arose, for a report of it (or set I0T_TRACEBACK=1)"
+        self.add_argument(TRACEBACK_FLAG, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 def add_common_flags(parser: argparse.ArgumentParser, batch_size: str = "items per forward pass") -> None:
@@ -61,7 +42,7 @@ def add_common_flags(parser: argparse.ArgumentParser, batch_size: str = "items p
         metavar="N",
         help="processes that decode images (default: cores, at most 8)",
     )
-    group.add_argument("--seed", type=not_negative, help="seed of everything random")
+    group.add_argument("--seed", type=seed_number, help="seed of everything random")
     group.add_argument(
         "--skip-unreadable", action="store_true", help="leave out images that cannot be read, and count them"
     )
@@ -283,15 +264,26 @@ def workers_of(arguments: argparse.Namespace) -> int:
 
 def positive(text: str) -> int:
     """Type of a flag that is 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
+    return _whole(text, 1, 2**31 - 1)
 
 
 def not_negative(text: str) -> int:
-    """Parse a flag that must be 0 or more."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
+    """Type of a flag that is 0 or more."""
+    return _whole(text, 0, 2**31 - 1)
+
+
+def seed_number(text: str) -> int:
+    """Type of a seed: what NumPy, PyTorch and UMAP all take."""
+    return _whole(text, 0, 2**32 - 1)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text:.20} is not a whole number") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text:.20} is {'not a positive number' if least else 'negative'}")
+    if value > most:
+        raise argparse.ArgumentTypeError(f"{text:.20} is more than {most}")
     return value

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from i0t.errors import I0TError, first_line
 from i0t.locks import try_lock
@@ -66,6 +67,8 @@ def check_outputs(outputs: Mapping[str, str | Path | None], inputs: Iterable[str
         place = os.path.realpath(path)
         if os.path.isdir(place):
             raise I0TError(f"{path}: is a folder. Give {flag} the name of a file in it.")
+        if _is_special(place):
+            raise I0TError(f"{path}: is no file. Give {flag} the name of a file.")
         if place in taken:
             raise I0TError(f"{path}: {taken[place]}, and {flag} would overwrite it. Give {flag} another name.")
         taken[place] = f"is written by {flag}"
@@ -86,6 +89,8 @@ def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     ensure_folder(path.parent)
+    if _is_special(path):
+        raise I0TError(f"{path}: is no file, and would be replaced by one. Choose another output.")
     try:
         with _own_folder(path) as folder:
             temporary = folder / path.name
@@ -148,6 +153,11 @@ def _own_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
+
+
+def _is_special(path: str | Path) -> bool:
+    """Whether something that is no file, such as a folder or a device, has this name."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _why_not_written(error: OSError | SafetensorError, path: Path) -> str:

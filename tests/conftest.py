@@ -9,6 +9,7 @@ import pytest
 
 from i0t.data.sample import SampleSize, data_dir, data_dir_sub, make_sample
 from i0t.paths import REPO, Roots
+from i0t.program import TRACEBACK_VARIABLE
 
 SMALL = SampleSize(train=80, flickr=20, coco=8, nocaps=6, birdsnap_per_class=1, judged=8)
 
@@ -36,3 +37,9 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample_roots: Roots
 def encoding_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the cache of the checkout."""
     monkeypatch.setenv("I0T_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def no_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test passes because `program` turns an unexpected error into one line."""
+    monkeypatch.setenv(TRACEBACK_VARIABLE, "1")

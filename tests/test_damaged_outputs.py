@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from i0t import Embeddings, I0TError, Standardizer
 from i0t.encoders.checkpoint import save_checkpoint
-from i0t.files import atomic_path, write_json, write_npy
+from i0t.files import atomic_path, check_outputs, write_json, write_npy
 from i0t.report.figures import _save
 from i0t.results.record import Record
 from i0t.scoring.output import write_csv
@@ -125,3 +125,12 @@ def test_written_files_have_the_mode_of_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "x.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+def test_device_is_not_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for write in (lambda: write_json(pipe, {}), lambda: check_outputs({"--json": pipe})):
+        with pytest.raises(I0TError, match="pipe: is no file"):
+            write()
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from i0t.cli import add_remover_flags, positive, program, remover_choices
+from i0t.cli import Parser, add_remover_flags, positive, program, remover_choices
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
 from i0t.features import l2_normalize, row_slices
-from i0t.files import ensure_folder, write_npy
+from i0t.files import atomic_path, ensure_folder, write_npy
+from i0t.locks import only_writer
 from i0t.search.transform import VectorTransform
 from i0t.standardize import MODALITIES, GapRemover, Modality
 from i0t.standardize.registry import RemoverChoice, fit_to_files, load_remover, name_in_file
@@ -72,9 +73,7 @@ class ApplyOptions:
 
 def parse(argv: Sequence[str] | None) -> ApplyOptions:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="i0t apply", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="i0t apply", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("source", nargs="*", metavar="SOURCE", help=f"the index: {SOURCE_HELP}; or shards, below")
     parser.add_argument(
         "--fit-on", nargs="+", required=True, metavar="FILE", help="vectors to fit on, or one file of a fitted remover"
@@ -165,8 +164,9 @@ def apply(options: ApplyOptions) -> None:
     transform = VectorTransform.of(remover)
     if source is None:
         ensure_folder(folder)
-        _move_shards(remover, options, folder, targets)
-        transform.save(folder / TRANSFORM)
+        with only_writer(folder / LEDGER):
+            _move_shards(remover, options, folder, targets)
+            transform.save(folder / TRANSFORM)
         return
     # In float64: if vectors hardly differ, little is left after subtracting the mean, and float32 loses most of it.
     moved = remover.transform_embeddings(source, check_overlap=False, in_float64=True)
@@ -205,7 +205,9 @@ def _targets(options: ApplyOptions, folder: Path) -> dict[Path, Path]:
 def _move_shards(remover: GapRemover, options: ApplyOptions, folder: Path, targets: Iterable[Path]) -> None:
     rows, skipped = apply_shards(remover, list(zip(options.shards, targets)), folder, options.jobs)
     if options.metadata and options.metadata.is_dir():
-        shutil.copytree(options.metadata, folder / "metadata", dirs_exist_ok=True)
+        for source in filter(Path.is_file, options.metadata.rglob("*")):
+            with atomic_path(folder / "metadata" / source.relative_to(options.metadata), sync=False) as temporary:
+                shutil.copy2(source, temporary)
     written = len(options.shards) - skipped
     print(f"{written} shards, {rows} vectors written to {folder}; {skipped} were there already ({LEDGER}).")
 

@@ -5,13 +5,12 @@ The features are found by content: model, precision, device and items.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Sequence
 
-from i0t.cli import program
+from i0t.cli import Parser, program
 from i0t.encoders.cache import VARIABLE, EncodingCache
 
 
@@ -39,9 +38,7 @@ def _table(cache: EncodingCache) -> str:
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="i0t cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="i0t cache", description=__doc__)
     parser.add_argument("--folder", help=f"default: ${VARIABLE}, else tensors/cache")
     parser.add_argument("--clear", action="store_true", help="remove all entries")
     arguments = parser.parse_args(argv)

@@ -11,7 +11,16 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from i0t import processes
-from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, encode_options, program, roots_of
+from i0t.cli import (
+    Parser,
+    add_common_flags,
+    add_encoding_flags,
+    add_partial_flag,
+    device_of,
+    encode_options,
+    program,
+    roots_of,
+)
 from i0t.data.datasets import datasets_of
 from i0t.errors import I0TError
 from i0t.report import DEFAULTS, ReportOptions, add_report_flags, report_options
@@ -65,9 +74,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     Raises:
         I0TError: flags that contradict one another.
     """
-    flags = argparse.ArgumentParser(
-        prog="i0t gap", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    flags = Parser(prog="i0t gap", description=DESCRIPTION)
     flags.add_argument("source", nargs="*", metavar="SOURCE", help="one .safetensors, one .npy, or two .npy")
     flags.add_argument("--model", metavar="NAME|CHECKPOINT", help="instead of files: a model (docs/models.md)")
     flags.add_argument("--dataset", choices=datasets_of("captions"), help="data set to encode")

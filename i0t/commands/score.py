@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from i0t.cli import (
+    Parser,
     add_common_flags,
     add_encoding_flags,
     add_remover_flags,
@@ -26,8 +27,10 @@ from i0t.embeddings import Embeddings, Origin, load_embeddings
 from i0t.encoders import EncodeOptions
 from i0t.errors import I0TError
 from i0t.files import check_outputs, ensure_folder, write_json
+from i0t.locks import only_writer
 from i0t.metrics.caption_scores import PREFIX
 from i0t.paths import TENSORS, Roots, say
+from i0t.program import on_stop
 from i0t.scoring.models import DATASETS, SAMPLE, calibration_pairs, default_dataset, scoring_model
 from i0t.scoring.output import model_line, scores_table, write_csv
 from i0t.scoring.pairs import ScoredPair, all_pairs, read_pairs
@@ -60,8 +63,8 @@ a list (--pairs FILE.csv or FILE.json, a list of objects) has the columns
   image, other_image        two images
   caption, other_caption    two texts
   Other columns are named and left out. Relative paths of images start at the folder of FILE, or at --images DIR.
-  With --csv or --json, an interrupted run can be resumed. --output DIR always gets scores.json: all scores, and the
-  protocol.
+  With --csv FILE or --json FILE, an interrupted run can be resumed by the same command: until it ends, FILE.partial
+  keeps the scores. --output DIR always gets scores.json: all scores, and the protocol.
 
 examples
   i0t score --image photo.jpg --caption "a dog on the grass" --model ViT-B-32-quickgelu/openai
@@ -93,9 +96,7 @@ class ScoreOptions:
 
 def parse(argv: Sequence[str] | None) -> ScoreOptions:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="i0t score", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="i0t score", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--image", action="append", default=[], metavar="FILE", help="an image; may be repeated")
     parser.add_argument("--caption", action="append", default=[], metavar="TEXT", help="a text; may be repeated")
     parser.add_argument("--pairs", metavar="FILE", help="a list to score: .csv or .json, see below")
@@ -169,13 +170,27 @@ def score(options: ScoreOptions) -> tuple[Rows, dict[str, Any]]:
     for target in (options.json, options.csv):
         if target:
             ensure_folder(Path(target).absolute().parent)  # before encoding, which may take hours
-    roots, folder = resolve_roots(options.data_dir, options.data_dir_sub), ensure_folder(options.output)
+    folder = ensure_folder(options.output)
+    with ExitStack() as locks:
+        for path in filter(None, (partial_path(options), folder / RECORD)):
+            locks.enter_context(only_writer(path))
+        return _score_here(folder, options)
+
+
+def _score_here(folder: Path, options: ScoreOptions) -> tuple[Rows, dict[str, Any]]:
+    roots = resolve_roots(options.data_dir, options.data_dir_sub)
     encoder, note = scoring_model(options.model, roots, folder, options.device, options.encoding.workers, options.seed)
     say(f"model: {model_line(encoder.name, note)}")
     embeddings = _calibration_embeddings(encoder, roots, options)
     calibration = calibrate(embeddings, options.choice.make, options.seed)
     protocol = {**_protocol(encoder, embeddings, calibration, options), "model_note": note}
     return _score(encoder, calibration, protocol, options), protocol
+
+
+def partial_path(options: ScoreOptions) -> Path | None:
+    """Where the scores of a list are kept until all are there: beside the file to write; None keeps nothing."""
+    target = options.csv or options.json
+    return Path(f"{target}.partial") if target else None
 
 
 def _require_images(options: ScoreOptions) -> None:
@@ -229,14 +244,20 @@ def _protocol(
 
 def _score(encoder: Encoder, calibration: Calibration, protocol: dict[str, Any], options: ScoreOptions) -> Rows:
     """Score all pairs, except those that an interrupted run has scored, and write the files."""
-    target = options.csv or options.json
-    partial = PartialScores(Path(f"{target}.partial") if target else None, protocol)
+    partial = PartialScores(partial_path(options), protocol)
     if partial.known:
         say(f"{partial.path}: {len(partial.known)} pairs of an interrupted run are read from it")
     how = replace(options.encoding, progress=False)  # the bar below shows pairs
     scorer = PairScorer(encoder, calibration, options.prefix, how)
     rows: Rows = []
-    with tqdm(total=len(options.pairs), desc="pairs", disable=None if options.is_list else True, leave=False) as bar:
+
+    def where() -> str:
+        kept = f"{partial.path} keeps them, and the same command goes on from there"
+        so_far = f"{len(rows)} of {len(options.pairs)} pairs are scored"
+        return f"{so_far}; {kept if partial.path else 'without --csv or --json they are not kept'}"
+
+    bar = tqdm(total=len(options.pairs), desc="pairs", disable=None if options.is_list else True, leave=False)
+    with bar, on_stop(where):
         for chunk in partial.score(options.pairs, scorer.score):
             rows += chunk
             bar.update(len(chunk))

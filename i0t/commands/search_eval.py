@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from i0t.cli import add_remover_flags, not_negative, positive, program, remover_choices
+from i0t.cli import Parser, add_remover_flags, positive, program, remover_choices, seed_number
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
 from i0t.files import ensure_folder, file_stem, write_json
 from i0t.gap import centroid_distance
@@ -64,11 +63,10 @@ TEXT_SHARES = ("text_share_text_queries", "text_share_image_queries")
 
 def parse(argv: Sequence[str] | None) -> SearchOptions:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="i0t search-eval",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", nargs="+", metavar="SOURCE", help=PAIRED)
     add_remover_flags(parser, "--methods", default=own_names(), several=True)
@@ -81,7 +79,7 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
         "and reported as a leak",
     )
     parser.add_argument("--splits", type=positive, metavar="N", help=f"number of random splits (default {SPLITS})")
-    parser.add_argument("--seed", type=not_negative, help="of the splits (default 0)")
+    parser.add_argument("--seed", type=seed_number, help="of the splits (default 0)")
     parser.add_argument(
         "--index", default="flat", metavar="KIND", help="flat (exact; default), ivfpq, or a faiss.index_factory string"
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
-from i0t.cli import add_remover_flags, program, remover_choices
+from i0t.cli import Parser, add_remover_flags, program, remover_choices
 from i0t.commands.apply import CORES, ApplyOptions, add_shard_flags, apply, shards_of
 from i0t.embeddings import Origin
 from i0t.errors import I0TError
@@ -24,11 +23,10 @@ Files are .npy (N, D), .safetensors or Parquet with a column of lists; patterns 
   i0t standardize apply stats.safetensors --folder a --output moved   # clip-retrieval's layout"""
 
 
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="i0t standardize", description=__doc__, epilog=EPILOG, formatter_class=raw)
+def _parser() -> Parser:
+    parser = Parser(prog="i0t standardize", description=__doc__, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True)
-    fit = commands.add_parser("fit", help="fit a remover to shards", epilog=EPILOG, formatter_class=raw)
+    fit = commands.add_parser("fit", help="fit a remover to shards", epilog=EPILOG)
     merge = commands.add_parser("merge", help="join fitted files of several machines, exactly")
     apply = commands.add_parser("apply", help="as `i0t apply`, with a fitted file")
     merge.add_argument("files", nargs="+", metavar="FILE", help="written by fit or merge")

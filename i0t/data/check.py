@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 from tabulate import tabulate
 from tqdm import tqdm
 
-from i0t.cli import add_root_flags, not_negative, program, roots_of, workers_of
+from i0t.cli import Parser, add_root_flags, not_negative, program, roots_of, workers_of
 from i0t.data.datasets import DATASETS, USABLE, Census, census, shown, unit_of
 from i0t.paths import Roots
 
@@ -59,11 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> CheckOptions:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="check_data.sh",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dataset", action="append", choices=tuple(DATASETS), help="may be repeated (default: all)")
     parser.add_argument("--full", action="store_true", help=f"decode every image, not {SAMPLED} per data set")

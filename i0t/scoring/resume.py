@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from i0t.errors import I0TError
+from i0t.files import atomic_path
+from i0t.paths import say
 from i0t.scoring.pairs import ScoredPair
 
 CHUNK = 512  # pairs between two writes
@@ -16,10 +20,11 @@ Rows = list[dict[str, Any]]
 
 
 class PartialScores:
-    """A file with one JSON line per scored pair, for one model, calibration and prefix.
+    """A file with one line per scored pair, JSON after its checksum, for one model, calibration and prefix.
 
-    Pairs are found by content, not by their line in the list, so the list may be reordered or extended before the run
-    is resumed. Pairs with an error are scored again, as the image may have been repaired.
+    Lines are only appended, so that nothing is lost whenever a run is killed; damaged lines are left out, and their
+    pairs scored again. Pairs are found by content, not by their line in the list, so the list may be reordered or
+    extended before the run is resumed. Pairs with an error are scored again, as the image may have been repaired.
 
     Args:
         path: the file; None saves nothing.
@@ -29,21 +34,28 @@ class PartialScores:
     def __init__(self, path: Path | None, key: dict[str, Any]) -> None:
         self.path, self.key = path, key
         self.known: dict[str, dict[str, Any]] = {}
-        if path is not None and path.is_file():
-            lines = _json_lines(path)
-            if lines[:1] == [{"key": key}]:
-                self.known = {line["pair"]: line["row"] for line in lines[1:] if not line["row"].get("error")}
+        self._is_mine = False
+        if path is None or not path.is_file():
+            return
+        lines, damaged = _whole_lines(path)
+        self._is_mine = lines[:1] == [{"key": json.loads(json.dumps(key))}]
+        if self._is_mine:
+            self.known = {line["pair"]: line["row"] for line in lines[1:]}
+            self.known = {pair: row for pair, row in self.known.items() if not row.get("error")}
+            if damaged:
+                say(f"{path}: {damaged} damaged lines are left out, and their pairs scored again")
 
     def score(self, pairs: Sequence[ScoredPair], score: Callable[[Sequence[ScoredPair]], Rows]) -> Iterator[Rows]:
         """Yield the rows of all pairs in order, in chunks; known pairs are not scored again."""
-        # Written again, so that nothing follows a line that was cut off.
-        self._write("w", [{"key": self.key}, *({"pair": key, "row": row} for key, row in self.known.items())])
+        if self.path is not None and not self._is_mine:
+            with atomic_path(self.path) as temporary:
+                temporary.write_bytes(_line({"key": self.key}))
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]
             new = list({pair.key: pair for pair in chunk if pair.key not in self.known}.values())
             if new:
                 rows = dict(zip((pair.key for pair in new), score(new), strict=True))
-                self._write("a", [{"pair": key, "row": row} for key, row in rows.items()])
+                self._append([{"pair": key, "row": row} for key, row in rows.items()])
                 self.known |= rows
             yield [self.known[pair.key] for pair in chunk]
 
@@ -52,22 +64,39 @@ class PartialScores:
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
-    def _write(self, mode: str, lines: list[dict[str, Any]]) -> None:
+    def _append(self, lines: list[dict[str, Any]]) -> None:
         if self.path is None:
             return
         try:
-            with self.path.open(mode, encoding="utf-8") as stream:
-                stream.writelines(json.dumps(line) + "\n" for line in lines)
+            with self.path.open("ab") as stream:
+                stream.write(b"\n" + b"".join(map(_line, lines)))  # the line before may have been cut off
+                stream.flush()
+                os.fsync(stream.fileno())
         except OSError as error:
-            raise I0TError(f"{self.path}: cannot be written ({error.strerror}). Choose another output.") from None
+            raise I0TError(
+                f"{self.path}: cannot be written ({error.strerror}). It keeps the {len(self.known)} pairs scored so "
+                "far: free space there, and give the same command again."
+            ) from None
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read all complete lines; the last line of a killed process may be incomplete."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return found
+def _line(content: dict[str, Any]) -> bytes:
+    text = json.dumps(content).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Read the lines whose checksums hold, and count the others; the last of a killed process may be incomplete."""
+    found, damaged = [], 0
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise I0TError(
+            f"{path}: cannot be read ({error.strerror}); it keeps the scores of an interrupted run."
+        ) from None
+    for line in filter(None, content.split(b"\n")):
+        checksum, _, text = line.partition(b" ")
+        if checksum == b"%08x" % zlib.crc32(text):
+            found.append(json.loads(text))
+        else:
+            damaged += 1
+    return found, damaged

@@ -7,8 +7,11 @@ import json
 import multiprocessing
 import os
 import re
+import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,6 +25,7 @@ from i0t.embeddings import Origin
 from i0t.errors import I0TError
 from i0t.features import Item, Result
 from i0t.files import list_sha256, write_json
+from i0t.program import on_stop
 from i0t.reading import read_json
 from i0t.standardize.remover import GapRemover, Modality
 from i0t.standardize.shards import Shard
@@ -78,8 +82,16 @@ def apply_shards(remover: GapRemover, work: list[tuple[Work, Path]], output: Pat
         I0TError: a bad shard or row; names it. Finished shards stay.
     """
     left = [item for item in work if not _is_done(remover, item, output)]
-    written = sum(_each(partial(_apply_one, remover, output), left, jobs, "apply"))
-    return written, len(work) - len(left)
+    rows: list[int] = []
+
+    def where() -> str:
+        done = len(work) - len(left) + len(rows)
+        return f"{done} of {len(work)} shards are in {output}; the same command goes on with the others"
+
+    with on_stop(where):
+        for written in _each(partial(_apply_one, remover, output), left, jobs, "apply"):
+            rows.append(written)
+    return sum(rows), len(work) - len(left)
 
 
 def _apply_one(remover: GapRemover, output: Path, item: tuple[Work, Path]) -> int:
@@ -113,9 +125,12 @@ def _is_done(remover: GapRemover, item: tuple[Work, Path], output: Path) -> bool
     target, ledger = item[1], _ledger(output, item[1])
     if not (target.is_file() and ledger.is_file()):
         return False
-    noted = read_json(ledger, "note of a finished shard")
+    try:
+        noted = read_json(ledger, "note of a finished shard")
+    except I0TError:
+        return False  # damaged: the shard is made again
     expected = json.loads(json.dumps({**_note(remover, item), "written": _stamp(target)}))
-    return all(noted.get(key) == value for key, value in expected.items())
+    return isinstance(noted, dict) and all(noted.get(key) == value for key, value in expected.items())
 
 
 def _ledger(output: Path, target: Path) -> Path:
@@ -147,16 +162,38 @@ def _each(work: Callable[[Item], Result], items: list[Item], jobs: int, what: st
     # Spawned: a fork would copy BLAS' threads in an undefined state.
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(min(jobs, len(items)), context, threadpool_limits, (threads,)) as pool:
-        yield from bar(_results(pool, work, items))
+    with ProcessPoolExecutor(min(jobs, len(items)), context, _start_process, (threads,)) as pool:
+        yield from bar(_results(pool, work, items, jobs))
 
 
-def _results(pool: ProcessPoolExecutor, work: Callable[[Item], Result], items: list[Item]) -> Iterable[Result]:
-    """Call `pool.map`; an error cancels the items that have not started."""
+def _start_process(threads: int) -> None:
+    # On Ctrl-C leave quietly, after removing what is half written; the main process says where the run stands.
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    threadpool_limits(threads)
+
+
+def _results(pool: Executor, work: Callable[[Item], Result], items: list[Item], jobs: int) -> Iterable[Result]:
+    """Call `pool.map`; an error cancels the items that have not started.
+
+    Raises:
+        I0TError: a process died; names the shards that it may have been at.
+    """
     futures = [pool.submit(work, item) for item in items]
     try:
         for future in futures:
             yield future.result()
+    except BrokenProcessPool:
+        left = [item for item, future in zip(items, futures) if future.exception()]
+        raise I0TError(
+            f"a process died at one of {', '.join(map(_name, left[:jobs]))}; perhaps memory was short. Give fewer "
+            "--jobs; if it is always the same shard, make or copy that one again."
+        ) from None
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
+
+
+def _name(item: Any) -> str:
+    """Path of the shard of (modality, shard), or of that with its target."""
+    work = item[0] if isinstance(item[0], tuple) else item
+    return str(work[1].path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
-from i0t.cli import add_common_flags, device_of, program, resolve_roots, workers_of
+from i0t.cli import Parser, add_common_flags, device_of, program, resolve_roots, workers_of
 from i0t.paths import say
 from i0t.processes import is_main, is_main_here
 from i0t.training.recipe import read_overrides
@@ -39,9 +38,7 @@ def parse(argv: Sequence[str] | None) -> tuple[TrainOptions, tuple[str | None, s
     Raises:
         I0TError: an invalid override, or a missing device.
     """
-    parser = argparse.ArgumentParser(
-        prog="train", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="train", description=DESCRIPTION)
     parser.add_argument("--recipe", default="lccom", help="a file of configs/recipes (default: lccom)")
     parser.add_argument("--base", help="model, spec or checkpoint to start from (default: the recipe's)")
     parser.add_argument("--fresh", action="store_true", help="train again; removes the files of this run")

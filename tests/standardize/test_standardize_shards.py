@@ -327,10 +327,10 @@ def test_workers_are_waited_for_unless_one_fails():
             super().shutdown(wait, cancel_futures=cancel_futures)
 
     with Pool(2) as pool:
-        assert list(shard_processes._results(pool, abs, [-1, -2, -3])) == [1, 2, 3]
+        assert list(shard_processes._results(pool, abs, [-1, -2, -3], 2)) == [1, 2, 3]
     assert pool.ended == [False]
     with pytest.raises(TypeError), Pool(2) as pool:
-        list(shard_processes._results(pool, abs, [-1, "no number", -3]))
+        list(shard_processes._results(pool, abs, [-1, "no number", -3], 2))
     assert pool.ended == [False, True, False]
 
 

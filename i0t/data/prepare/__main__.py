@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from i0t.cli import add_root_flags, program
+from i0t.cli import Parser, add_root_flags, program
 from i0t.data.datasets import DATASETS, USABLE, census, sample_size
 from i0t.data.entries import DatasetEntry
 from i0t.data.prepare.job import Job
@@ -40,11 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser."""
     names = [way.command.removeprefix("bash scripts/prepare_data.sh ").partition(" --from")[0] for way in WAYS.values()]
     needs = "".join(f"  {name + ':':23} {way.needs}\n" for name, way in zip(names, WAYS.values()))
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="prepare_data.sh",
         description=DESCRIPTION,
         epilog=EPILOG + needs,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="where the owners' files are")

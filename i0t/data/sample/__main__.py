@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from i0t.cli import program
+from i0t.cli import Parser, program, seed_number
 from i0t.data.sample.writer import DEFAULT_SIZE, SampleSize, data_dir, data_dir_sub, make_sample
 
 DESCRIPTION = """\
@@ -35,14 +35,13 @@ HELP = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m i0t.data.sample",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other scenes (default 0)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="another seed gives other scenes (default 0)")
     for name, text in HELP.items():
         default = getattr(DEFAULT_SIZE, name)
         parser.add_argument(

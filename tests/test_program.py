@@ -1,0 +1,101 @@
+"""How programs end: bad input, Ctrl-C, full outputs and faults of their own give one line.
+
+Run: python -m pytest tests/test_program.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from i0t import I0TError
+from i0t.cli import Parser, program
+from i0t.program import TRACEBACK_VARIABLE, on_stop
+from i0t.reading import text
+
+PRINTING = """
+from i0t.cli import program
+@program
+def main(argv):
+    print("x" * 99)
+    return 0
+raise SystemExit(main([]))
+"""
+
+
+@pytest.fixture
+def fault(monkeypatch, tmp_path):
+    """A program that reads a file with a reader that has a fault, as users have it: with the last resort."""
+
+    def decode(*_: object, **__: object) -> object:
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr(json, "loads", decode)
+    monkeypatch.delenv(TRACEBACK_VARIABLE)
+
+    @program
+    def main(argv):
+        Parser(prog="x").parse_args(argv)
+        text.read_json(tmp_path / "in.json", "content")
+        return 0
+
+    (tmp_path / "in.json").write_text("{}")
+    return main
+
+
+def test_a_fault_is_one_line_with_place_and_file(fault, tmp_path, capsys):
+    assert fault([]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: unexpected ZeroDivisionError: two, in ") and said.count("\n") == 1
+    assert f"of i0t.reading.text, with {tmp_path / 'in.json'}. " in said and "--traceback shows the rest" in said
+
+
+def test_the_traceback_is_shown_when_asked_for(fault, monkeypatch, capsys):
+    with pytest.raises(ZeroDivisionError):
+        fault(["--traceback"])
+    monkeypatch.setenv(TRACEBACK_VARIABLE, "1")
+    with pytest.raises(ZeroDivisionError):
+        fault([])
+
+
+def test_error_of_a_worker_is_named_without_its_traceback(monkeypatch, capsys):
+    monkeypatch.delenv(TRACEBACK_VARIABLE)
+
+    @program
+    def main(argv):
+        raise RuntimeError("Caught KeyError in worker 0.\nOriginal Traceback:\n  x\nKeyError: 'b'\n")
+
+    assert main([]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: unexpected RuntimeError: KeyError: 'b'") and said.count("\n") == 1
+
+
+def test_ctrl_c_says_what_the_innermost_knows(capsys):
+    @program
+    def main(argv):
+        with on_stop(lambda: "outer"), on_stop(lambda: "2 of 3 are done"):
+            raise KeyboardInterrupt
+
+    assert main([]) == 130 and capsys.readouterr().err == "stopped: 2 of 3 are done.\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_output_is_one_line():
+    environment = {key: value for key, value in os.environ.items() if key != TRACEBACK_VARIABLE}
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-c", PRINTING], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    assert run.returncode == 1 and run.stderr.count("\n") == 1 and "No space left on device" in run.stderr
+
+
+def test_bad_input_stays_one_line_with_traceback(capsys):
+    @program
+    def main(argv):
+        raise I0TError("x: wrong.")
+
+    assert main(["--traceback"]) == 2 and capsys.readouterr().err == "error: x: wrong.\n"
