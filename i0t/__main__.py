@@ -27,6 +27,7 @@ COMMANDS = {
     "standardize": Command("i0t.commands.standardize", "fit, merge and apply standardisers over any number of files"),
     "score": Command("i0t.commands.score", "score captions, texts and images against one another on one scale"),
     "search-eval": Command("i0t.commands.search_eval", "measure search in an index that mixes images and texts"),
+    "cutoff": Command("i0t.commands.cutoff", "find the score above which at most a stated share of wrong pairs lie"),
     "apply": Command("i0t.commands.apply", "write corrected vectors, and the query transform, for a vector store"),
     "cache": Command("i0t.commands.cache", "show or clear the cache of encoded features"),
 }

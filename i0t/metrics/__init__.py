@@ -8,6 +8,7 @@ from typing import Any
 
 from i0t.metrics.classification import classification_metrics
 from i0t.metrics.correlation import correlation_metrics
+from i0t.metrics.cutoff import conformal_cutoff, conformal_p_values
 from i0t.metrics.mixed_search import metrics_by_kind, ranked_search_metrics
 from i0t.metrics.one_scale import one_scale_auc
 from i0t.metrics.retrieval import retrieval_metrics
@@ -15,6 +16,8 @@ from i0t.metrics.retrieval import retrieval_metrics
 __all__ = [
     "I0TScore",
     "classification_metrics",
+    "conformal_cutoff",
+    "conformal_p_values",
     "correlation_metrics",
     "metrics_by_kind",
     "one_scale_auc",

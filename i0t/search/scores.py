@@ -213,6 +213,13 @@ class ScoreStandardizer:
         blocks = [block for _, block in self.score_blocks(queries, query_kind, items, item_kind)]
         return library_of(blocks[0]).concatenate(blocks)
 
+    def pair_scores(self, queries: Any, query_kind: str, items: Any, item_kind: str) -> Any:
+        """(N,) standardised scores of row i of `queries` with row i of `items`; arguments as `score_blocks`."""
+        asking, found = self.vectors(queries, query_kind, self._dim), self.vectors(items, item_kind, self._dim)
+        item_scales = self.scales_of_vectors(found, item_kind, query_kind)
+        query_scales = self.scales_of_vectors(asking, query_kind, item_kind)
+        return standardized((asking * found).sum(-1)[:, None], query_scales, item_scales[:, None])[:, 0]
+
     def overlap(self, embeddings: Embeddings) -> Overlap:
         """Find out how many items of `embeddings` were fitted, from hashes of vectors and names."""
         return find_overlap(self._items, embeddings)
