@@ -22,9 +22,10 @@ from evaluation.run import encode_dataset
 from evaluation.task import Task
 from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, encode_options, program, roots_of
 from i0t.data.datasets import datasets_of, load_dataset
+from i0t.digests import list_sha256
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
-from i0t.files import ensure_folder, list_sha256
+from i0t.files import ensure_folder
 from i0t.paths import TENSORS, Roots, say
 
 TASKS: tuple[type[Task], ...] = (Retrieval, Classification, Correlation)
@@ -77,7 +78,7 @@ def produce(encoder: Encoder, dataset: str, roots: Roots, options: EvaluationOpt
     say(f"{options.task.name}: {dataset} with {encoder.name}")
     embeddings, _ = encode_dataset(encoder, load_dataset(dataset, roots, options.allow_partial), options)
     embeddings.metadata.update(producer=f"salesforce-lavis {version('salesforce-lavis')}")
-    items = list_sha256([encoder.fingerprint, *embeddings.image_ids, *embeddings.texts])
+    items = list_sha256([encoder.fingerprint, embeddings.items_sha256])
     name = f"{options.task.name}-{dataset}-{encoder.name}-{items[:8]}.embeddings.safetensors"
     return embeddings.save(folder / name)
 

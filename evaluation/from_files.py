@@ -31,9 +31,7 @@ def read_for_task(
     name = _dataset_name(embeddings, task, names)
     dataset = load_dataset(name, resolve_roots(*data_dirs), partial) if task.needs_data else None
     task.check(embeddings, dataset)
-    known = {"dataset": name, "files": list(embeddings.files)}
-    if embeddings.metadata.get("fingerprint") is None:  # nothing else identifies the vectors
-        known["features_sha256"] = embeddings.features_sha256
+    known = {"dataset": name, "files": list(embeddings.files), "features_sha256": embeddings.features_sha256}
     return replace(embeddings, metadata={**embeddings.metadata, **known}), dataset
 
 

@@ -18,12 +18,13 @@ from i0t import processes
 from i0t.cli import resolve_roots, usable_device
 from i0t.data.datasets import datasets_of, load_dataset
 from i0t.data.sharegpt4v import load_sharegpt4v
+from i0t.digests import list_sha256
 from i0t.embeddings import Embeddings
 from i0t.encoders import load_encoder
 from i0t.encoders.encode import encode
 from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
-from i0t.files import ensure_folder, list_sha256
+from i0t.files import ensure_folder
 from i0t.gap import modality_gap
 from i0t.paths import Roots, last_checkpoint, say
 from i0t.results.record import Record, run_table
@@ -168,11 +169,12 @@ def evaluate(
         protocol={
             "split": embeddings.metadata.get("part"),
             "precision": embeddings.metadata.get("precision"),
+            "exif_orientation": embeddings.metadata.get("exif_orientation"),
             **task.protocol(embeddings),
             **describe(remover, embeddings),
         },
         config={"model": _model_of(embeddings) if encoder is None else encoder.facts, "flags": dict(options.flags)},
-        data={**_data_facts(embeddings, dataset), **counts},
+        data={**_data_facts(embeddings, dataset, task.needs_data), **counts},
         seconds=round(time.perf_counter() - started, 3),
         headline=task.headline,
         headline_joined=task.headline_of.get(embeddings.name, task.headline),
@@ -195,17 +197,24 @@ def _model_of(embeddings: Embeddings) -> dict[str, Any]:
     return {"name" if key == "model" else key: embeddings.metadata.get(key) for key in known}
 
 
-def _data_facts(embeddings: Embeddings, dataset: Any) -> dict[str, Any]:
-    """Counts, source and hash of the evaluated items, with truncated texts and unreadable images."""
+def _data_facts(embeddings: Embeddings, dataset: Any, is_measured: bool) -> dict[str, Any]:
+    """Counts, source and hash of the evaluated items, with truncated texts and unreadable images.
+
+    The hash covers all that the metrics read: of the embeddings, and of the data set if it `is_measured`, too. Vectors
+    stand for unknown items: of a program that names neither model nor images.
+    """
     known, unreadable = embeddings.metadata, embeddings.metadata.get("unreadable") or []
-    features = known.get("features_sha256")
+    hashed = [embeddings.items_sha256, dataset.content_sha256() if is_measured else ""]
+    if known.get("fingerprint") is None:
+        hashed.append(embeddings.features_sha256)
     complete = dataset.completeness if dataset is not None else known.get("completeness", NOT_CHECKED)
     return {
         "images": len(embeddings.image_features),
         "texts": len(embeddings.text_features),
         "source": known.get("source") or ", ".join(embeddings.files),
         "built_in_sample": bool(complete.get("built_in_sample")),
-        "sha256": list_sha256([*embeddings.image_ids, *embeddings.texts, *([features] if features else [])]),
+        "sha256": list_sha256(hashed),
+        "images_sha256": known.get("images_sha256"),
         "truncated_texts": known.get("truncated_texts"),
         "unreadable_pictures": len(unreadable),
         "unreadable": unreadable[:10],

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from i0t.digests import list_sha256
 from i0t.errors import I0TError
 from i0t.features import check_shape, unit_vectors
 from i0t.files import atomic_path
@@ -166,6 +167,16 @@ class Embeddings:
     def name(self) -> str:
         """Name of its data set, else of the file it was read from."""
         return self.metadata.get("dataset") or (Path(self.files[0]).stem if self.files else "embeddings")
+
+    @property
+    def items_sha256(self) -> str:
+        """SHA-256 of what the rows are: ids, texts, pairs and labels, and the images' content if `encode` noted it."""
+        names = {"image_ids": self.image_ids, "texts": self.texts, "text_ids": self.metadata.get("text_ids")}
+        rows = {"image_of_text": self.image_of_text.tolist(), "labels": None}
+        if self.labels is not None:
+            rows["labels"] = self.labels.tolist()
+        images = {"images_sha256": self.metadata.get("images_sha256")}
+        return list_sha256([json.dumps({**names, **rows, **images})])
 
     @property
     def features_sha256(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
+from i0t.digests import file_sha256 as file_sha256
+from i0t.digests import list_sha256 as list_sha256
 from i0t.errors import I0TError, first_line
 from i0t.locks import try_lock
 
@@ -222,21 +223,3 @@ def file_stem(parts: Iterable[Any], last: str = "") -> str:
     room = STEM_BYTES - len(last.encode()) - 1
     cut = joined.encode("utf-8", "replace")[:room].decode("utf-8", "ignore")
     return f"{cut}-{last}" if last else cut
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def list_sha256(items: Iterable[str]) -> str:
-    """SHA-256 of a list of strings, in hex."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(item.encode())
-        digest.update(b"\0")
-    return digest.hexdigest()

@@ -155,7 +155,7 @@ def run(embeddings: Embeddings, options: GapOptions, started: float) -> None:
 
 def record(found: dict[str, Any], embeddings: Embeddings, options: GapOptions, seconds: float) -> Record:
     """Make a record of the result of `measure`, as the evaluations do."""
-    from i0t.files import list_sha256
+    from i0t.digests import list_sha256
     from i0t.results.record import Record
 
     known, measures = embeddings.metadata, found["measures"]
@@ -180,7 +180,8 @@ def record(found: dict[str, Any], embeddings: Embeddings, options: GapOptions, s
             "images": len(embeddings.image_features),
             "texts": len(embeddings.text_features),
             "source": known.get("source") or ", ".join(embeddings.files),
-            "sha256": list_sha256([*embeddings.image_ids, *embeddings.texts, embeddings.features_sha256]),
+            "sha256": list_sha256([embeddings.items_sha256, embeddings.features_sha256]),
+            "images_sha256": known.get("images_sha256"),
         },
         seconds=round(seconds, 3),
         headline=HEADLINE,

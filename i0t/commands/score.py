@@ -23,6 +23,7 @@ from i0t.cli import (
     remover_choices,
     resolve_roots,
 )
+from i0t.digests import list_sha256
 from i0t.embeddings import Embeddings, Origin, load_embeddings
 from i0t.encoders import EncodeOptions
 from i0t.errors import I0TError
@@ -65,6 +66,8 @@ a list (--pairs FILE.csv or FILE.json, a list of objects) has the columns
   Other columns are named and left out. Relative paths of images start at the folder of FILE, or at --images DIR.
   With --csv FILE or --json FILE, an interrupted run can be resumed by the same command: until it ends, FILE.partial
   keeps the scores. --output DIR always gets scores.json: all scores, and the protocol.
+
+  Photographs are turned as their EXIF orientation says, before they are encoded; evaluations do not turn images.
 
 examples
   i0t score --image photo.jpg --caption "a dog on the grass" --model ViT-B-32-quickgelu/openai
@@ -151,7 +154,7 @@ def parse(argv: Sequence[str] | None) -> ScoreOptions:
         calibration_pairs=arguments.calibration_pairs or CALIBRATION_PAIRS,
         choice=remover_choices(arguments, [arguments.method], none=False)[0],
         prefix=arguments.prefix,
-        encoding=encode_options(arguments, share=False),
+        encoding=replace(encode_options(arguments, share=False), upright=True),
         **{name: getattr(arguments, name) for name in FLAGS},
     )
 
@@ -229,6 +232,8 @@ def _protocol(
     encoder: Encoder, embeddings: Embeddings, calibration: Calibration, options: ScoreOptions
 ) -> dict[str, Any]:
     """All that the scores depend on."""
+    from i0t.encoders.encoder import resolve_precision
+
     return {
         "model": encoder.name,
         "fingerprint": encoder.fingerprint,
@@ -238,7 +243,10 @@ def _protocol(
         "calibration_is_built_in_sample": bool(embeddings.metadata.get("built_in_sample")),
         "calibration_pairs": calibration.n_pairs,
         "calibration_fingerprint": calibration.remover.fingerprint,
+        "calibration_sha256": list_sha256([embeddings.items_sha256, embeddings.features_sha256]),
         "seed": options.seed,
+        "precision": resolve_precision(encoder.device, options.encoding.precision),
+        "exif_orientation": options.encoding.exif_orientation,
     }
 
 

@@ -101,7 +101,7 @@ def unreadable(images: Sequence[Path], workers: int, name: str = "") -> list[str
     loader = image_loader(images, _nothing, batches, workers)
     errors = []
     with tqdm(total=len(images), desc=f"{name}: decoding", unit=" images", disable=None) as bar:
-        for _, messages in loader:
+        for _, messages, _ in loader:
             errors += [message for message in messages if message]
             bar.update(len(messages))
     return errors

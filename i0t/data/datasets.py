@@ -6,14 +6,16 @@ A new data set is one entry of `i0t/data/entries.py` and one reader, a function 
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from i0t.data.entries import ENTRIES, Count, DatasetEntry, Kind
+from i0t.digests import list_sha256
 from i0t.errors import I0TError
 from i0t.paths import Roots
 from i0t.reading import read_json
@@ -58,6 +60,12 @@ class Dataset(ABC):
             return ""
         listed, first = len(self.images) + len(self.missing), self.missing[0]
         return f"{self.source}: {len(self.missing)} of the {listed} images it lists are missing, first {first}"
+
+    def content_sha256(self) -> str:
+        """SHA-256 of all that metrics may read of it, such as ids, labels, references and ratings; not the images."""
+        left_out = {"name", "split", "source", "images", "missing", "completeness"}
+        content = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in left_out}
+        return list_sha256([json.dumps(content, sort_keys=True, default=_as_list)])
 
     def metadata(self) -> dict[str, Any]:
         """Return the entries for `Embeddings.metadata`."""
@@ -240,6 +248,11 @@ def _expected_in(entry: DatasetEntry, roots: Roots) -> tuple[DatasetEntry, bool]
     texts = texts if entry.kind == "classes" else texts * size[key]
     counted = replace(entry, images=Count(images * size[key]), texts=Count(texts))
     return replace(counted, known_images=None, why="", note=""), True
+
+
+def _as_list(values: Any) -> Any:
+    """Convert an array, a NumPy number or a sequence for JSON."""
+    return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
 def _reader(entry: DatasetEntry) -> Callable[[DatasetEntry, Roots], Dataset]:

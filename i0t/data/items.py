@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +14,22 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from i0t.digests import file_sha256
 from i0t.errors import I0TError, first_line
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 ImageSource = str | Path | Image.Image
+Decoded = tuple[torch.Tensor, str]  # (3, H, W) float32 pixels, and the SHA-256 of the image
+ORIENTATION = 274  # tag of EXIF
+TURNS = {  # its values, and what makes the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 LONGEST = 200  # long side of an image over its short side
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value
 
@@ -68,45 +82,60 @@ class Items:
                 )
 
 
-def open_image(source: ImageSource | IO[bytes]) -> Image.Image:
+def open_image(source: ImageSource | IO[bytes], upright: bool = False) -> Image.Image:
     """Decode an image fully, as RGB (before resizing, which would spoil palette images).
 
     16-bit greys are scaled to 8 bits.
 
     Args:
         source: a path, an open file, or a PIL image, which is only converted.
+        upright: turn the image as its EXIF orientation says, as photographs are shown. Published benchmarks are
+            measured without, so evaluations do not.
 
     Raises:
         I0TError: the file is missing, truncated or not an image, its white is unknown (32 bits, float), or it is longer
             than `LONGEST` times its short side.
     """
     try:
-        return decoded(source)
+        return decoded(source, upright)
     except FileNotFoundError:
         raise I0TError(f"{source}: no such image, but the data list names it. Complete the download.") from None
     except Exception as error:  # decoders raise errors of any type for damaged files
         raise _unreadable(source, error) from None
 
 
-def load_pixels(source: ImageSource | IO[bytes], preprocess: Preprocess) -> torch.Tensor:
-    """Decode and preprocess an image.
+def load_pixels(source: ImageSource | IO[bytes], preprocess: Preprocess, upright: bool = False) -> torch.Tensor:
+    """Decode and preprocess an image; `upright` as for `open_image`.
 
     Raises:
         I0TError: as `open_image`, or the preprocessing fails, e.g. for want of memory.
     """
-    image = open_image(source)
+    image = open_image(source, upright)
     try:
         return preprocess(image)
     except Exception as error:
         raise _unreadable(source, error) from None
 
 
-def decoded(source: ImageSource | IO[bytes]) -> Image.Image:
+def decoded(source: ImageSource | IO[bytes], upright: bool = False) -> Image.Image:
     """`open_image` with errors of any type."""
     if isinstance(source, Image.Image):
-        return _to_rgb(source)
+        return _to_rgb(source, upright)
     with Image.open(source) as image:
-        return _to_rgb(image)
+        return _to_rgb(image, upright)
+
+
+def image_sha256(source: ImageSource, upright: bool = False) -> str:
+    """SHA-256 of the bytes of an image file, or of the pixels of an image in memory.
+
+    Raises:
+        I0TError: an image in memory that `open_image` refuses.
+        OSError: a file that cannot be read.
+    """
+    if not isinstance(source, Image.Image):
+        return file_sha256(source)
+    rgb = open_image(source, upright)
+    return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
 
 
 def _unreadable(source: ImageSource | IO[bytes], error: Exception) -> I0TError:
@@ -114,10 +143,11 @@ def _unreadable(source: ImageSource | IO[bytes], error: Exception) -> I0TError:
     return I0TError(f"{source}: unreadable image ({why}). Replace it, or go on without it: --skip-unreadable.")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, upright: bool) -> Image.Image:
     width, height = image.size
     if max(width, height) > LONGEST * min(width, height):  # resizing its short side would take gigabytes
         raise ValueError(f"{width} x {height} px: longer than {LONGEST} times its short side")
+    turn = _turn_of(image) if upright else None
     # Pillow would clip deeper greys at 255, not scale them. It reads 16-bit PGM, in old versions PNG, as "I".
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         tags = getattr(image, "tag_v2", {})  # TIFF has 12-bit greys, too, and some whose 0 is white
@@ -125,35 +155,47 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(255 - grey if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else grey)
     elif image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode}, 32 bits: its black and white are unknown; save it with 8 or 16 bits")
-    return image.convert("RGB")
+    rgb = image.convert("RGB")
+    return rgb if turn is None else rgb.transpose(turn)
 
 
-class ImageDataset(Dataset[torch.Tensor | str]):
-    """Preprocessed images by index; for an unreadable image its error message.
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    image.load()  # PNG may have its EXIF behind the pixels; TIFF is turned by Pillow here
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION))
+    except (ValueError, TypeError, SyntaxError, LookupError, OSError, struct.error):
+        return None  # damaged EXIF says nothing; the pixels are whole
+
+
+class ImageDataset(Dataset[Decoded | str]):
+    """Preprocessed images by index, with their SHA-256; for an unreadable image its error message.
 
     Errors are returned, because an exception in a worker would reach the user as a traceback.
     """
 
-    def __init__(self, sources: Sequence[ImageSource], preprocess: Preprocess) -> None:
-        self.sources, self.preprocess = sources, preprocess
+    def __init__(self, sources: Sequence[ImageSource], preprocess: Preprocess, upright: bool = False) -> None:
+        self.sources, self.preprocess, self.upright = sources, preprocess, upright
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.sources)
 
-    def __getitem__(self, index: int) -> torch.Tensor | str:
-        """(3, H, W) float32 pixels, or the error message."""
+    def __getitem__(self, index: int) -> Decoded | str:
+        """(3, H, W) float32 pixels and the image's SHA-256, or the error message."""
+        source = self.sources[index]
         try:
-            return load_pixels(self.sources[index], self.preprocess)
-        except I0TError as error:
+            # Hashed here, where the file has just been read: later it would be read from the disk again.
+            return load_pixels(source, self.preprocess, self.upright), image_sha256(source, self.upright)
+        except (I0TError, OSError) as error:
             return str(error)
 
 
-def collate_images(items: list[torch.Tensor | str]) -> tuple[torch.Tensor | None, list[str | None]]:
-    """Stack the readable images: pixels (B', 3, H, W) or None, and one error or None per image."""
-    pixels = [item for item in items if not isinstance(item, str)]
+def collate_images(items: list[Decoded | str]) -> tuple[torch.Tensor | None, list[str | None], list[str]]:
+    """Stack the readable images: pixels (B', 3, H, W) or None, one error or None per image, and B' SHA-256."""
+    readable = [item for item in items if not isinstance(item, str)]
     errors = [item if isinstance(item, str) else None for item in items]
-    return (torch.stack(pixels) if pixels else None), errors
+    digests = [digest for _, digest in readable]
+    return (torch.stack([pixels for pixels, _ in readable]) if readable else None), errors, digests
 
 
 def image_loader(
@@ -162,7 +204,8 @@ def image_loader(
     batches: Sequence[Sequence[int]],
     workers: int,
     pin_memory: bool = False,
-) -> DataLoader[torch.Tensor | str]:
+    upright: bool = False,
+) -> DataLoader[Decoded | str]:
     """Load batches of images, in this order.
 
     Each worker prepares two batches ahead and computes in one thread (torch's own rule).
@@ -173,9 +216,10 @@ def image_loader(
         batches: rows of `sources` per batch.
         workers: decoding processes; 0 decodes in this process, which is quicker for few images.
         pin_memory: page-locked pixels, which a graphics card can copy while it computes.
+        upright: as for `open_image`.
     """
     return DataLoader(
-        ImageDataset(sources, preprocess),
+        ImageDataset(sources, preprocess, upright),
         batch_sampler=batches,  # type: ignore[arg-type]  # torch asks for lists, but takes any rows
         num_workers=min(workers, len(batches)),
         collate_fn=collate_images,

@@ -25,6 +25,7 @@ class EncodeOptions:
         progress: show a progress bar.
         share: share the batches among the processes of `accelerate launch`, which must all encode the same
             items; each gets all features, with the same bits as from one process with as many threads.
+        upright: turn images as their EXIF orientation says. Published benchmarks are measured without.
     """
 
     batch_size: int = 64
@@ -34,3 +35,9 @@ class EncodeOptions:
     cache: bool = True
     progress: bool = True
     share: bool = False
+    upright: bool = False
+
+    @property
+    def exif_orientation(self) -> str:
+        """What is done with the EXIF orientation of images, for protocols."""
+        return "applied" if self.upright else "ignored"

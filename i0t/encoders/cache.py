@@ -5,7 +5,8 @@
 
 A key is the SHA-256 of everything that the numbers depend on: architecture and weights
 (`Encoder.fingerprint`), precision, kind of device, versions. For images: the preprocessing (its result on
-a fixed image), and path, size and time of change of every image file (the bytes are not read). For texts:
+a fixed image), whether EXIF turns them, and path, size and times of change of every image file (the bytes are not
+read). Images that a run could not read are tried again. For texts:
 the texts and their token ids, which depend on prefix, tokenizer and context length. Images and texts have
 separate entries, so that one and five captions per image share the images. The batch size is not part of
 the key: it only changes the last bits.
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i0t import processes
+from i0t.digests import file_state, to_bytes
 from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.paths import TENSORS, say
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from i0t.encoders import EncodeOptions
 
 FORMAT = "i0t-encoded-1"  # increase it when a change of the code changes the numbers
-IMAGES = "images, deep greys scaled"  # part of their key: what was encoded of clipped pictures is not reused
+IMAGES = "images, deep greys scaled, hashed"  # part of their key: entries of older versions are not reused
 VARIABLE = "I0T_CACHE"
 
 
@@ -102,14 +104,18 @@ def cached(
     key: Callable[[], str],
     encode: Callable[[], tuple[torch.Tensor, dict[str, Any]]],
     what: str,
+    is_current: Callable[[dict[str, Any]], bool] = lambda about: True,
 ) -> tuple[np.ndarray, dict[str, Any], bool]:
     """Read features from the cache, or encode and save them; return features, metadata, whether they were found.
 
-    Only the main process reads and writes, so that all processes agree even if each machine has its own cache.
+    Features whose metadata `is_current` refuses are encoded again. Only the main process reads and writes, so that
+    all processes agree even if each machine has its own cache.
     """
     cache = EncodingCache() if options.cache and (processes.is_main() or not options.share) else None
     name = key() if cache else ""
     found = cache.load(name) if cache else None
+    if found is not None and not is_current(found[1]):
+        found = None
     if options.share:
         found = processes.from_main(found)
     if found is not None:
@@ -121,12 +127,15 @@ def cached(
     return features, about, False
 
 
-def image_key(settings: Sequence[str], preprocess: Preprocess, images: Sequence[ImageSource]) -> str:
+def image_key(
+    settings: Sequence[str], preprocess: Preprocess, images: Sequence[ImageSource], upright: bool = False
+) -> str:
     """Compute the key of images; `settings` are those of the encoder and its device."""
     import PIL
 
-    probe = preprocess(_probe_image()).contiguous().numpy().tobytes()
-    return _digest(IMAGES, [*settings, PIL.__version__, hashlib.sha256(probe).hexdigest()], map(_of_image, images))
+    probe = hashlib.sha256(preprocess(_probe_image()).contiguous().numpy().tobytes()).hexdigest()
+    settings = [*settings, PIL.__version__, probe, f"upright={upright}"]
+    return _digest(IMAGES, settings, (_of_image(image, upright) for image in images))
 
 
 def text_key(settings: Sequence[str], texts: Sequence[str], tokens: torch.Tensor) -> str:
@@ -135,22 +144,16 @@ def text_key(settings: Sequence[str], texts: Sequence[str], tokens: torch.Tensor
     return _digest("texts", [*settings, ids, str(tuple(tokens.shape))], texts)
 
 
-def _of_image(image: ImageSource) -> str:
-    """Identify an image: path, size and time of change of a file, or the pixels of an image in memory."""
+def _of_image(image: ImageSource, upright: bool) -> str:
+    """Identify an image: path, size and times of change of a file, or the pixels of an image in memory."""
     if isinstance(image, (str, Path)):
-        path = os.path.abspath(image)
-        try:
-            stat = os.stat(path)
-        except (OSError, ValueError):  # or no name of a file, e.g. with a NUL
-            return f"{path}\0missing"
-        return f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    from i0t.data.items import open_image
+        return file_state(image)
+    from i0t.data.items import image_sha256
 
     try:
-        rgb = open_image(image)
+        return image_sha256(image, upright)
     except I0TError as error:  # encoding says so, too, or skips it
         return str(error)
-    return f"{rgb.size}\0{hashlib.sha256(rgb.tobytes()).hexdigest()}"
 
 
 @lru_cache(maxsize=1)
@@ -164,8 +167,8 @@ def _probe_image() -> Image.Image:
 def _digest(kind: str, settings: Iterable[str], items: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for part in (FORMAT, kind, *settings):
-        digest.update(part.encode() + b"\1")
+        digest.update(to_bytes(part) + b"\1")
     for item in items:  # with its length, so that different lists never give the same bytes
-        encoded = item.encode("utf-8", "surrogateescape")
+        encoded = to_bytes(item)
         digest.update(str(len(encoded)).encode() + b"\0" + encoded)
     return digest.hexdigest()

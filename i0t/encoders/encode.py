@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from i0t import processes
-from i0t.data.items import ImageSource, Items, image_loader
+from i0t.data.items import ImageSource, Items, image_loader, load_pixels
+from i0t.digests import list_sha256
 from i0t.embeddings import Embeddings
 from i0t.encoders import EncodeOptions
 from i0t.encoders.cache import cached, image_key, text_key
@@ -39,6 +40,7 @@ class EncodedImages:
     kept: list[int]  # N' rows of the encoded images, ascending
     unreadable: list[str]  # error messages of the skipped images
     from_cache: bool
+    sha256: str = ""  # of the N' images: bytes of files, pixels of images in memory
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def encode(encoder: Encoder, items: Items, options: EncodeOptions = DEFAULT) -> 
 
     Returns:
         Embeddings with the metadata of the items and of the encoding: `model`, `fingerprint`, `dtype`, `precision`,
-        `truncated_texts`, `unreadable`, `from_cache`.
+        `truncated_texts`, `unreadable`, `from_cache`, `images_sha256`, `exif_orientation`.
 
     Raises:
         I0TError: an unreadable image that is not to be skipped, or nothing is left to encode.
@@ -94,6 +96,8 @@ def encode(encoder: Encoder, items: Items, options: EncodeOptions = DEFAULT) -> 
             "unreadable": images.unreadable,
             "from_cache": {"images": images.from_cache, "texts": encoded.from_cache},
             "precision": resolve_precision(encoder.device, options.precision),
+            "images_sha256": images.sha256,
+            "exif_orientation": options.exif_orientation,
         },
     )
 
@@ -108,13 +112,25 @@ def encode_pictures(encoder: Encoder, images: Sequence[ImageSource], options: En
     encoder.eval()
     features, about, from_cache = cached(
         options,
-        key=lambda: image_key(encoder.computed_with(options.precision), encoder.preprocess, images),
+        key=lambda: image_key(encoder.computed_with(options.precision), encoder.preprocess, images, options.upright),
         encode=lambda: _features_of_images(encoder, images, options),
         what=f"{len(images)} images, {encoder.name}",
+        is_current=lambda about: not _any_readable(about["kept"], encoder, images, options),
     )
     if about["unreadable"] and not options.skip_unreadable:  # kept by a run that skipped them
         raise I0TError(about["unreadable"][0])
-    return EncodedImages(features, about["kept"], about["unreadable"], from_cache)
+    return EncodedImages(features, about["kept"], about["unreadable"], from_cache, about["images_sha256"])
+
+
+def _any_readable(kept: Sequence[int], encoder: Encoder, images: Sequence[ImageSource], options: EncodeOptions) -> bool:
+    """Whether an image that is not `kept` can be read now: a codec was installed, or memory was short before."""
+    for row in sorted(set(range(len(images))).difference(kept)):
+        try:
+            load_pixels(images[row], encoder.preprocess, options.upright)
+        except I0TError:
+            continue
+        return True
+    return False
 
 
 @torch.no_grad()
@@ -163,9 +179,10 @@ def _features_of_images(
     device, size = encoder.device, options.batch_size
     batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
     own = _own_share(batches, options)
-    loader = image_loader(images, encoder.preprocess, own, options.workers, pin_memory=device.type == "cuda")
-    done: list[tuple[int, Any, list[str | None]]] = []
-    for rows, (pixels, errors) in zip(own, _bar(loader, "images", len(own), options), strict=True):
+    pin = device.type == "cuda"
+    loader = image_loader(images, encoder.preprocess, own, options.workers, pin, options.upright)
+    done: list[tuple[int, Any, tuple[list[str | None], list[str]]]] = []
+    for rows, (pixels, errors, digests) in zip(own, _bar(loader, "images", len(own), options), strict=True):
         bad = next((error for error in errors if error is not None), None)
         if bad is not None and not options.skip_unreadable:
             raise I0TError(bad)
@@ -174,16 +191,17 @@ def _features_of_images(
             with autocast(device, options.precision):
                 features = Fetched(encoder.features_of_pixels(pixels.to(device, non_blocking=True)).float())
         _fetch_last(done)  # only now: the card already has its next batch
-        done.append((rows[0], features, errors))
+        done.append((rows[0], features, (errors, digests)))
     _fetch_last(done)
     parts = _all_shares(done, options)
-    errors = [error for _, _, batch in parts for error in batch]
+    errors = [error for _, _, (batch, _) in parts for error in batch]
     features_of_batches = [features for _, features, _ in parts if features is not None]
     unreadable = [error for error in errors if error is not None]
     if not features_of_batches:
         raise NoPictureError(f"no image to encode: {len(images)} listed, {len(unreadable)} unreadable.", unreadable)
     kept = [row for row, error in enumerate(errors) if error is None]
-    return torch.cat(features_of_batches), {"kept": kept, "unreadable": unreadable}
+    sha256 = list_sha256(digest for _, _, (_, digests) in parts for digest in digests)
+    return torch.cat(features_of_batches), {"kept": kept, "unreadable": unreadable, "images_sha256": sha256}
 
 
 def _features_of_tokens(

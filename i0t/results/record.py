@@ -45,7 +45,8 @@ class Record:
         metrics: of evaluations in percent, except ranks.
         protocol: what two comparable results share: captions per image, prefix, w, clip, calibration set.
         config: flags and model.
-        data: counts, sources and hashes.
+        data: counts, sources and hashes; `sha256` covers all that the metrics read, `images_sha256` the bytes of the
+            image files.
         seconds: wall time from loading the data to the last metric.
         gap: `modality_gap` of the scored features.
         gap_before: `modality_gap` before removing the gap; empty if nothing was removed.
@@ -76,7 +77,9 @@ class Record:
         model = self.config.get("model") or {}
         # Seed and resamples change numbers, but are not part of the protocol.
         drawn = {key: self.config.get("flags", {}).get(key) for key in DRAWN}
-        content = [self.protocol, model.get("fingerprint"), self.data["sha256"], drawn]
+        # Vectors of a file are whatever its writer made of model and images, so they count themselves.
+        vectors = [model["features_sha256"]] if model.get("features_sha256") else []
+        content = [self.protocol, model.get("fingerprint"), self.data["sha256"], drawn, *vectors]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         name = str(model.get("name") or "")
         name = Path(name).stem if name.endswith(".safetensors") else name

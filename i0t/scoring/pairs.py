@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from i0t.digests import file_state
 from i0t.errors import I0TError
 from i0t.paths import say
 from i0t.reading import read_json
@@ -36,8 +37,8 @@ class ScoredPair:
 
     @property
     def key(self) -> str:
-        """Identifies the pair."""
-        return json.dumps([self.images, self.texts, self.references])
+        """Identifies the pair, with the present state of its image files."""
+        return json.dumps([list(map(file_state, self.images)), self.texts, self.references])
 
 
 def all_pairs(images: list[str], texts: list[str]) -> list[ScoredPair]:

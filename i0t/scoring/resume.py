@@ -24,7 +24,8 @@ class PartialScores:
 
     Lines are only appended, so that nothing is lost whenever a run is killed; damaged lines are left out, and their
     pairs scored again. Pairs are found by content, not by their line in the list, so the list may be reordered or
-    extended before the run is resumed. Pairs with an error are scored again, as the image may have been repaired.
+    extended before the run is resumed; an image counts by path, size and times of change. Pairs with an error are
+    scored again, as the image may have been repaired.
 
     Args:
         path: the file; None saves nothing.
@@ -52,12 +53,13 @@ class PartialScores:
                 temporary.write_bytes(_line({"key": self.key}))
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]
-            new = list({pair.key: pair for pair in chunk if pair.key not in self.known}.values())
+            keys = [pair.key for pair in chunk]
+            new = {key: pair for key, pair in zip(keys, chunk) if key not in self.known}
             if new:
-                rows = dict(zip((pair.key for pair in new), score(new), strict=True))
+                rows = dict(zip(new, score(list(new.values())), strict=True))
                 self._append([{"pair": key, "row": row} for key, row in rows.items()])
                 self.known |= rows
-            yield [self.known[pair.key] for pair in chunk]
+            yield [self.known[key] for key in keys]
 
     def remove(self) -> None:
         """Delete the file, once the results are written."""

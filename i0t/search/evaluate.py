@@ -5,7 +5,6 @@ Shapes: N images, M texts, P pairs, D dimensions.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from i0t.digests import file_sha256, list_sha256
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
-from i0t.files import file_sha256, list_sha256
 from i0t.metrics.one_scale import one_scale_auc
 from i0t.metrics.resampling import random_split
 from i0t.paths import TENSORS, say
 from i0t.search.methods import RULES, Method, MixedTask, summary
 from i0t.search.mixed_index import MixedLayout, either_kind
-from i0t.search.qrels import layout_of_qrels, read_placed
+from i0t.search.qrels import layout_of_qrels, read_placed, without_relevant
 from i0t.search.results import MethodResult, Totals
 from i0t.search.scores import FORMS, Form, ScoreStandardizer
 from i0t.standardize import GapRemover
@@ -91,8 +90,15 @@ def _by_judgments(
     queries = load_embeddings(options.queries) if options.queries else None
     judgments, places = read_placed(options.qrels)
     layout, images, texts = layout_of_qrels(judgments, source, queries, places)
+    left_out = without_relevant(judgments)
+    if left_out:
+        say(
+            f"{options.qrels}: {len(left_out)} of {len(layout.queries) + len(left_out)} queries have no relevant document "
+            f"and are left out, first {left_out[0]}"
+        )
     fitted, protocol = _fitted(options, source, queries)
     protocol |= {"task": "judgments", "qrels": options.qrels, "qrels_sha256": file_sha256(options.qrels)}
+    protocol |= {"queries_without_relevant": len(left_out)}
     protocol |= {
         "queries": list(options.queries) or None,
         "queries_sha256": items_sha256(queries) if queries else None,
@@ -129,9 +135,8 @@ def _fitted(
 
 
 def items_sha256(embeddings: Embeddings) -> str:
-    """Hash of all that a result depends on: vectors, pairs, and ids."""
-    ids = [embeddings.image_ids, embeddings.metadata.get("text_ids"), embeddings.image_of_text.tolist()]
-    return list_sha256([embeddings.features_sha256, json.dumps(ids)])
+    """Hash of all that a result depends on: vectors, and what the rows are."""
+    return list_sha256([embeddings.features_sha256, embeddings.items_sha256])
 
 
 def first_pairs(embeddings: Embeddings) -> np.ndarray:

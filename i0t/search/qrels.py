@@ -5,14 +5,15 @@
     .json              {"query": {"document": grade}}, or a list of {"query_id", "doc_id", "relevance"}
     .parquet           columns query_id, doc_id, relevance
 
-Grades of 0 and below mean not relevant and are left out. Ids are those of the embeddings: the image_id of an
+Grades of 0 and below mean not relevant. A query with no other grade is left out and counted, and is no document of the
+index either. Ids are those of the embeddings: the image_id of an
 image, the entry of a text in the metadata's list `text_ids`; or row numbers, `image:0`, `text:0`.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,15 @@ def read_qrels(path: str | Path) -> list[Judgment]:
     Raises:
         I0TError: the file is missing, empty or malformed; the message names the line or entry.
     """
-    return read_placed(path)[0]
+    return [judgment for judgment in read_placed(path)[0] if judgment[2] > 0]
 
 
 def read_placed(path: str | Path) -> tuple[list[Judgment], list[str]]:
-    """Read judgments as `read_qrels` does, with the place of each (file, and line or entry) for errors."""
+    """Read all judgments, also of irrelevant documents, and the place of each (file, and line or entry) for errors.
+
+    Raises:
+        I0TError: as `read_qrels`.
+    """
     path = Path(path)
     reader = {".json": _from_json, ".parquet": _from_parquet, ".tsv": _from_table}.get(path.suffix, _from_trec)
     judgments, places, seen = [], [], set()
@@ -53,12 +58,17 @@ def read_placed(path: str | Path) -> tuple[list[Judgment], list[str]]:
         seen.add((query, document))
         if not np.isfinite(value):
             raise I0TError(f"{path}: {place}: the grade {grade!r} is not a finite number.")
-        if value > 0:
-            judgments.append((query, document, value))
-            places.append(f"{path}: {place}")
-    if not judgments:
+        judgments.append((query, document, value))
+        places.append(f"{path}: {place}")
+    if all(value <= 0 for _, _, value in judgments):
         raise I0TError(f"{path}: no relevant document (grade above 0) among {len(seen)} judgments.")
     return judgments, places
+
+
+def without_relevant(judgments: Sequence[Judgment]) -> list[str]:
+    """Return the queries that no document is relevant to."""
+    relevant = {query for query, _, grade in judgments if grade > 0}
+    return [query for query in dict.fromkeys(query for query, _, _ in judgments) if query not in relevant]
 
 
 def layout_of_qrels(
@@ -70,7 +80,8 @@ def layout_of_qrels(
     """Make the search task of judgments.
 
     Args:
-        judgments: from `read_qrels`.
+        judgments: from `read_placed`, or `read_qrels`. Queries without a relevant document are left out; they must be
+            known, too, so that they do not become documents of the index.
         corpus: images and texts of the index.
         queries: images and texts of the queries; None: queries are items of `corpus`, and all other items are the
             index.
@@ -87,7 +98,8 @@ def layout_of_qrels(
     first_place: dict[str, str] = {}
     for (query, _, _), place in zip(judgments, places, strict=True):
         first_place.setdefault(query, place)
-    query_names = list(first_place)
+    left_out = set(without_relevant(judgments))
+    query_names = [name for name in first_place if name not in left_out]
     images, texts = corpus.image_features, corpus.text_features
     if queries is not None:
         corpus.origin.require_same_model(queries.origin, "the vectors of the corpus", "the queries")
@@ -98,13 +110,20 @@ def layout_of_qrels(
     numbers_of_queries = numbers
     if queries is not None:
         numbers_of_queries = _numbers(queries, len(corpus.image_features), len(images) + len(corpus.text_features))
-    query_items = np.array([_item(numbers_of_queries, name, "query", first_place[name]) for name in query_names])
+    item_of_query = {name: _item(numbers_of_queries, name, "query", place) for name, place in first_place.items()}
+    _refuse_aliases((first_place[name], name, item) for name, item in item_of_query.items())
+    query_items = np.array([item_of_query[name] for name in query_names])
     items = np.fromiter(dict.fromkeys(numbers.values()), dtype=np.int64)
-    corpus_items = np.setdiff1d(items, query_items)
+    corpus_items = np.setdiff1d(items, list(item_of_query.values()))
     place_of = {int(item): place for place, item in enumerate(corpus_items)}
     query_place = {name: place for place, name in enumerate(query_names)}
+    relevant = [(judgment, place) for judgment, place in zip(judgments, places, strict=True) if judgment[2] > 0]
     judged = []
-    for (query, document, _), place in zip(judgments, places, strict=True):
+    _refuse_aliases(
+        (place, f"query {query}, document {document}", (query, _item(numbers, document, "document", place)))
+        for (query, document, _), place in relevant
+    )
+    for (query, document, _), place in relevant:
         item = _item(numbers, document, "document", place)
         if item not in place_of:
             raise I0TError(
@@ -112,7 +131,7 @@ def layout_of_qrels(
                 "queries into another file: --queries FILE."
             )
         judged.append((query_place[query], place_of[item]))
-    grades = np.array([grade for _, _, grade in judgments])
+    grades = np.array([grade for (_, _, grade), _ in relevant])
     return MixedLayout(len(images), corpus_items, query_items, np.array(judged), grades), images, texts
 
 
@@ -130,6 +149,14 @@ def _numbers(embeddings: Embeddings, first_image: int, first_text: int) -> dict[
         if numbers.setdefault(name, number) != number:
             raise I0TError(f"two items are called {name!r}, so the judgments cannot tell which they mean.")
     return numbers
+
+
+def _refuse_aliases(named: Iterable[tuple[str, str, Any]]) -> None:
+    """Refuse two names of one thing, such as an image_id and `image:ROW`; takes (place, name, thing)."""
+    seen: dict[Any, str] = {}
+    for place, name, thing in named:
+        if seen.setdefault(thing, name) != name:
+            raise I0TError(f"{place}: {seen[thing]} and {name} are the same. Use one name of each item.")
 
 
 def _item(numbers: dict[str, int], name: str, role: str, place: str) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from i0t.digests import to_bytes
 from i0t.embeddings import Embeddings, Origin
 from i0t.files import atomic_path
 from i0t.reading import json_entry, read_safetensors
@@ -130,8 +131,8 @@ def item_hashes(embeddings: Embeddings) -> dict[str, ItemHashes]:
     kinds = {
         "image_vectors": _rows(embeddings.image_features),
         "text_vectors": _rows(embeddings.text_features),
-        "image_names": (name.encode() for row, name in enumerate(embeddings.image_ids) if name != str(row)),
-        "text_words": (text.encode() for text in embeddings.texts if text),
+        "image_names": (to_bytes(name) for row, name in enumerate(embeddings.image_ids) if name != str(row)),
+        "text_words": (to_bytes(text) for text in embeddings.texts if text),
     }
     return {kind: hash_items(items) for kind, items in kinds.items()}
 

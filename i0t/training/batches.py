@@ -167,7 +167,7 @@ class _PairDataset(Dataset[Pair]):
             image = self.pairs.images[row]
             self.in_hand.note(str(image))
             try:
-                return load_pixels(image, self.preprocess), self.pairs.captions[row], errors
+                return load_pixels(image, self.preprocess, upright=True), self.pairs.captions[row], errors
             except I0TError as error:
                 errors.append(str(error))
         return None, "", errors

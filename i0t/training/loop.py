@@ -109,7 +109,7 @@ class Trainer:
         """R@1 in both directions and centroid distance of the validation set, in the recipe's precision."""
         pairs = self.validation_pairs
         options = EncodeOptions(
-            128, self.workers, self.recipe.precision, self.skip_unreadable, cache=False, progress=False
+            128, self.workers, self.recipe.precision, self.skip_unreadable, cache=False, progress=False, upright=True
         )
         with torch.random.fork_rng(devices=[]):  # only one process validates, and a loader changes the random state
             found = encode_pictures(self.encoder, pairs.images, options)

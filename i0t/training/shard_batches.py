@@ -175,7 +175,7 @@ class _ShardStream(IterableDataset[Pair]):
     def _pixels(self, sample: dict[str, Any], suffix: str) -> Any:
         self.options.in_hand.note(place_of(sample))
         try:
-            return load_pixels(io.BytesIO(sample[suffix]), self.options.preprocess)
+            return load_pixels(io.BytesIO(sample[suffix]), self.options.preprocess, upright=True)
         except I0TError:
             raise I0TError(f"{place_of(sample)}: unreadable image. Replace it.") from None
 

@@ -49,6 +49,7 @@ def test_what_stays_is_what_can_be_read(small, items):
 def test_metadata_are_those_of_the_items_and_of_the_encoding(small, items):
     found = encode(small, replace(items, texts=["star " * 100, *items.texts[1:]]), PLAIN)
     assert len(found.metadata.pop("unreadable")) == 4
+    assert len(found.metadata.pop("images_sha256")) == 64
     assert found.metadata == {
         "dataset": "mine",
         "split": "test",
@@ -56,6 +57,7 @@ def test_metadata_are_those_of_the_items_and_of_the_encoding(small, items):
         "fingerprint": small.fingerprint,
         "dtype": "float32",
         "precision": "fp32",
+        "exif_orientation": "ignored",
         "truncated_texts": 1,
         "from_cache": {"images": False, "texts": False},
     }

@@ -30,6 +30,7 @@ from i0t.search import (
     read_qrels,
     search_quality,
 )
+from i0t.search.qrels import read_placed, without_relevant
 from i0t.search.results import MethodResult
 from i0t.standardize import Standardizer, ZScore
 
@@ -360,6 +361,31 @@ def test_layout_with_queries_of_their_own(judged_corpus):
     per_query, _ = search_quality(images, texts, layout, k=1)
     assert per_query["recall"].tolist() == [1.0, 0.5]  # a.jpg ties with the first text
     assert layout.query_is_text.tolist() == [True, False]
+
+
+def test_queries_judged_irrelevant_only_are_left_out_and_no_documents(judged_corpus, tmp_path):
+    path = tmp_path / "judged.qrels"
+    path.write_text("q 0 a.jpg 2\nq 0 b.jpg 0\nt1 0 b.jpg 0\nt1 0 gone.jpg -1\n")
+    judgments, places = read_placed(path)
+    assert without_relevant(judgments) == ["t1"]
+    layout, _, _ = layout_of_qrels(judgments, judged_corpus, places=places)
+    assert layout.queries.tolist() == [3] and layout.corpus.tolist() == [0, 1, 2]  # not 4, the text t1
+    assert (layout.judged.tolist(), layout.grades.tolist()) == ([[0, 0]], [2.0])
+    path.write_text("q 0 a.jpg 2\nt2 0 b.jpg 0\n")  # a query that is no item: its item would be a document
+    with pytest.raises(I0TError, match="line 2: no item is called 't2'"):
+        layout_of_qrels(*read_placed(path)[:1], judged_corpus, places=read_placed(path)[1])
+
+
+@pytest.mark.parametrize(
+    ("judgments", "message"),
+    [
+        ([("q", "a.jpg", 1.0), ("text:0", "b.jpg", 1.0)], "q and text:0 are the same"),
+        ([("q", "a.jpg", 1.0), ("q", "image:0", 2.0)], "query q, document a.jpg and .* image:0 are the same"),
+    ],
+)
+def test_two_names_of_one_item_are_refused(judged_corpus, judgments, message):
+    with pytest.raises(I0TError, match=message):
+        layout_of_qrels(judgments, judged_corpus)
 
 
 @pytest.mark.parametrize(
