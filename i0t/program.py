@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from io import TextIOWrapper
 from pathlib import Path
 from traceback import walk_tb
 from types import FrameType
@@ -36,6 +37,8 @@ def program(main: Callable[[Sequence[str] | None], int]) -> Program:
 
     @wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names that are not UTF-8, half surrogate pairs
         try:
             status = main(argv)
             sys.stdout.flush()  # at exit, a full disk would be noticed too late for one line

@@ -25,7 +25,7 @@ class ClassSet(Dataset):
     Attributes:
         labels: N class indices.
         class_names: C names, as used in prompts.
-        templates: K strings with {} for the class name.
+        templates: K strings with one {} for the class name; other braces are text.
     """
 
     labels: Sequence[int]
@@ -48,7 +48,7 @@ class ClassSet(Dataset):
             texts=self.class_names,
             owners=[(-1,)] * len(self.class_names),
             labels=self.labels,
-            prompts=[[template.format(name) for template in self.templates] for name in self.class_names],
+            prompts=[[template.replace("{}", name) for template in self.templates] for name in self.class_names],
             normalize_prompts=prompt_mean == "normalised",
             metadata={**self.metadata(), "templates": list(self.templates), "prompt_mean": prompt_mean},
         )
@@ -155,7 +155,7 @@ def read_class_names(name: str) -> list[str]:
 
 
 def read_templates(path: Path) -> list[str]:
-    """Read prompt templates: one per line, with {} for the class name; # starts a comment.
+    """Read prompt templates: one per line, with one {} for the class name (other braces are text); # starts a comment.
 
     Raises:
         I0TError: the file is missing, has no template, or one without {}.

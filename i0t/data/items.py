@@ -162,7 +162,7 @@ def _to_rgb(image: Image.Image, upright: bool) -> Image.Image:
 def _turn_of(image: Image.Image) -> Image.Transpose | None:
     image.load()  # PNG may have its EXIF behind the pixels; TIFF is turned by Pillow here
     try:
-        return TURNS.get(image.getexif().get(ORIENTATION))
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
     except (ValueError, TypeError, SyntaxError, LookupError, OSError, struct.error):
         return None  # damaged EXIF says nothing; the pixels are whole
 

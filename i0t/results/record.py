@@ -113,7 +113,7 @@ def run_table(records: Sequence[Record], names: Sequence[str]) -> str:
             notes.append(f"{record.dataset}: {left_out} unreadable images left out; the record names them")
     protocol = records[0].protocol
     title = [str(records[0].config["model"]["name"]), f"remove_gap={protocol['remove_gap']}"]
-    title += [f"fit_on={protocol['fit_on']}"] if "fit_on" in protocol else []
+    title += [f"{key}={protocol[key]}" for key in ("fit_on", "score") if key in protocol]
     title += [f"means of evaluated items: {leak_of(protocol)}"] if protocol.get("means_leak") else []
     table = tabulate(rows, headers=headers, floatfmt=".2f", disable_numparse=[0, 1])
     return "\n".join([", ".join(title), table, *notes])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from i0t.scoring.scorer import PERCENTILES, REF_NAMES, SCORE_NAMES
 
 COLUMNS = ("kind", "first", "second", *SCORE_NAMES, *REF_NAMES, *PERCENTILES, "error")
 LABELS = {"clip_s": "CLIP-S", "pac_s": "PAC-S", "i0t_s": "I0T-S", "ref_i0t_s": "Ref-I0T-S"}
+SIDES = ("first", "second")
 SHOWN = 20  # rows of the printed table
 WIDTH = 22  # of a name in it
 
@@ -23,7 +26,11 @@ Rows = list[dict[str, Any]]
 
 def write_csv(path: str | Path, rows: Rows) -> None:
     """Write one line per pair, in order; missing scores are empty."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    # Half surrogate pairs, and file names that are not UTF-8, are written with backslashes.
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
+    ):
         writer = csv.DictWriter(stream, COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(rows)
@@ -33,7 +40,10 @@ def scores_table(rows: Rows, protocol: dict[str, Any]) -> str:
     """Format the first rows, at most 100 columns wide, with unreadable images and the calibration set below."""
     labels = {name: label for name, label in LABELS.items() if any(name in row for row in rows)}
     headers = ["", "", *labels.values(), "matched %", "unmatched %"]
-    lines = [tabulate([_shown(row, labels) for row in rows[:SHOWN]], headers=headers, disable_numparse=True)]
+    images = {image for row in rows[:SHOWN] for image in _images(row)}
+    names = Counter(Path(image).name for image in images)
+    shown = [_shown(row, labels, names) for row in rows[:SHOWN]]
+    lines = [tabulate(shown, headers=headers, disable_numparse=True)]
     if len(rows) > SHOWN:
         lines.append(f"... {len(rows)} pairs in all; --csv FILE writes all. Means: {_means(rows, labels)}.")
     errors = [row["error"] for row in rows if row["error"]]
@@ -49,9 +59,13 @@ def model_line(name: str, note: str) -> str:
     return f"{name}, {note}" if note else name
 
 
-def _shown(row: dict[str, Any], labels: dict[str, str]) -> list[str]:
-    is_image = {"first": row["kind"] != TEXT_TEXT, "second": row["kind"] == IMAGE_IMAGE}
-    names = [_short(Path(row[side]).name if is_image[side] else row[side]) for side in is_image]
+def _images(row: dict[str, Any]) -> list[str]:
+    return {IMAGE_IMAGE: [row["first"], row["second"]], TEXT_TEXT: []}.get(row["kind"], [row["first"]])
+
+
+def _shown(row: dict[str, Any], labels: dict[str, str], names_of_images: Mapping[str, int]) -> list[str]:
+    images = _images(row)
+    names = [_name(row[side], names_of_images) if row[side] in images else _short(row[side]) for side in SIDES]
     if row["error"]:
         return [*names, "unreadable"]
     scores = [f"{row[name]:.3f}" if name in row else "" for name in labels]
@@ -61,6 +75,12 @@ def _shown(row: dict[str, Any], labels: dict[str, str]) -> list[str]:
 def _means(rows: Rows, labels: dict[str, str]) -> str:
     means = {label: np.mean([row[name] for row in rows if name in row]) for name, label in labels.items()}
     return ", ".join(f"{label} {mean:.3f}" for label, mean in means.items())
+
+
+def _name(image: str, names: Mapping[str, int]) -> str:
+    """Base name of an image, or the end of its path if another image has that name."""
+    name = Path(image).name
+    return _short(name) if names[name] < 2 else "…" + image[1 - WIDTH :] if len(image) > WIDTH else image
 
 
 def _short(text: str) -> str:

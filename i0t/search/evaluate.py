@@ -92,9 +92,10 @@ def _by_judgments(
     layout, images, texts = layout_of_qrels(judgments, source, queries, places)
     left_out = without_relevant(judgments)
     if left_out:
+        asked = len(layout.queries) + len(left_out)
         say(
-            f"{options.qrels}: {len(left_out)} of {len(layout.queries) + len(left_out)} queries have no relevant document "
-            f"and are left out, first {left_out[0]}"
+            f"{options.qrels}: {len(left_out)} of {asked} queries have no relevant document and are left out, first "
+            f"{left_out[0]}"
         )
     fitted, protocol = _fitted(options, source, queries)
     protocol |= {"task": "judgments", "qrels": options.qrels, "qrels_sha256": file_sha256(options.qrels)}

@@ -106,3 +106,51 @@ def test_an_image_name_of_300_characters_is_unreadable(tmp_path):
     assert "unreadable image ([Errno 36]" in ImageDataset([long], pixels)[0]
     assert look_for([long, good], tmp_path) == ([False, True], [long])
     assert encode_pictures(load_encoder("tiny"), [long, tmp_path / "a\0b", good], SKIPPING).kept == [2]
+
+
+# --- EXIF orientation ---------------------------------------------------------------------------
+
+
+def turned(image: Image.Image, orientation: int) -> tuple[Image.Image, Image.Exif]:
+    """The image as a camera stores it, and the EXIF that makes it upright again."""
+    ways = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # inverse turns, as numbers of Image.Transpose
+    exif = Image.Exif()
+    exif[274] = orientation
+    return image.transpose(Image.Transpose(ways[orientation])), exif
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+def test_photographs_are_turned_if_asked_and_else_as_stored(tmp_path, suffix):
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 32, 3), dtype=np.uint8)).resize((64, 32))
+    for orientation in range(2, 9):
+        stored, exif = turned(upright, orientation)
+        path = tmp_path / f"{orientation}.{suffix}"
+        stored.save(path, exif=exif, **({"quality": 100, "subsampling": 0} if suffix == "jpg" else {"lossless": True}))
+        found = np.asarray(open_image(path, upright=True)).astype(int)
+        assert np.abs(found - np.asarray(upright)).mean() < 3, orientation
+        if suffix != "tif":  # Pillow itself turns TIFF
+            assert np.array_equal(open_image(path), Image.open(path).convert("RGB")), orientation
+            assert open_image(path).size == stored.size
+    picture = Image.open(tmp_path / "6.png") if suffix == "png" else None
+    if picture is not None:
+        assert np.array_equal(open_image(picture, upright=True), upright)
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"MM\0*\0\0\0\x08\0\x05", b"II*\0\xff\xff\xff\xff", b"x" * 40])
+def test_damaged_exif_leaves_the_pixels(tmp_path, exif):
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "a.jpg", exif=exif)
+    assert open_image(tmp_path / "a.jpg", upright=True).size == (8, 6)
+
+
+def test_the_cache_keeps_turned_and_stored_images_apart(tmp_path):
+    stored, exif = turned(Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)), 6)
+    stored.save(tmp_path / "a.png", exif=exif)
+    encoder, found = load_encoder("tiny"), {}
+    for upright in (False, True, False, True):
+        how = EncodeOptions(progress=False, upright=upright)
+        images = encode_pictures(encoder, [tmp_path / "a.png", Image.open(tmp_path / "a.png")], how)
+        assert images.from_cache == (upright in found)
+        assert np.allclose(images.features[0], images.features[1], atol=1e-6)
+        found.setdefault(upright, images.features)
+        assert np.array_equal(images.features, found[upright])
+    assert np.abs(found[True] - found[False]).max() > 1e-4

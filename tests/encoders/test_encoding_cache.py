@@ -21,6 +21,7 @@ from small_clip import small_clip
 from evaluation import correlation, retrieval
 from i0t import Encoder, I0TError, load_encoder
 from i0t.commands.cache import main
+from i0t.data import items as items_module
 from i0t.encoders import EncodeOptions
 from i0t.encoders import cache as cache_module
 from i0t.encoders.cache import EncodingCache, image_key, text_key
@@ -161,6 +162,34 @@ def test_an_image_written_anew_is_encoded_anew(pictures):
     longer = key_of_images(encoder, pictures)
     pictures[0].unlink()
     assert len({key, later, longer, key_of_images(encoder, pictures)}) == 4
+
+
+def test_a_damaged_image_replaced_in_size_and_time_is_encoded_anew(pictures):
+    """As copies with their times are."""
+    encoder, stat, raw = small(), pictures[0].stat(), pictures[0].read_bytes()
+    key = key_of_images(encoder, pictures)
+    pictures[0].write_bytes(raw[:-20] + bytes(20))
+    os.utime(pictures[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert key_of_images(encoder, pictures) != key
+
+
+def test_damaged_images_of_a_skipping_run_are_tried_again(pictures, cache, monkeypatch):
+    """Nothing of the file need change: a codec was missing, or memory."""
+    encoder, decode = small(), items_module.decoded
+
+    def lacking(source, upright=False):
+        if Path(source).name == "a.png":
+            raise OSError("decoder not available")
+        return decode(source, upright)
+
+    monkeypatch.setattr(items_module, "decoded", lacking)
+    few = images_of(encoder, pictures, skip_unreadable=True)
+    assert images_of(encoder, pictures, skip_unreadable=True).from_cache
+    monkeypatch.undo()
+    monkeypatch.setenv(cache_module.VARIABLE, str(cache.folder))
+    all_there = images_of(encoder, pictures, skip_unreadable=True)
+    assert (all_there.from_cache, len(all_there.kept)) == (False, len(few.kept) + 1)
+    assert all_there.sha256 != few.sha256 and images_of(encoder, pictures, skip_unreadable=True).from_cache
 
 
 def test_images_in_memory_count_by_their_pixels(pictures):

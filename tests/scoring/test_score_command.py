@@ -21,7 +21,9 @@ from i0t.encoders import EncodeOptions
 from i0t.encoders.encode import EncodedImages, EncodedTexts
 from i0t.errors import I0TError, NoPictureError
 from i0t.scoring import PairScorer, ScoredPair, calibrate, models, percentiles, read_pairs, resume
+from i0t.scoring.output import scores_table, write_csv
 from i0t.scoring.pairs import all_pairs
+from i0t.scoring.scorer import PERCENTILES, SCORE_NAMES
 from i0t.standardize import Standardizer
 
 DIM = 8
@@ -297,6 +299,30 @@ def test_what_follows_a_cut_line_is_read_by_the_next_run(tmp_path, monkeypatch):
         stream.write('{"pair": "cut o')
     list(resume.PartialScores(path, {}).score(pairs[:2], score))
     assert set(resume.PartialScores(path, {}).known) == {pair.key for pair in pairs[:2]}
+
+
+def test_a_damaged_image_replaced_since_is_scored_by_the_next_run(tmp_path):
+    """Scores of an image file count for its size and times of change, not for its name alone."""
+    path, pairs = tmp_path / "partial", [ScoredPair((str(tmp_path / name),), ("x",)) for name in ("a.jpg", "b.jpg")]
+    for pair in pairs:
+        Path(pair.images[0]).write_bytes(b"old")
+    list(resume.PartialScores(path, {}).score(pairs, lambda chunk: [{"i0t_s": 1.0} for _ in chunk]))
+    Path(pairs[1].images[0]).write_bytes(b"new")
+    (rows,) = resume.PartialScores(path, {}).score(pairs, lambda chunk: [{"i0t_s": 2.0} for _ in chunk])
+    assert rows == [{"i0t_s": 1.0}, {"i0t_s": 2.0}]
+
+
+def test_names_alike_are_shown_with_their_folders_and_odd_ones_written(tmp_path):
+    scores = dict.fromkeys((*SCORE_NAMES, *PERCENTILES), 1.0)
+    rows = [
+        {"kind": "image-text", "first": f"/{name}", "second": "half \ud83d", **scores, "error": None}
+        for name in ("train2014/0.jpg", "val2014/0.jpg", "val2014/caf\udce9.jpg")
+    ]
+    protocol = {"model": "m", "model_note": "", "calibration": "c", "calibration_pairs": 4}
+    shown = scores_table(rows, {**protocol, "calibration_is_built_in_sample": False})
+    assert "/train2014/0.jpg" in shown and "/val2014/0.jpg" in shown and "\ncaf" in shown
+    write_csv(tmp_path / "scores.csv", rows)
+    assert "val2014/caf\\udce9.jpg,half \\ud83d" in (tmp_path / "scores.csv").read_text()
 
 
 def test_an_image_repaired_since_is_scored_by_the_next_run(tmp_path):

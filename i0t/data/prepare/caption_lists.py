@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from i0t.data.caption_index import stream_pairs
-from i0t.data.captions import CocoCaptions, Words
+from i0t.data.captions import CocoCaptions, Words, refuse_same_file
 from i0t.data.prepare.job import Job, first_in, link, place_file, refuse_another
 from i0t.errors import I0TError
 from i0t.reading import check_json, read_json
@@ -91,6 +91,7 @@ def _images(source: Path, dataset: str, split: str) -> list[Image]:
 
 
 def _write(job: Job, images: list[Image], folders: list[Path], source: Path) -> list[str]:
+    refuse_same_file([image.filename for image in images], source)
     pairs = [(first_in(folders, image.filename), job.target / image.filename) for image in images]
     gold = [
         {"image_id": f"{job.target.name}/{image.filename}", "captions": image.captions[:CAPTIONS_PER_IMAGE]}

@@ -11,6 +11,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from os.path import isfile
 from pathlib import Path
 
 from torchvision.datasets import CIFAR100
@@ -127,7 +128,7 @@ def _of_test_list(job: Job, test_list: Path, names: dict[str, str], target: Path
         if letters(folder) not in names or not name:
             raise I0TError(f"{test_list}:{number}: {line}: not an image of one of Birdsnap's classes.")
         source, place = first_in(folders, line), target / names[letters(folder)] / name
-        if source.is_file() or place.is_file():
+        if isfile(source) or isfile(place):
             pairs.append((source, place))
         else:
             gone += 1

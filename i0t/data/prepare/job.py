@@ -8,12 +8,15 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from filecmp import cmp
+from os.path import isfile  # Path's fails for names that are too long
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from i0t.data.datasets import DATASETS
+from i0t.digests import to_bytes
 from i0t.errors import I0TError
 from i0t.files import atomic_path, ensure_folder
 from i0t.paths import Roots
@@ -106,20 +109,19 @@ class Job:
             I0TError: images are missing and `allow_partial` is not set, or another file is at the place of one. Then
                 nothing has been placed.
         """
-        missing = [pair for pair in pairs if not pair[0].is_file() and not pair[1].is_file()]
+        refuse_shared(pairs)
+        missing = [pair for pair in pairs if not isfile(pair[0]) and not isfile(pair[1])]
         if missing and (not self.allow_partial or len(missing) == len(pairs)):
             raise I0TError(
                 f"{missing[0][0]}: no such image; {len(missing)} of {len(pairs)} that the list names are missing. "
                 "Complete the download, or go on without them: --allow-partial."
             )
-        for source, target in pairs:
-            refuse_another(source, target)
         left_out = set(missing)
-        new = sum(
-            place_file(source, target, self.copy)
-            for source, target in tqdm(pairs, desc=self.dataset, unit=" images", disable=None)
-            if (source, target) not in left_out
-        )
+        there = [pair for pair in pairs if pair not in left_out]
+        for source, target in there:
+            refuse_another(source, target)
+        bar = tqdm(there, desc=self.dataset, unit=" images", disable=None)
+        new = sum(place_file(source, target, self.copy) for source, target in bar)
         kept = len(pairs) - len(missing) - new
         return f"images {'copied' if self.copy else 'linked'}: {new}, already there: {kept}, missing: {len(missing)}"
 
@@ -147,17 +149,37 @@ def _laid_out(content: Any) -> str:
     """Format as JSON, one line per entry of the outermost list."""
     if not isinstance(content, list):
         return json.dumps(content) + "\n"
-    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in content) + "\n]\n"
+    return "[\n" + ",\n".join(map(_line, content)) + "\n]\n"
+
+
+def _line(row: Any) -> str:
+    line = json.dumps(row, ensure_ascii=False)
+    return line if to_bytes(line).decode(errors="ignore") == line else json.dumps(row)  # half a surrogate pair
 
 
 def _same(old: bytes, text: str) -> bool:
     """Whether a file and a text hold the same JSON, in any format."""
-    if old == text.encode():
+    if old == to_bytes(text):
         return True
     try:
         return json.loads(old) == json.loads(text)
     except ValueError:  # no JSON, or no text at all
         return False
+
+
+def refuse_shared(pairs: Sequence[Pair]) -> None:
+    """Refuse two images at one place, and one image at two places.
+
+    Raises:
+        I0TError: names both.
+    """
+    at: dict[Path, Path] = {}
+    of: dict[Path, Path] = {}
+    for source, target in pairs:
+        if at.setdefault(target, source) != source:
+            raise I0TError(f"{at[target]} and {source} would both be {target}. Give each image a name of its own.")
+        if of.setdefault(source, target) != target:
+            raise I0TError(f"{source} would be both {of[source]} and {target}. Give each image a name of its own.")
 
 
 def refuse_another(source: Path, target: Path) -> None:
@@ -168,7 +190,7 @@ def refuse_another(source: Path, target: Path) -> None:
     """
     if target.is_symlink() or not target.exists() or not source.is_file() or source.samefile(target):
         return
-    if source.stat().st_size != target.stat().st_size:
+    if not cmp(source, target, shallow=False):
         raise I0TError(f"{target}: exists, and is not {source}. Move it away and run this again.")
 
 
@@ -211,4 +233,4 @@ def link(source: Path, target: Path) -> None:
 def first_in(folders: Iterable[Path], *names: str) -> Path:
     """Return the first of these names that exists in one of the folders; if none does, the first path."""
     paths = [folder / name for name in names for folder in folders]
-    return next((path for path in paths if path.is_file()), paths[0])
+    return next((path for path in paths if isfile(path)), paths[0])

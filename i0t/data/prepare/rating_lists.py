@@ -63,8 +63,12 @@ def _from_text(job: Job, source: Path) -> dict[str, Any]:
         if captions.setdefault(key, text) != text:
             raise I0TError(f"{tokens}:{number}: {key} has two captions. Drop one, or download it again.")
     references: dict[str, list[str]] = {}
+    names: dict[str, str] = {}
     for key, text in captions.items():
-        references.setdefault(_stem(key), []).append(text)
+        name, stem = key.partition("#")[0], _stem(key)
+        if names.setdefault(stem, name) != name:
+            raise I0TError(f"{tokens}: {names[stem]} and {name} would be one image. Download it again.")
+        references.setdefault(stem, []).append(text)
     content: dict[str, Any] = {}
     for number, row in _rows(source, 5):
         image, caption_id, *numbers = row
