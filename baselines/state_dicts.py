@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from i0t.encoders.description import require_finite
 from i0t.errors import I0TError, first_line
 
 StateDict = dict[str, Tensor]
@@ -90,8 +91,9 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a state dict into a model; every key must be used, and every parameter and buffer filled.
 
     Raises:
-        I0TError: lists the keys that are missing, left over or of another shape.
+        I0TError: lists the keys that are missing, left over or of another shape, or names weights that are not finite.
     """
+    require_finite(state)
     own = model.state_dict()
     problems = {
         "missing": own.keys() - state.keys(),

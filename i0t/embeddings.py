@@ -1,4 +1,4 @@
-"""`Embeddings`, the data that encoding, removing the gap and measuring exchange; its reader; `Origin`.
+"""`Embeddings`, the data that encoding, removing the gap and measuring exchange, and its reader.
 
 An Embeddings file is a safetensors file with the tensors `image_features`, `text_features`, `image_of_text` and,
 for classification, `labels`; ids and metadata are JSON in its header. Any program may write one.
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,80 +21,15 @@ from i0t.digests import list_sha256
 from i0t.errors import I0TError
 from i0t.features import check_shape, unit_vectors
 from i0t.files import atomic_path
-from i0t.reading import json_entry, read_npy, read_safetensors
+from i0t.origin import Origin, OriginForm
+from i0t.reading import check_json, json_entry, read_npy, read_safetensors
+from i0t.reading.arrays import check_tensor, with_checksum
 
 FORMAT = "i0t-embeddings-1"
 TENSORS = ("image_features", "text_features", "image_of_text")
 HEADERS = ("image_ids", "texts", "metadata")
+MADE = "Write it again (docs/models.md)."  # remedy for a malformed file
 PAIRED = "an Embeddings file (.safetensors), images.npy and texts.npy, or one .npy of shape (2, N, D)"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where vectors or statistics come from: model and data. Unknown fields are None.
-
-    Attributes:
-        model, fingerprint: name of the model, and of its weights.
-        dataset, split, source: data set, part of it, and the file or folder it was read from.
-        n_images, n_texts, dim: numbers of items and dimensions.
-        data_sha256: SHA-256 of the fitted features.
-        fit_on: how the calibration set was chosen: "test", "train" or "embeddings".
-        file: the file of fitted statistics, or of the vectors they were fitted to.
-        shards: number and digest of the fitted shards, by modality.
-        merged: the origins of the parts, if statistics were merged.
-        extra: other entries of the file.
-    """
-
-    model: str | None = None
-    fingerprint: str | None = None
-    dataset: str | None = None
-    split: str | None = None
-    source: str | None = None
-    n_images: int | None = None
-    n_texts: int | None = None
-    dim: int | None = None
-    data_sha256: str | None = None
-    fit_on: str | None = None
-    file: str | None = None
-    shards: Mapping[str, Any] | None = None
-    merged: tuple[Origin, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Origin:
-        """Build from the JSON of files and metadata; a model name that is only a file name is left out."""
-        known = {key: content.get(key) for key in NAMES}
-        if content.get("model_is_file_name"):
-            known["model"] = None
-        extra = {key: value for key, value in content.items() if key not in (*NAMES, "merged", "extra")}
-        merged = tuple(cls.from_dict(part) for part in content.get("merged") or ())
-        return cls(**known, merged=merged, extra=extra)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the known fields and those of `extra`, for JSON."""
-        known = {key: getattr(self, key) for key in NAMES if getattr(self, key) is not None}
-        return {**known, **({"merged": [part.as_dict() for part in self.merged]} if self.merged else {}), **self.extra}
-
-    def require_same_model(self, other: Origin, what: str = "these statistics", of: str = "the embeddings") -> None:
-        """Raise an error if the two come from different models.
-
-        Fingerprints of the weights are compared if both are known, else the names. Every part of merged
-        statistics must agree.
-
-        Raises:
-            I0TError: the models or the numbers of dimensions differ.
-        """
-        for part in self.merged:
-            part.require_same_model(other, what, of)
-        known = [key for key in ("fingerprint", "model") if None not in (getattr(self, key), getattr(other, key))]
-        if known and getattr(self, known[0]) != getattr(other, known[0]):
-            own, theirs = (f"model {side.model} ({known[0]} {getattr(side, known[0])})" for side in (self, other))
-            raise I0TError(f"{what} belong to {own}, {of} to {theirs}. Make both with the same model.")
-        if None not in (self.dim, other.dim) and self.dim != other.dim:
-            raise I0TError(f"{what} have {self.dim} dimensions, {of} {other.dim}. Make both with the same model.")
-
-
-NAMES = tuple(item.name for item in fields(Origin) if item.name not in ("merged", "extra"))
 
 
 @dataclass(frozen=True)
@@ -129,6 +64,11 @@ class Embeddings:
         check_shape(self.image_features, "image_features")
         check_shape(self.text_features, "text_features", dim=self.image_features.shape[-1])
         n_images, n_texts = len(self.image_features), len(self.text_features)
+        check_tensor("Embeddings: image_of_text", self.image_of_text, "iu", (None,), "(M,), a row per text")
+        if self.labels is not None:
+            check_tensor("Embeddings: labels", self.labels, "iu", (None,), "(N,), a row per image")
+        if self.text_features.ndim != 2:
+            raise I0TError(f"Embeddings: text_features has shape {self.text_features.shape}, expected (M, D).")
         counts = {
             "image_of_text": (len(self.image_of_text), n_texts),
             "texts": (len(self.texts), n_texts),
@@ -201,7 +141,7 @@ class Embeddings:
             tensors["labels"] = np.ascontiguousarray(self.labels, dtype=np.int64)
         header = {"format": FORMAT, **{key: json.dumps(getattr(self, key)) for key in HEADERS}}
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata=header)
+            save_file(tensors, temporary, metadata=with_checksum(tensors, header))
         return Path(path)
 
     @classmethod
@@ -212,9 +152,30 @@ class Embeddings:
             I0TError: the file is missing, truncated or of another format.
         """
         tensors, header = read_safetensors(path, FORMAT, "an Embeddings file", TENSORS, HEADERS)
-        values: dict[str, Any] = {key: tensors[key] for key in TENSORS}
-        values |= {key: json_entry(path, header, key) for key in HEADERS}
-        return cls(**values, labels=tensors.get("labels"), files=(str(Path(path).absolute()),))
+        image_ids, texts, metadata = (json_entry(path, header, key) for key in HEADERS)
+        if isinstance(image_ids, list):
+            image_ids = [str(name) if type(name) is int else name for name in image_ids]
+        check_json(list[str], image_ids, f"{path}: image_ids", "a list of names", MADE)
+        check_json(list[str], texts, f"{path}: texts", "a list of texts", MADE)
+        check_json(MetadataForm, metadata, f"{path}: metadata", "an object", MADE)
+        arrays: dict[str, Any] = {key: tensors[key] for key in (*TENSORS, "labels") if key in tensors}
+        for key in ("image_of_text", "labels"):
+            if key in arrays and arrays[key].dtype.kind in "iu":
+                arrays[key] = arrays[key].astype(np.int64, copy=False)
+        files = (str(Path(path).absolute()),)
+        try:
+            return cls(**arrays, image_ids=image_ids, texts=texts, metadata=metadata, files=files)
+        except I0TError as error:
+            raise I0TError(f"{path}: {error}") from None
+
+
+class MetadataForm(OriginForm, total=False):
+    """The types of the metadata that programs read, for pydantic; other entries are free."""
+
+    text_ids: list[Any] | None
+    unreadable: list[str] | None
+    task: str | None
+    prompt_mean: str | None
 
 
 def load_embeddings(paths: str | Path | Sequence[str | Path], paired: bool = True) -> Embeddings:

@@ -84,7 +84,9 @@ def l2_normalize(features: Features, name: str = "features", *, hint: str = "") 
         norms = (work * work).sum(dim=-1, keepdim=True) ** 0.5
     else:
         norms = np.sqrt(np.einsum("...d,...d->...", work, work))[..., None]  # no copy of the squares
-    _refuse_rows(~(norms < float("inf")), name, "holds NaN or infinite values")
+    if not bool((norms < float("inf")).all()):
+        _refuse_rows(~is_finite(work), name, "holds NaN or infinite values")
+        _refuse_rows(~(norms < float("inf")), name, f"is too long: its squares are beyond {work.dtype}")
     _refuse_rows(norms < SMALLEST_NORM, name, hint or "has zero length and no direction")
     unit = work / norms
     return unit.to(features.dtype) if is_torch(features) else unit.astype(features.dtype, copy=False)
@@ -96,11 +98,20 @@ def unit_vectors(features: Any, name: str) -> np.ndarray:
     Raises:
         I0TError: a vector is NaN, infinite or zero; the message names its row.
     """
-    features = to_numpy(features).astype(np.float32, copy=False)
+    wide = to_numpy(features)
+    with np.errstate(over="ignore"):
+        features = wide.astype(np.float32, copy=False)
+    if wide.dtype.itemsize > 4 and not is_finite(features).all():
+        _refuse_rows(is_finite(wide) & ~is_finite(features), name, "holds values beyond float32 (3.4e38)")
     lengths = np.linalg.norm(features, axis=-1)
     if (np.abs(lengths - 1) < UNIT).all():
         return features
     return l2_normalize(features.astype(np.float64), name).astype(np.float32)
+
+
+def is_finite(features: Any) -> Any:
+    """Whether each entry is neither NaN nor infinite, as an array or tensor of bools."""
+    return features.isfinite() if is_torch(features) else np.isfinite(features)
 
 
 def _at_least_float32(features: Features) -> Features:

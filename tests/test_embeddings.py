@@ -15,8 +15,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
-from i0t import Embeddings, I0TError, Standardizer
+from i0t import Embeddings, I0TError, Standardizer, load_embeddings
 from i0t.embeddings import FORMAT
+from i0t.features import l2_normalize, unit_vectors
 from i0t.reading import safetensors_format
 from i0t.standardize.registry import load_remover
 
@@ -209,6 +210,7 @@ def test_means_whose_header_is_no_json_are_refused_with_the_file(tmp_path, key, 
     path = Standardizer().fit(np.eye(2), np.eye(2)).save(tmp_path / "means.safetensors")
     with safe_open(path, framework="numpy") as file:
         header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del header["checksum"]
     save_file(tensors, path, metadata={**header, key: "{'a': 1}"})
     with pytest.raises(I0TError, match=rf"means\.safetensors: header entry {key}: not valid JSON"):
         loader(path)
@@ -238,3 +240,80 @@ def test_bfloat16_of_another_producer_is_refused_or_read(tmp_path):
         assert "bf16.safetensors" in str(error)
     else:
         assert np.array_equal(loaded.image_features, np.eye(2))
+
+
+def written(path, header=None, **tensors):
+    """An Embeddings file of two pairs, with other entries."""
+    eye = np.eye(2, dtype=np.float32)
+    known = {"image_features": eye, "text_features": eye, "image_of_text": np.arange(2)}
+    entries = {"format": FORMAT, "image_ids": '["a", "b"]', "texts": '["x", "y"]', "metadata": "{}"}
+    save_file({**known, **tensors}, path, metadata={**entries, **(header or {})})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "tensors", "message"),
+    [
+        ({}, {"image_of_text": np.zeros(2, np.float32)}, r"image_of_text: float32 of shape \(2,\), expected whole"),
+        ({}, {"image_of_text": np.zeros((2, 1), np.int64)}, r"image_of_text: int64 of shape \(2, 1\)"),
+        ({}, {"image_of_text": np.array([0, 2])}, r"image_of_text must lie in -1\.\.1"),
+        ({}, {"labels": np.zeros(2, np.float32)}, "labels: float32"),
+        ({}, {"image_features": np.ones((), np.float32)}, "image_features: expected shape"),
+        ({}, {"text_features": np.zeros((2, 1, 2), np.float32)}, "text_features has shape"),
+        ({"metadata": "[]"}, {}, r"metadata: expected an object: is \[\], not an object"),
+        ({"metadata": "null"}, {}, "metadata: expected an object"),
+        ({"metadata": '{"model": 3}'}, {}, 'metadata: expected an object: "model" is 3, not a string'),
+        ({"metadata": '{"dim": "x"}'}, {}, '"dim" is "x", not a whole number'),
+        ({"metadata": "[" * 100_000}, {}, "nested more than 64 levels"),
+        ({"metadata": '{"n_images": ' + "9" * 5000 + "}"}, {}, "a whole number of 5000 digits"),
+        ({"texts": '["x", null]'}, {}, "texts: expected a list of texts: entry 1 is null, not a string"),
+        ({"image_ids": '"ab"'}, {}, "image_ids: expected a list of names"),
+        ({"checksum": "00000000"}, {}, "damaged: its content does not match its checksum"),
+    ],
+)
+def test_fields_of_another_type_are_named(tmp_path, header, tensors, message):
+    with pytest.raises(I0TError, match=rf"e\.safetensors: {message}|e\.safetensors: .*{message}"):
+        load_embeddings(written(tmp_path / "e.safetensors", header, **tensors))
+
+
+def test_numbers_as_ids_and_small_integers_are_taken(tmp_path):
+    path = written(tmp_path / "e.safetensors", {"image_ids": "[7, 8]"}, image_of_text=np.array([1, 0], np.uint8))
+    loaded = load_embeddings(path)
+    assert (loaded.image_ids, loaded.image_of_text.dtype) == (["7", "8"], "int64")
+    assert loaded.pairs.tolist() == [[1, 0], [0, 1]]
+
+
+def test_bfloat16_is_read(tmp_path):
+    eye = torch.eye(2, dtype=torch.bfloat16)
+    header = {"format": FORMAT, "image_ids": '["a", "b"]', "texts": '["x", "y"]', "metadata": "{}"}
+    tensors = {"image_features": eye, "text_features": eye.flip(0), "image_of_text": torch.arange(2)}
+    save_torch_file(tensors, tmp_path / "e.safetensors", metadata=header)
+    assert load_embeddings(tmp_path / "e.safetensors").text_features.tolist() == [[0, 1], [1, 0]]
+
+
+def test_flipped_bytes_of_embeddings_are_noticed(tmp_path):
+    path = Embeddings(np.eye(2), np.eye(2), np.arange(2), ["a", "b"], ["x", "y"]).save(tmp_path / "e.safetensors")
+    content, held = path.read_bytes(), Embeddings.load(path)
+    known = held.texts, held.image_ids, held.features_sha256
+    for place in range(8, len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        try:
+            held = Embeddings.load(path)  # of an entry that is not ours any more, such as the checksum's name
+        except I0TError as error:
+            assert "e.safetensors: " in str(error)
+        else:
+            assert (held.texts, held.image_ids, held.features_sha256) == known
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([1e300, 0], "row 1 holds values beyond float32"), ([np.inf, 0], "row 1 holds NaN or infinite values")],
+)
+def test_float64_beyond_float32_is_called_so(values, message):
+    with pytest.raises(I0TError, match=message):
+        unit_vectors(np.array([[1.0, 0], values]), "images")
+
+
+def test_lengths_beyond_their_type_are_called_so():
+    with pytest.raises(I0TError, match="row 0 is too long: its squares are beyond float32"):
+        l2_normalize(np.full((1, 2), 1e30, dtype=np.float32))

@@ -24,12 +24,13 @@ from i0t.cli import (
     resolve_roots,
 )
 from i0t.digests import list_sha256
-from i0t.embeddings import Embeddings, Origin, load_embeddings
+from i0t.embeddings import Embeddings, load_embeddings
 from i0t.encoders import EncodeOptions
 from i0t.errors import I0TError
 from i0t.files import check_outputs, ensure_folder, write_json
 from i0t.locks import only_writer
 from i0t.metrics.caption_scores import PREFIX
+from i0t.origin import Origin
 from i0t.paths import TENSORS, Roots, say
 from i0t.program import on_stop
 from i0t.scoring.models import DATASETS, SAMPLE, calibration_pairs, default_dataset, scoring_model

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from i0t.cli import Parser, add_remover_flags, program, remover_choices
 from i0t.commands.apply import CORES, ApplyOptions, add_shard_flags, apply, shards_of
-from i0t.embeddings import Origin
 from i0t.errors import I0TError
 from i0t.files import check_outputs, ensure_folder
+from i0t.origin import Origin
 from i0t.standardize.registry import RemoverChoice, load_remover
 from i0t.standardize.remover import GapRemover
 from i0t.standardize.shard_processes import Work, fit_shards

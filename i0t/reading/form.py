@@ -19,7 +19,7 @@ _TYPES = {
 }
 
 
-def check_json(form: Any, content: Any, source: str | Path, expected: str) -> Any:
+def check_json(form: Any, content: Any, source: str | Path, expected: str, remedy: str = REMEDY) -> Any:
     """Check and convert the content of a user's file with pydantic.
 
     Raises:
@@ -47,4 +47,4 @@ def check_json(form: Any, content: Any, source: str | Path, expected: str) -> An
         place[-1] += f" {is_other}"
     else:
         place.append(is_other)
-    raise I0TError(f"{source}: expected {expected}: {': '.join(place)}. {REMEDY}")
+    raise I0TError(f"{source}: expected {expected}: {': '.join(place)}. {remedy}")

@@ -21,7 +21,8 @@ from safetensors.numpy import save_file
 from i0t.errors import I0TError
 from i0t.features import check_shape, to_numpy
 from i0t.files import atomic_path
-from i0t.reading import json_entry, read_safetensors
+from i0t.reading import check_json, json_entry, read_safetensors
+from i0t.reading.arrays import check_tensor, with_checksum
 from i0t.standardize import MODALITIES, AffineMap, GapRemover, Modality
 
 FORMAT = "i0t-transform-1"
@@ -76,7 +77,7 @@ class VectorTransform:
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in TENSORS}
         header = {"format": FORMAT, "formula": FORMULA, "description": json.dumps(self.description)}
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata=header)
+            save_file(tensors, temporary, metadata=with_checksum(tensors, header))
         return Path(path)
 
     @classmethod
@@ -87,8 +88,12 @@ class VectorTransform:
             I0TError: missing, truncated or another format.
         """
         tensors, header = read_safetensors(path, FORMAT, "a file of `i0t apply`", TENSORS, ("description",))
-        shapes = {name: tensors[name].shape for name in TENSORS}
-        dim = len(tensors["image_bias"])
-        if any(shape != ((dim, dim) if name.endswith("matrix") else (dim,)) for name, shape in shapes.items()):
-            raise I0TError(f"{path}: its matrices and biases do not fit together: {shapes}.")
-        return cls(**{name: tensors[name] for name in TENSORS}, description=json_entry(path, header, "description"))
+        dim = len(tensors["image_bias"]) if tensors["image_bias"].ndim else 0
+        for name in TENSORS:
+            shape = (dim, dim) if name.endswith("matrix") else (dim,)
+            check_tensor(f"{path}: {name}", tensors[name], "f", shape, str(shape))
+            if not np.isfinite(tensors[name]).all():
+                raise I0TError(f"{path}: {name} holds NaN or infinite values: damaged. Make it again.")
+        description = json_entry(path, header, "description")
+        check_json(dict[str, Any], description, f"{path}: description", "an object", "Make it again.")
+        return cls(**{name: tensors[name] for name in TENSORS}, description=description)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Union, get_args, get_origin, get_type_hints
 
 from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
-from i0t.embeddings import Embeddings, Origin, load_embeddings
+from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
+from i0t.origin import Origin
 from i0t.reading import safetensors_format
 from i0t.standardize.remover import GapRemover
 from i0t.standardize.saved import TEST, remover_named_in

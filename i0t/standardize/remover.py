@@ -17,9 +17,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from i0t.embeddings import Embeddings, Origin
-from i0t.errors import I0TError
+from i0t.embeddings import Embeddings
+from i0t.errors import I0TError, first_line
 from i0t.features import Features, check_shape
+from i0t.origin import Origin
 from i0t.standardize.arithmetic import AffineMap, VectorSum
 from i0t.standardize.saved import FittedFile, ItemHashes, Overlap, find_overlap, item_hashes
 
@@ -147,6 +148,9 @@ class GapRemover(ABC):
             raise I0TError(f"merge: {other!r} is not the same remover as {self!r}.")
         merged = type(self)(**self.parameters())
         merged._sums = {modality: held.merged(other._sums[modality]) for modality, held in self._sums.items()}
+        widths = [held.sums["sum"].size for held in (*self._sums.values(), *other._sums.values()) if held.count]
+        if len(set(widths)) > 1:
+            raise I0TError(f"merge: {widths[-1]} dimensions, expected {widths[0]}.")
         merged.origin = Origin(merged=(self.origin, other.origin))
         known = [part.items_ for part in (self, other) if part.n_images_ + part.n_texts_]
         if known and all(known):  # if one part does not know its items, overlaps are unknown
@@ -282,7 +286,12 @@ class GapRemover(ABC):
             )
         if file.remover == cls.name:
             parameters = {**file.parameters, **parameters}
-        remover = cls(**parameters)
+        try:
+            remover = cls(**parameters)
+        except (TypeError, ValueError) as error:
+            raise I0TError(
+                f"{path}: its parameters {parameters!r:.80} do not suit {cls.__name__} ({first_line(error)})."
+            ) from None
         try:
             for modality, count in zip(remover._sums, file.counts, strict=True):
                 prefix = f"{modality}_"

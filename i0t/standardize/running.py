@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from i0t.embeddings import Origin
 from i0t.errors import I0TError
 from i0t.features import Features, check_shape
+from i0t.origin import Origin
 from i0t.standardize.arithmetic import VectorSum
 from i0t.standardize.remover import MODALITIES, GapRemover, Modality, Standardizer
 

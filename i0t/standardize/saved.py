@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from i0t.digests import to_bytes
-from i0t.embeddings import Embeddings, Origin
+from i0t.embeddings import Embeddings
+from i0t.errors import I0TError
 from i0t.files import atomic_path
-from i0t.reading import json_entry, read_safetensors
+from i0t.origin import Origin, read_origin
+from i0t.reading import check_json, json_entry, read_safetensors
+from i0t.reading.arrays import check_tensor, open_tensors, with_checksum
+from i0t.standardize.saved_sums import REMEDY, check_statistics
 
 if TYPE_CHECKING:
     from i0t.standardize.remover import GapRemover
@@ -60,7 +63,7 @@ class FittedFile:
         """Write one safetensors file atomically and return its path."""
         tensors, header = self.content()
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata=header)
+            save_file(tensors, temporary, metadata=with_checksum(tensors, header))
         return Path(path)
 
     @classmethod
@@ -68,7 +71,7 @@ class FittedFile:
         """Read a file written by `save`.
 
         Raises:
-            I0TError: missing, truncated or another format.
+            I0TError: missing, truncated, damaged or another format, or statistics that no unit vectors have.
         """
         return cls.of_content(*read_safetensors(path, FORMAT, "a file of modality means", TENSORS, HEADERS), path)
 
@@ -76,19 +79,37 @@ class FittedFile:
     def of_content(cls, tensors: Mapping[str, np.ndarray], header: dict[str, str], path: str | Path) -> FittedFile:
         """Build from `content`, read from `path`."""
         remover, parameters, origin = (json_entry(path, header, key) for key in HEADERS)
-        counts = zip(KINDS, tensors.get("items_counts", ()))
-        items = {kind: ItemHashes(tensors[f"items_{kind}"], int(count)) for kind, count in counts}
-        return cls(remover, parameters, Origin.from_dict(origin), tensors, tensors["counts"], items)
+        check_json(str, remover, f"{path}: remover", "the name of a remover", REMEDY)
+        check_json(dict[str, Any], parameters, f"{path}: parameters", "an object", REMEDY)
+        check_statistics(path, tensors)
+        items = _read_items(path, tensors)
+        return cls(remover, parameters, read_origin(path, origin), tensors, tensors["counts"], items)
+
+
+def _read_items(path: str | Path, tensors: Mapping[str, np.ndarray]) -> dict[str, ItemHashes]:
+    """Read the hashes of the fitted items, if they are known; raises an error if they cannot be."""
+    items: dict[str, ItemHashes] = {}
+    if "items_counts" not in tensors:
+        return items
+    check_tensor(f"{path}: items_counts", tensors["items_counts"], "iu", (len(KINDS),), f"({len(KINDS)},)")
+    for kind, count in zip(KINDS, map(int, tensors["items_counts"]), strict=True):
+        hashes = tensors.get(f"items_{kind}", np.zeros(0))
+        check_tensor(f"{path}: items_{kind}", hashes, "u", (None,), "(K,)")
+        if hashes.dtype != np.uint64 or not len(hashes) <= min(count, CAP) or not (hashes[1:] > hashes[:-1]).all():
+            raise I0TError(f"{path}: items_{kind}: not sorted hashes of {count} items: damaged. {REMEDY}")
+        items[kind] = ItemHashes(hashes, count)
+    return items
 
 
 def remover_named_in(path: str | Path) -> str | None:
     """Read the name of a file's remover; None for any other file."""
     try:
-        with safe_open(path, framework="numpy") as file:
+        with open_tensors(path, "a file of modality means") as file:
             header = file.metadata() or {}
-        return json.loads(header["remover"]) if header.get("format") == FORMAT else None
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError):
+        name = json_entry(path, header, "remover") if header.get("format") == FORMAT and "remover" in header else None
+    except I0TError:
         return None  # `FittedFile.load` will say what is wrong
+    return name if isinstance(name, str) else None
 
 
 @dataclass(frozen=True)

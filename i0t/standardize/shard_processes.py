@@ -21,10 +21,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from i0t.embeddings import Origin
 from i0t.errors import I0TError
 from i0t.features import Item, Result
 from i0t.files import list_sha256, write_json
+from i0t.origin import Origin
 from i0t.program import on_stop
 from i0t.reading import read_json
 from i0t.standardize.remover import GapRemover, Modality
@@ -46,8 +46,9 @@ def fit_shards(make: Callable[[], GapRemover], work: list[Work], jobs: int) -> G
     """
     total = make()
     rows: dict[str, list[str]] = {"image": [], "text": []}
-    for (modality, _), (fitted, digest) in zip(work, _each(partial(_fit_one, make), work, jobs, "fit")):
-        total = total.merge(fitted)
+    for (modality, shard), (fitted, digest) in zip(work, _each(partial(_fit_one, make), work, jobs, "fit")):
+        with _named(shard, 0):
+            total = total.merge(fitted)
         rows[modality].append(digest)
     shards = {
         modality: {"files": len(held), "sha256": list_sha256(sorted(held))} for modality, held in rows.items() if held

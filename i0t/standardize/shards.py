@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 
 from i0t.errors import I0TError, first_line
+from i0t.features import to_numpy
 from i0t.files import atomic_path, write_npy_blocks
+from i0t.reading import read_npy
+from i0t.reading.arrays import CHECKSUM
 
 BLOCK_BYTES = 64 * 2**20  # in memory at once; a Parquet row group may be larger
 SUFFIXES = (".npy", ".safetensors", ".parquet")
@@ -96,7 +99,7 @@ class Shard:
             raise I0TError(f"{self.path}: cannot be read ({first_line(error)}). Copy it again.") from error
 
     def _npy(self) -> Iterator[tuple[int, np.ndarray]]:
-        array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        array = read_npy(self.path, "vectors", mapped=True)
         if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.floating):
             raise I0TError(f"{self.path}: expected floating (N, D) vectors, got {array.dtype} {array.shape}.")
         for start in _starts(array.shape, array.dtype.itemsize):
@@ -104,7 +107,7 @@ class Shard:
 
     def _to_npy(self, temporary: Path, move: Move) -> int:
         with self._reading():
-            source = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            source = read_npy(self.path, "vectors", mapped=True)
         moved = (move(block, start) for start, block in self.blocks())
         write_npy_blocks(temporary, source.dtype, source.shape, moved)
         return len(source)
@@ -112,11 +115,17 @@ class Shard:
     def _safetensors(self) -> Iterator[tuple[int, np.ndarray]]:
         from safetensors import safe_open
 
-        with safe_open(self.path, framework="numpy") as file:
+        with safe_open(self.path, framework="pt" if self._is_bfloat16() else "numpy") as file:
             tensor = file.get_slice(self._tensor(file))
             shape = tuple(tensor.get_shape())
             for start, stop in _starts(shape, 4):
-                yield start, tensor[start:stop]
+                yield start, to_numpy(tensor[start:stop])  # bfloat16, which NumPy lacks, as float32
+
+    def _is_bfloat16(self) -> bool:
+        from safetensors import safe_open
+
+        with safe_open(self.path, framework="numpy") as file:
+            return file.get_slice(self._tensor(file)).get_dtype() == "BF16"
 
     def _tensor(self, file: Any) -> str:
         names: list[str] = list(file.keys())
@@ -125,7 +134,9 @@ class Shard:
         vectors = [
             name
             for name in names
-            if len(file.get_slice(name).get_shape()) > 1 and file.get_slice(name).get_dtype()[0] == "F"
+            if len(file.get_slice(name).get_shape()) > 1
+            and file.get_slice(name).get_dtype()[0] in "FB"
+            and file.get_slice(name).get_dtype() != "BOOL"
         ]
         if self.key is not None or len(vectors) != 1:
             raise I0TError(
@@ -134,16 +145,25 @@ class Shard:
         return vectors[0]
 
     def _to_safetensors(self, temporary: Path, move: Move) -> int:
+        import safetensors.numpy
+        import safetensors.torch
+        import torch
         from safetensors import safe_open
-        from safetensors.numpy import save_file
 
-        with self._reading(), safe_open(self.path, framework="numpy") as file:
-            name, header = self._tensor(file), file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys() if key != name}  # noqa: SIM118 (not a dict)
-        moved = [move(block, start) for start, block in self.blocks()]
-        tensors[name] = np.concatenate(moved)  # the format cannot append: one whole shard is in memory
-        save_file(tensors, temporary, metadata=header)
-        return len(tensors[name])
+        with self._reading():
+            half = self._is_bfloat16()
+            with safe_open(self.path, framework="pt" if half else "numpy") as file:
+                name, header = self._tensor(file), file.metadata()
+                tensors = {key: file.get_tensor(key) for key in file.keys() if key != name}  # noqa: SIM118 (not a dict)
+        if header:
+            header.pop(CHECKSUM, None)  # of the vectors before they moved
+        moved = np.concatenate([move(block, start) for start, block in self.blocks()])  # the format cannot append
+        if half:
+            tensors[name] = torch.from_numpy(moved).to(torch.bfloat16)
+        else:
+            tensors[name] = moved
+        (safetensors.torch if half else safetensors.numpy).save_file(tensors, temporary, metadata=header)
+        return len(moved)
 
     def _parquet(self) -> Iterator[tuple[int, np.ndarray]]:
         start = 0

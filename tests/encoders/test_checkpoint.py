@@ -54,7 +54,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def rewrite(path: Path, change: Callable[[dict, dict], None]) -> None:
     """Change tensors and header of a checkpoint in place."""
     with safe_open(path, framework="pt") as file:
-        header = dict(file.metadata())
+        header = {key: value for key, value in file.metadata().items() if key != "checksum"}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     change(tensors, header)
     save_file(tensors, path, metadata=header)
@@ -137,7 +137,7 @@ def test_unwritable_folder_is_refused(tmp_path):
 def test_truncated_checkpoint_is_refused(checkpoint, share):
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(I0TError, match=r"stage2\.safetensors: truncated or not a checkpoint"):
+    with pytest.raises(I0TError, match=r"stage2\.safetensors: not an i0t checkpoint, or truncated"):
         load_encoder(checkpoint)
 
 
@@ -229,3 +229,39 @@ def test_header_can_be_read_without_us(checkpoint):
     assert json.loads(header["training"]) == TRAINING
     assert json.loads(header["heads"]) == "batch_norm"
     assert NormHeads(json.loads(header["heads"]), json.loads(header["architecture"])["model"]["embed_dim"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors, _: tensors["model.ln_final.bias"].fill_(torch.nan), "weights model.ln_final.bias hold NaN"),
+        (lambda _, header: header.update(training="[]"), "training: expected an object"),
+        (lambda _, header: header.update(training='{"recipe": 3}'), '"recipe": is 3, not an object'),
+        (lambda _, header: header.update(heads="{}"), "heads: expected"),
+        (lambda _, header: header.update(architecture="[1]"), "architecture: expected"),
+        (lambda _, header: header.update(architecture="[" * 50_000), "nested more than 64 levels"),
+        (lambda _, header: larger(header, "layers"), "text_cfg.layers of its architecture is 1000000000"),
+        (lambda _, header: larger(header, "width"), "text_cfg.width of its architecture is 1000000000"),
+        (lambda _, header: header.update(checksum="00000000"), "damaged"),
+    ],
+)
+def test_damaged_descriptions_and_weights_are_named(checkpoint, change, message):
+    rewrite(checkpoint, change)
+    with pytest.raises(I0TError, match=rf"stage2\.safetensors: .*{message}"):
+        load_encoder(checkpoint)
+
+
+def larger(header: dict, key: str) -> None:
+    """Give the text tower a size that would fill the memory."""
+    architecture = json.loads(header["architecture"])
+    architecture["model"]["text_cfg"][key] = 10**9
+    header["architecture"] = json.dumps(architecture)
+
+
+@pytest.mark.parametrize("place", [0.02, 0.5, 0.999])
+def test_flipped_byte_is_noticed(checkpoint, place):
+    content = bytearray(checkpoint.read_bytes())
+    content[int(place * len(content))] ^= 4
+    checkpoint.write_bytes(content)
+    with pytest.raises(I0TError, match=r"stage2\.safetensors: "):
+        load_encoder(checkpoint)

@@ -18,9 +18,9 @@ from baselines.mind_the_gap import MindTheGap
 from i0t import Embeddings, I0TError, RunningStandardizer, Standardizer, Whitening, ZScore
 from i0t.commands.apply import main as apply
 from i0t.commands.standardize import main as standardize
-from i0t.embeddings import Origin
 from i0t.features import to_numpy
 from i0t.gap import centroid_distance
+from i0t.origin import Origin
 from i0t.standardize.registry import RemoverChoice, fit_remover, load_remover
 from i0t.standardize.second_moments import oas_shrinkage
 

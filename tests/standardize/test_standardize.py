@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 from baselines.mind_the_gap import MindTheGap
 from i0t import Embeddings, I0TError, Standardizer
 from i0t import standardize as module
-from i0t.embeddings import Origin
 from i0t.features import is_torch, to_numpy
 from i0t.gap import centroid_distance
+from i0t.origin import Origin
 from i0t.paths import REPO
 from i0t.standardize import arithmetic
 
