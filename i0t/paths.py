@@ -11,9 +11,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 from i0t.files import atomic_path, is_writable
 from i0t.processes import is_main
+from i0t.reading import read_text
 
 REPO = Path(__file__).resolve().parents[1]
 TENSORS = REPO / "tensors"
@@ -33,13 +34,21 @@ def say(message: str) -> None:
 
 
 def read_path_file(name: str) -> tuple[str, str]:
-    """Return the first line that is not empty and no comment, and its place "file:line" ("" and the file if none)."""
+    """Return the line that is not empty and no comment, and its place "file:line" ("" and the file if none).
+
+    Raises:
+        I0TError: two such lines, or no UTF-8 text.
+    """
     path = configs_folder() / name
-    lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        if line.strip() and not line.strip().startswith("#"):
-            return line.strip(), f"{path}:{number}"
-    return "", str(path)
+    lines = read_text(path, "a path").splitlines() if path.exists() else []
+    named = [
+        (line.strip(), f"{path}:{number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip() and not line.strip().startswith("#")
+    ]
+    if len(named) > 1:
+        raise I0TError(f"{named[1][1]}: a second path; one is expected. Write # before the lines that do not count.")
+    return named[0] if named else ("", str(path))
 
 
 @dataclass(frozen=True)
@@ -113,8 +122,12 @@ def _existing(value: str | None, place: str, start: Path = REPO) -> Path | None:
     """Resolve a folder: of a flag relative to the working folder, of a path file relative to the checkout."""
     if not value:
         return None
-    folder = (start / Path(value).expanduser()).absolute()
-    if not folder.is_dir():
+    try:
+        folder = (start / Path(value).expanduser()).absolute()
+        is_folder = folder.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, ~ of nobody, a NUL
+        raise I0TError(f"{place}: no folder can be called {value!r:.60} ({first_line(error):.80}).") from None
+    if not is_folder:
         or_else = "" if place.startswith("--") else ", or empty the file to use the sample"
         raise I0TError(f"{place}: no such folder: {folder}. Correct the path{or_else}.")
     return folder

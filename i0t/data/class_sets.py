@@ -13,6 +13,7 @@ from i0t.data.entries import DatasetEntry
 from i0t.data.items import Items
 from i0t.errors import I0TError
 from i0t.paths import Roots, configs_folder, say
+from i0t.reading import read_text
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 LEFTOVERS = {"__MACOSX", "__pycache__", "@eaDir", "lost+found"}  # folders of archives and tools
@@ -168,12 +169,7 @@ def read_templates(path: Path) -> list[str]:
 
 def _lines(path: Path, remedy: str) -> list[str]:
     """Return the lines of a text file, without comments and empty lines."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except OSError as error:
-        raise I0TError(f"{path}: cannot be read ({error.strerror}). {remedy}") from None
-    except UnicodeDecodeError as error:
-        raise I0TError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). {remedy}") from None
+    lines = [line.strip() for line in read_text(path, remedy.removesuffix(".")).splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 

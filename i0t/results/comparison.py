@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import NotRequired, TypedDict
+
 from i0t.errors import I0TError
-from i0t.reading import read_json
+from i0t.reading import check_json, read_json
 from i0t.results.record import leak_of
 
 Content = dict[str, Any]  # of a record's file
@@ -33,6 +35,48 @@ HEADLINE = {
 }
 
 
+class ModelForm(TypedDict, total=False):
+    """What tables read of `config.model`, for pydantic."""
+
+    name: str | None
+    fingerprint: str | None
+    features_sha256: str | None
+
+
+class ConfigForm(TypedDict):
+    """What tables read of `config`."""
+
+    model: ModelForm
+
+
+class ProtocolForm(TypedDict, total=False):
+    """What tables read of `protocol`."""
+
+    tau: str | None
+    remover_parameters: dict[str, Any] | None
+    fit_overlap: dict[str, float] | None
+
+
+class DataForm(TypedDict, total=False):
+    """What tables read of `data`."""
+
+    completeness: dict[str, Any]
+
+
+class RecordForm(TypedDict):
+    """What tables read of a record; other entries are free."""
+
+    task: str
+    dataset: str
+    metrics: dict[str, float | None]
+    gap: dict[str, Any]
+    protocol: ProtocolForm
+    config: ConfigForm
+    data: DataForm
+    headline: NotRequired[list[str] | None]
+    headline_joined: NotRequired[list[str] | None]
+
+
 def read_record(path: str | Path) -> Content:
     """Read the record of an evaluation; adds its `path`.
 
@@ -43,6 +87,7 @@ def read_record(path: str | Path) -> Content:
     missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
     if missing:
         raise I0TError(f"{path}: not the record of an evaluation ({', '.join(missing)} left out).")
+    check_json(RecordForm, content, path, "the record of an evaluation")
     return {**content, "path": str(path)}
 
 

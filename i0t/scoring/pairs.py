@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,7 +13,7 @@ from typing import Any
 from i0t.digests import file_state
 from i0t.errors import I0TError
 from i0t.paths import say
-from i0t.reading import read_json
+from i0t.reading import parse_json, read_json, read_text
 from i0t.scoring.percentiles import IMAGE_IMAGE, IMAGE_TEXT, TEXT_TEXT
 
 COLUMNS = ("image", "caption", "other_image", "other_caption", "references")
@@ -78,7 +79,7 @@ def _rows_of_csv(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Rows with their places, e.g. ` (line 3)`. Strict: a caption is never cut, rows are never joined."""
     rows, start = [], 1
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
+        with io.StringIO(read_text(path, "pairs to score"), newline="") as stream:
             reader = csv.reader(stream, strict=True)
             header = next(reader, [])
             _check_columns(header, f"{path}: line 1")
@@ -96,15 +97,11 @@ def _rows_of_csv(path: Path) -> list[tuple[str, dict[str, Any]]]:
                 if cells:
                     rows.append((f" (line {start})", dict(zip(header, cells))))
                 start = reader.line_num + 1
-    except FileNotFoundError:
-        raise I0TError(f"{path}: no such file (pairs to score).") from None
     except csv.Error as error:
         raise I0TError(
             f"{path}: the row that begins in line {start} is not CSV ({error}). Close each quote that opens, and "
             'double quotes within a quoted text: "a ""dog""".'
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise I0TError(f"{path}: cannot be read (pairs to score): {error}") from None
     return rows
 
 
@@ -142,10 +139,7 @@ def _references(cell: Any, place: str) -> tuple[str, ...]:
     """Parse references: a list, a cell with a JSON list, or one text."""
     if isinstance(cell, str):
         text = cell.strip()
-        try:
-            cell = json.loads(text) if text.startswith("[") else [text] if text else []
-        except json.JSONDecodeError as error:
-            raise I0TError(f"{place}: references is not a JSON list ({error}).") from None
+        cell = parse_json(text, place, "references") if text.startswith("[") else [text] if text else []
     if not isinstance(cell, list) or not all(isinstance(item, str) and item.strip() for item in cell):
         raise I0TError(f"{place}: references is {cell!r:.60}, expected a list of texts.")
     return tuple(cell)

@@ -12,7 +12,6 @@ image, the entry of a text in the metadata's list `text_ids`; or row numbers, `i
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.reading import read_json
+from i0t.reading import read_json, read_text
 from i0t.search.index import require_one_vector
 from i0t.search.mixed_index import MixedLayout
 
@@ -50,8 +49,8 @@ def read_placed(path: str | Path) -> tuple[list[Judgment], list[str]]:
     judgments, places, seen = [], [], set()
     for place, query, document, grade in reader(path):
         try:
-            value = float(grade)
-        except (TypeError, ValueError):
+            value = float(grade) if not isinstance(grade, bool) else np.nan
+        except (TypeError, ValueError, OverflowError):
             raise I0TError(f"{path}: {place}: the grade {grade!r} is not a number.") from None
         if (query, document) in seen:
             raise I0TError(f"{path}: {place}: query {query} and document {document} are judged twice.")
@@ -141,6 +140,8 @@ def _numbers(embeddings: Embeddings, first_image: int, first_text: int) -> dict[
     numbers = {f"image:{row}": first_image + row for row in range(n_images)}
     numbers |= {f"text:{row}": first_text + row for row in range(n_texts)}
     text_ids = embeddings.metadata.get("text_ids") or []
+    if not isinstance(text_ids, list) or not all(isinstance(name, str | int) for name in text_ids):
+        raise I0TError(f"text_ids of the metadata: {text_ids!r:.60}, expected a list of names.")
     if text_ids and len(text_ids) != n_texts:
         raise I0TError(f"text_ids of the metadata: {len(text_ids)} names for {n_texts} texts.")
     named = [*zip(map(str, embeddings.image_ids), range(first_image, first_image + n_images))]
@@ -169,12 +170,7 @@ def _item(numbers: dict[str, int], name: str, role: str, place: str) -> int:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise I0TError(f"{path}: no such file ({WHAT}).") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise I0TError(f"{path}: cannot be read ({WHAT}): {error}") from None
+    text = read_text(path, WHAT)
     return ((number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip())
 
 
@@ -190,8 +186,8 @@ def _from_trec(path: Path) -> Iterator[tuple[str, str, str, Any]]:
 
 def _from_table(path: Path) -> Iterator[tuple[str, str, str, Any]]:
     lines = list(_lines(path))
-    rows = csv.reader((line for _, line in lines), delimiter="\t", quoting=csv.QUOTE_NONE)
-    for (number, _), columns in zip(lines, rows):
+    for number, line in lines:
+        columns = line.split("\t")
         if columns[:3] == ["query-id", "corpus-id", "score"]:
             continue
         if len(columns) != 3:

@@ -22,6 +22,7 @@ from i0t.data.datasets import DATASETS
 from i0t.data.prepare.job import Job, Pair, first_in, link
 from i0t.errors import I0TError
 from i0t.files import ensure_folder
+from i0t.reading import read_text
 
 
 def prepare_cifar100(job: Job) -> list[str]:
@@ -114,10 +115,7 @@ def prepare_birdsnap(job: Job) -> list[str]:
 def _of_test_list(job: Job, test_list: Path, names: dict[str, str], target: Path) -> tuple[list[Pair], str]:
     """Return the images of the owners' list that exist, and a line about those that do not."""
     folders = job.image_folders("download/images", "images", "birdsnap/download/images", ".")
-    try:
-        listed = [line.strip() for line in test_list.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise I0TError(f"{test_list}: not UTF-8 ({error.reason} at byte {error.start}). Download it again.") from None
+    listed = [line.strip() for line in read_text(test_list, "Birdsnap's list of test images").splitlines()]
     if not listed or listed[0] != "path":
         raise I0TError(f'{test_list}: expected the header "path" in line 1. Is it Birdsnap\'s test_images.txt?')
     pairs, gone = [], 0

@@ -163,7 +163,7 @@ def _same(old: bytes, text: str) -> bool:
         return True
     try:
         return json.loads(old) == json.loads(text)
-    except ValueError:  # no JSON, or no text at all
+    except (ValueError, RecursionError):  # no JSON, or no text at all
         return False
 
 

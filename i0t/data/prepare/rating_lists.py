@@ -17,7 +17,7 @@ from i0t.data.datasets import DATASETS
 from i0t.data.prepare.job import Job, first_in
 from i0t.data.ratings import check_ratings
 from i0t.errors import I0TError
-from i0t.reading import read_json
+from i0t.reading import read_json, read_text
 
 IMAGE_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset", "Flickr8k_Dataset")
 LISTS = {"flickr8k_expert": "ExpertAnnotations.txt", "flickr8k_cf": "CrowdFlowerAnnotations.txt"}
@@ -101,10 +101,7 @@ _RULES = {"flickr8k_expert": _expert, "flickr8k_cf": _crowd}
 
 def _rows(path: Path, fields: int) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and fields of a tab-separated file."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise I0TError(f"{path}: not text ({error.reason} at byte {error.start}). Download it again.") from None
+    lines = read_text(path, "a list of Flickr8k").splitlines()
     for number, line in enumerate(lines, start=1):
         row = line.strip().split("\t")
         if len(row) != fields and line.strip():
