@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from i0t.embeddings import Origin
 from i0t.errors import I0TError
 from i0t.files import atomic_path
+from i0t.origin import Origin
 from i0t.reading import json_entry, read_safetensors
 from i0t.standardize import GapRemover
 from i0t.standardize.registry import REMOVERS, remover_class

@@ -22,9 +22,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from i0t.embeddings import Embeddings, Origin
+from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.features import to_numpy
+from i0t.origin import Origin
 from i0t.search.score_arithmetic import (
     as_library,
     cosine_blocks,
