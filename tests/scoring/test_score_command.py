@@ -62,7 +62,7 @@ def test_csv_and_json_lists_read_alike(tmp_path):
         ("image,caption\n", "no row to score"),
         ("image,caption\na.jpg,b\nc.jpg,\n", "row 2 .line 3.: 1 images and 0 texts"),
         ('image,caption,references\na.jpg,b,"[1, 2]"\n', "row 1 .line 2.: references is"),
-        ('image,caption,references\na.jpg,b,"[oops"\n', "row 1 .line 2.: references is not a JSON list"),
+        ('image,caption,references\na.jpg,b,"[oops"\n', "row 1 .line 2.: not valid JSON .references"),
         ("image,caption\n\na.jpg,a dog, asleep\n", "line 3: 3 cells, but line 1 names 2 columns. Quote a text"),
         ("image,caption,\na.jpg,a dog, asleep\n", "line 2: 3 cells, but line 1 names 2 columns. Quote a text"),
         ("image,caption,other_image\na.jpg,a dog\n", "line 2: 2 cells, but line 1 names 3 columns"),
