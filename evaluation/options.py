@@ -33,7 +33,9 @@ EPILOG = """\
 Without arguments: the last checkpoint, on all data sets of the path files that are present.
 
 Each data set gives one JSON record in --output (default: tensors), named by model and protocol, with its
-embeddings and means beside it. The paths of the records are printed last."""
+embeddings and means beside it. The paths of the records are printed last.
+
+Images are encoded as they are stored, as published benchmarks are measured: EXIF does not turn them."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ metadata are arguments of argparse's `add_argument`; `of_items` marks a flag tha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
@@ -79,9 +80,12 @@ def require_images(embeddings: Embeddings, names: Collection[str], dataset: str)
     """Check that embeddings have all images of a data set, except those noted as unreadable.
 
     Raises:
-        I0TError: images are missing; has their number, and the first.
+        I0TError: images are missing (has their number, and the first), or one is there twice.
     """
     present = set(embeddings.image_ids)
+    twice = next((name for name, count in Counter(embeddings.image_ids).items() if count > 1), None)
+    if twice is not None:
+        raise I0TError(f"{', '.join(embeddings.files)}: image {twice} is there twice. Give every image one row.")
     missing = [name for name in names if name not in present]
     if len(missing) > len(embeddings.metadata.get("unreadable") or ()):
         raise I0TError(

@@ -29,7 +29,7 @@ or machines, which share the batch and give the same result:
 
 Checkpoints are written to <data_dir>/checkpoints (or --output; or tensors/checkpoints if the data folder
 cannot be written), and the name is written to configs/ckpt_file_name.txt for the next program.
-Watch a run with: tensorboard --logdir <that folder>/runs"""
+Images are turned as their EXIF orientation says. Watch a run with: tensorboard --logdir <that folder>/runs"""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[TrainOptions, tuple[str | None, str | None]]:

@@ -263,6 +263,36 @@ def test_files_of_another_task_or_kind_are_refused(ours, refused, pair, tmp_path
         retrieval.main(["--model", "tiny", "--embeddings", str(given)])
 
 
+def test_embeddings_that_claim_a_data_set_must_be_its_items(evaluate, refused, configs, ours, pair, tmp_path):
+    """Of a file that names its items, images and texts; else the counts."""
+    flags = [retrieval, "--embeddings", *saved(tmp_path, images=pair[0], texts=pair[1]), "--dataset", "flickr"]
+    assert "30 images and 30 texts, but flickr has" in refused(*flags)
+    elsewhere = ["--output", tmp_path / "elsewhere"]
+    record, _ = evaluate(*flags, "--allow-partial", *elsewhere)
+    assert record["data"]["completeness"]["state"] == "partial" and record["data"]["completeness"]["images"] == 30
+    given = ours("retrieval")
+    foreign = {key: value for key, value in given.metadata.items() if key not in ("completeness", "task")}
+    flags = [retrieval, "--embeddings", changed(given, tmp_path, metadata=foreign), "--dataset", "flickr"]
+    assert evaluate(*flags, *elsewhere)[0]["data"]["completeness"]["state"] == "complete"
+    for parts, message in (
+        ({"image_ids": ["other.jpg", *given.image_ids[1:]]}, "image other.jpg is none of flickr"),
+        ({"image_ids": [given.image_ids[1], *given.image_ids[1:]]}, f"image {given.image_ids[1]} is there twice"),
+        ({"texts": given.texts[::-1]}, f"is no caption of {given.image_ids[0]}"),
+    ):
+        changed(given, tmp_path, **parts, metadata=foreign)
+        assert message in refused(*flags)
+        assert evaluate(*flags, "--allow-partial", *elsewhere)[0]["data"]["completeness"]["state"] == "partial"
+
+
+def test_without_its_data_set_the_known_counts_are_compared(evaluate, refused, configs, pair, tmp_path):
+    (configs / "root.txt").write_text(""), (configs / "subroot.txt").write_text("")
+    flags = [retrieval, "--embeddings", *saved(tmp_path, images=pair[0], texts=pair[1]), "--dataset", "flickr"]
+    assert "but flickr has 1000 images" in refused(*flags)
+    thousand = saved(tmp_path, images=np.tile(pair[0], (34, 1))[:1000], texts=np.tile(pair[1], (34, 1))[:1000])
+    record, _ = evaluate(retrieval, "--embeddings", *thousand, "--dataset", "flickr")
+    assert record["data"]["completeness"]["state"] == "not checked"
+
+
 def test_protocol_counts_the_captions_there_are():
     def protocol(owners: list[int]) -> object:
         eye = np.eye(len(owners))
