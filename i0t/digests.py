@@ -31,6 +31,11 @@ def to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def whole_letters(text: str) -> str:
+    """The text with U+FFFD for each lone surrogate, which tokenizers in other languages refuse."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def file_state(path: str | Path) -> str:
     """Absolute path, size and times of change of a file; another string if it was replaced, repaired or removed.
 

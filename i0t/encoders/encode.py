@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from i0t import processes
 from i0t.data.items import ImageSource, Items, image_loader, load_pixels
-from i0t.digests import list_sha256
+from i0t.digests import list_sha256, whole_letters
 from i0t.embeddings import Embeddings
 from i0t.encoders import EncodeOptions
 from i0t.encoders.cache import cached, image_key, text_key
@@ -148,7 +148,8 @@ def encode_texts(
         raise I0TError("no text to encode.")
     encoder.eval()
     distinct = list(dict.fromkeys(texts))
-    tokens = _tokenized(encoder, distinct, options.workers)
+    readable = list(map(whole_letters, distinct))
+    tokens = _tokenized(encoder, readable, options.workers)
     features, _, from_cache = cached(
         options,
         key=lambda: text_key([*encoder.computed_with(options.precision), f"normalize={normalize}"], distinct, tokens),
@@ -156,7 +157,7 @@ def encode_texts(
         what=f"{len(distinct)} texts, {encoder.name}",
     )
     row_of = {text: row for row, text in enumerate(distinct)}
-    return EncodedTexts(features[[row_of[text] for text in texts]], _count_cut(encoder, distinct, tokens), from_cache)
+    return EncodedTexts(features[[row_of[text] for text in texts]], _count_cut(encoder, readable, tokens), from_cache)
 
 
 def _tokenized(encoder: Encoder, texts: list[str], workers: int) -> torch.Tensor:

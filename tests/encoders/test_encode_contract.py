@@ -170,3 +170,12 @@ def test_every_program_has_cache_and_precision(program, configs, tmp_path, monke
         with pytest.raises(pytest.fail.Exception, match="encoded"):
             main([*flags, *more])
     assert precisions == ["auto", "bf16"]
+
+
+def test_tokenizers_get_whole_letters_only(small):
+    """Tokenizers of transformers refuse half a surrogate pair with a TypeError."""
+    seen, own = [], small.tokenize
+    small.tokenize = lambda texts: seen.extend(texts) or own(texts)
+    found = encode_texts(small, ["a \ud83d star", "a \ud83d\ude00 star", "ein Stern, groß"], PLAIN)
+    assert seen == ["a \ufffd star", "a \U0001f600 star", "ein Stern, groß"]
+    assert len(found.features) == 3
