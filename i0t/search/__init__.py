@@ -4,10 +4,11 @@ from i0t.search.evaluate import all_methods, evaluate_fitted, evaluate_layout, e
 from i0t.search.index import VectorIndex
 from i0t.search.methods import MixedTask, search_quality
 from i0t.search.mixed_index import MixedLayout, either_kind, half_and_half
+from i0t.search.mixed_search import MixedIndex
 from i0t.search.qrels import layout_of_qrels, read_qrels
 from i0t.search.results import MethodResult
 from i0t.search.scores import ScoreStandardizer
-from i0t.search.serve import Found, MixedIndex, OneList, extreme_scales, offset_items, offset_queries, search_kinds
+from i0t.search.serve import Found, OneList, extreme_scales, offset_items, offset_queries, search_kinds
 from i0t.search.transform import VectorTransform
 
 __all__ = [

@@ -17,13 +17,13 @@ import numpy as np
 
 from i0t.metrics.mixed_search import metrics_by_kind
 from i0t.search.index import VectorIndex, require_one_vector
+from i0t.search.lists import Lists, by_rows, merged
 from i0t.search.mixed_index import MixedLayout
+from i0t.search.mixed_search import MixedIndex
 from i0t.search.scores import ScoreStandardizer
-from i0t.search.serve import MixedIndex
 from i0t.standardize import GapRemover
 
 Method = GapRemover | ScoreStandardizer | str | None
-Lists = tuple[np.ndarray, np.ndarray]  # places (A, L) in the corpus, -1 for none; and scores, descending
 RRF_K = 60  # Cormack, Clarke and Buettcher 2009
 
 
@@ -123,7 +123,7 @@ class MixedTask:
         if isinstance(method, ScoreStandardizer):
             items = {kind: self.vectors(self.layout.corpus[own], kind) for kind, own in self.places.items()}
             indexed = MixedIndex(method, items, self.index)
-            self.description = next(iter(indexed.indexes.values())).description
+            self.description = indexed.description
         found = []
         for kind, rows in self.asking.items():
             queries = self.vectors(self.layout.queries[rows], kind)
@@ -133,7 +133,7 @@ class MixedTask:
             else:
                 one_list = indexed.search(queries, kind, depth)
                 found.append((self._in_corpus(one_list.kinds, one_list.ids), one_list.scores))
-        return _joined(found, list(self.asking.values()))
+        return by_rows(found, list(self.asking.values()), len(self.layout.queries))
 
     def _by_vectors(self, remover: GapRemover | None, depth: int) -> Lists:
         items = np.concatenate([self.images, self.texts])
@@ -150,9 +150,8 @@ class MixedTask:
             scores = RULES[rule](cosines, of_items == kind, k).astype(np.float64)
             lists.append((np.where(np.isfinite(scores), places[rows], -1), scores))
         self.description = next(iter(self._raw.values())).description
-        places, scores = (np.concatenate(part, axis=1) for part in zip(*lists))
-        order = np.argsort(-scores, axis=1, kind="stable")
-        return np.take_along_axis(places, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        _, places, scores = merged(lists)
+        return places, scores
 
     def _in_corpus(self, kinds: np.ndarray, rows: np.ndarray) -> np.ndarray:
         places = np.full(rows.shape, -1)
@@ -168,15 +167,6 @@ class MixedTask:
         return metrics_by_kind(
             places, scores, layout.judged, layout.grades, layout.corpus_is_text, layout.query_is_text, k
         )
-
-
-def _joined(found: list[Lists], rows: list[np.ndarray]) -> Lists:
-    """Put lists of different lengths back into the order of the queries."""
-    length, total = max(places.shape[1] for places, _ in found), sum(map(len, rows))
-    places, scores = np.full((total, length), -1), np.full((total, length), -np.inf)
-    for own, (some, values) in zip(rows, found, strict=True):
-        places[own, : some.shape[1]], scores[own, : some.shape[1]] = some, values
-    return places, scores
 
 
 def search_quality(

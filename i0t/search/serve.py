@@ -12,18 +12,19 @@ Shapes: A queries, C items, L items returned, N asked for, D dimensions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
 from i0t.errors import I0TError
-from i0t.search.index import VectorIndex
+from i0t.search.lists import merged
 from i0t.search.score_arithmetic import standardized
 from i0t.search.scores import ScoreStandardizer
 
 FIRST_DEPTH = 4  # times k: items of each kind that the adaptive form asks for at first
+MOST = 1000  # items of each kind that it asks for at last
 ROUNDING = 1e-4  # of standardised float32 scores
 
 
@@ -88,6 +89,7 @@ def search_kinds(
     k: int = 10,
     limits: Mapping[str, np.ndarray] | None = None,
     depth: int | None = None,
+    most: int = MOST,
 ) -> OneList:
     """Search all kinds of items and rank them in one list.
 
@@ -99,6 +101,7 @@ def search_kinds(
         k: number of items.
         limits: `extreme_scales` of each kind's items, for the adaptive form: N grows until the top k is exact.
         depth: N to begin with.
+        most: N to end with, exact or not.
 
     Returns:
         The list, with the N that was enough.
@@ -111,25 +114,23 @@ def search_kinds(
     depth = max(k, depth or (k if is_constant else FIRST_DEPTH * k))
     while True:
         exact: bool | None = True if is_constant else None if limits is None else True
-        kinds, ids, scores, bounds = [], [], [], []
-        for place, (kind, ask) in enumerate(stores.items()):
+        lists, bounds = [], []
+        for kind, ask in stores.items():
             found = ask(vectors, depth)
             of_query = standardizer.scales_of_vectors(vectors, query_kind, kind)
             of_items = standardizer.scale(kind, query_kind) if found.scales is None else found.scales
-            kinds.append(np.full(found.ids.shape, place))
-            ids.append(found.ids)
-            scores.append(standardized(found.cosines, of_query, of_items))
+            lists.append((found.ids, standardized(found.cosines, of_query, of_items)))
             if limits is not None and found.cosines.shape[1] >= depth:
                 bounds.append(_bound(found.cosines[:, -1], of_query, limits[kind]))
-        order = np.argsort(-np.concatenate(scores, axis=1), axis=1, kind="stable")
-        merged = [np.take_along_axis(np.concatenate(part, axis=1), order, axis=1) for part in (kinds, ids, scores)]
-        result = OneList(merged[0], merged[1], merged[2], depth, exact)
+        result = OneList(*merged(lists), depth, exact)
         if is_constant or limits is None or not bounds:
             return result
         last = result.scores[:, min(k, result.scores.shape[1]) - 1]
         if (np.max(bounds, axis=0) < last - ROUNDING).all():
             return result
-        depth *= 4
+        if depth >= most:
+            return replace(result, exact=False)
+        depth = min(4 * depth, most)
 
 
 def _bound(cosines: np.ndarray, of_query: np.ndarray, limits: np.ndarray) -> np.ndarray:
@@ -170,43 +171,3 @@ def offset_queries(standardizer: ScoreStandardizer, queries: Any, kind: str) -> 
     """(A, D + 1) float32 vectors (q, 1) for an index of `offset_items`."""
     vectors = standardizer.vectors(queries, kind)
     return np.hstack([vectors, np.ones((len(vectors), 1))]).astype(np.float32)
-
-
-class MixedIndex:
-    """Images and texts, or other kinds, in one faiss index per kind, searched as one list.
-
-    Args:
-        standardizer: fitted.
-        items: kind to (C, D), not moved.
-        index: kind of `VectorIndex`.
-
-    Attributes:
-        indexes: kind to `VectorIndex` of the moved vectors.
-    """
-
-    def __init__(self, standardizer: ScoreStandardizer, items: Mapping[str, Any], index: str = "flat") -> None:
-        self.standardizer = standardizer
-        moved = {kind: standardizer.vectors(features, kind) for kind, features in items.items()}
-        self.indexes = {kind: VectorIndex(vectors, index) for kind, vectors in moved.items()}
-        self._moved = moved if standardizer.form == "adaptive" else {}
-        self._scales: dict[tuple[str, str], np.ndarray] = {}
-
-    def search(self, queries: Any, query_kind: str, k: int = 10) -> OneList:
-        """Find the top `k` of all kinds, and all ties with the k-th; ids are rows of `items`, -1 for none."""
-        stores = {kind: self._store(kind, query_kind) for kind in self.indexes}
-        limits = {kind: extreme_scales(self.scales(kind, query_kind)) for kind in self._moved} or None
-        return search_kinds(self.standardizer, queries, query_kind, stores, k, limits)
-
-    def scales(self, kind: str, query_kind: str) -> np.ndarray:
-        """(C, 2) scales of the items against a kind of query."""
-        if (kind, query_kind) not in self._scales:
-            found = self.standardizer.scales_of_vectors(self._moved[kind], kind, query_kind)
-            self._scales[kind, query_kind] = found
-        return self._scales[kind, query_kind]
-
-    def _store(self, kind: str, query_kind: str) -> Ask:
-        def ask(vectors: np.ndarray, n: int) -> Found:
-            places, cosines = self.indexes[kind].search(vectors, n)
-            return Found(places, cosines, self.scales(kind, query_kind)[places] if self._moved else None)
-
-        return ask

@@ -26,6 +26,7 @@ from i0t.search import (
     half_and_half,
     offset_items,
     offset_queries,
+    search_kinds,
 )
 from i0t.search.results import best_rival, differences, intervals
 from i0t.search.score_arithmetic import standardized
@@ -110,7 +111,8 @@ def test_merged_lists_are_those_of_all_scores(form):
         assert set(places[row, :5]) == set(np.argsort(-expected)[:5])
 
 
-def test_the_adaptive_form_asks_until_no_other_item_can_be_in_the_top():
+@pytest.mark.parametrize("most", [50, 1000])
+def test_the_adaptive_form_asks_until_no_other_item_can_be_in_the_top(most):
     """The items nearest to the query are near to everything, so the best ones lie deep."""
     rng = np.random.default_rng(0)
     cohorts = dict(zip(("image", "text"), gapped(100, seed=1)))
@@ -118,13 +120,29 @@ def test_the_adaptive_form_asks_until_no_other_item_can_be_in_the_top():
     queries = gapped(3, seed=2)[1]
     hubs = fitted.vectors(cohorts["text"], "text").mean(axis=0) + 0.02 * rng.normal(size=(200, 24))
     items = {"image": gapped(300, seed=3)[0], "text": np.concatenate([hubs, gapped(300, seed=4)[1]]).astype("float32")}
-    indexed = MixedIndex(fitted, items)
-    found = indexed.search(queries, "text", k=10)
+    indexed = MixedIndex(fitted, items, "Flat")  # any string of faiss: re-ranked
+    limits = {kind: extreme_scales(indexed.scales(kind, "text")) for kind in items}
+    stores = {kind: indexed._store(kind, "text") for kind in items}
+    found = search_kinds(fitted, queries, "text", stores, k=10, limits=limits, most=most)
+    if most == 50:
+        assert found.exact is False and found.depth == 50
+        return
     assert found.exact and found.depth > 40
     everything = np.hstack([fitted.scores(queries, "text", vectors, kind) for kind, vectors in items.items()])
-    np.testing.assert_allclose(found.scores[:, :10], -np.sort(-everything, axis=1)[:, :10], rtol=1e-4, atol=1e-4)
-    place = np.where(found.kinds == 0, found.ids, 300 + found.ids)
-    np.testing.assert_array_equal(place[:, :5], np.argsort(-everything, axis=1)[:, :5])
+    for result in (found, MixedIndex(fitted, items).search(queries, "text"), indexed.search(queries, "text")):
+        np.testing.assert_allclose(result.scores[:, :10], -np.sort(-everything, axis=1)[:, :10], rtol=1e-4, atol=1e-4)
+        place = np.where(result.kinds == 0, result.ids, 300 + result.ids)
+        np.testing.assert_array_equal(place[:, :5], np.argsort(-everything, axis=1)[:, :5])
+
+
+def test_ties_of_copies_come_back_together():
+    """Copies of an item have one score, in any form, so that a collapsed corpus ranks as chance."""
+    images, texts = (np.repeat(side, 25, axis=0) for side in gapped(2, seed=1))
+    for form in FORMS:
+        fitted = ScoreStandardizer(form=form).fit(dict(zip(("image", "text"), gapped(50))))
+        found = MixedIndex(fitted, {"image": images, "text": texts}).search(texts[:1], "text", k=3)
+        sizes = np.unique(found.scores[np.isfinite(found.scores)], return_counts=True)[1]
+        assert set(sizes) == {25}
 
 
 def test_a_few_extreme_scales_bound_all_items():
