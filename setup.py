@@ -8,6 +8,7 @@ setup(
     description="Measure the modality gap of CLIP-like models, remove it, and show the effect",
     license="MIT",
     python_requires=">=3.10",
+    package_dir={"": "."},  # an editable install is then a plain path; else setuptools warns at length
     packages=find_packages(include=["i0t", "i0t.*"]),
     entry_points={"console_scripts": ["i0t = i0t.__main__:main"]},
     package_data={"i0t.report": ["assets/*"]},

@@ -18,7 +18,7 @@ from benchmarks.recording import RECORDED
 
 NOT_COMPARED = ("kept", "cache", "configs", RECORDED)  # copies, and data about the run
 IGNORED = {  # fields that differ between equal runs
-    *("seconds", "created", "environment", "peak_memory_bytes", "images_per_second", "from_cache"),
+    *("seconds", "created", "environment", "versions", "peak_memory_bytes", "images_per_second", "from_cache"),
     *("written", "source_stamp"),  # times of change
 }
 LENIENT = ("metadata", "printed")  # first part of a name: headers of tensor files; tables and figures

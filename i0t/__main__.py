@@ -11,8 +11,17 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from i0t import __version__
 from i0t.program import program
+
+class Versions(argparse.Action):
+    """Print the versions in use, and exit. They are read only if asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and exit."""
+        from i0t.versions import versions_text
+
+        print(versions_text())
+        parser.exit()
 
 
 class Command(NamedTuple):
@@ -50,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "for caption\nscoring are in docs/.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"i0t {__version__}")
+    parser.add_argument("--version", action=Versions, nargs=0, help="show the versions in use, and exit")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="arguments of the command")
     return parser

@@ -1,4 +1,4 @@
-"""The pages on search and caption scoring: their commands and code run as printed, with the stated results.
+"""README, and the pages on search and caption scoring: their commands and code run as printed.
 
 Run: python -m pytest tests/test_docs_recipes.py
 """
@@ -103,6 +103,17 @@ def test_caption_page_from_the_problem_to_the_file(workplace, configs):
     assert Path("scores.json").is_file()
     metric = run_code("caption_scoring.md")["metric"]
     assert -0.2 < float(metric.compute()) < 0.2  # random features
+
+
+def test_python_of_the_readme_runs_as_it_stands(workplace, configs, capsys):
+    """With a small model in place of the one that is downloaded."""
+    (code,) = blocks("../README.md", "python")
+    for name in ("dog.jpg", "cat.jpg", "bird.jpg"):
+        Image.new("RGB", (80, 60), "green").save(name)
+    names: dict[str, np.ndarray] = {}
+    assert code.count('"ViT-B-32-quickgelu/openai"') == 1
+    exec(compile(code.replace("ViT-B-32-quickgelu/openai", "tiny"), "README.md", "exec"), names)  # our own page
+    assert "centroid_distance" in capsys.readouterr().out and names["moved"].shape == (1, 128)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -21,6 +21,7 @@ from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.reading import json_entry
 from i0t.reading.arrays import check_checksum, open_tensors, require_format, with_checksum
+from i0t.versions import versions
 
 FORMAT = "i0t-checkpoint-1"
 WHAT = "an i0t checkpoint"
@@ -28,11 +29,12 @@ DESCRIPTION = ("architecture", "heads", "training")  # header entries
 
 
 def save_checkpoint(path: str | Path, encoder: Encoder, training: dict[str, Any]) -> Path:
-    """Write weights, architecture and training summary (recipe, step, validation; as JSON) atomically."""
+    """Write weights, architecture, training summary (recipe, step, validation) and versions in use atomically."""
     header = {
         "architecture": encoder.architecture,
         "heads": encoder.heads.kind if encoder.heads else None,
         "training": training,
+        "versions": versions(),
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
     encoded = {"format": FORMAT, **{key: json.dumps(value) for key, value in header.items()}}

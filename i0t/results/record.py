@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,8 @@ from tabulate import tabulate
 
 from i0t.files import file_stem, write_json
 from i0t.paths import REPO
+from i0t.versions import versions
 
-PACKAGES = (
-    "i0t",
-    "torch",
-    "torchvision",
-    "open_clip_torch",
-    "transformers",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "safetensors",
-)
 DRAWN = ("seed", "bootstrap")  # flags of random draws
 
 
@@ -132,17 +121,10 @@ def environment() -> dict[str, Any]:
     """Collect versions, git commit and machine."""
     import torch  # not needed for tables of records
 
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
     return {
         "git_commit": git_commit(),
-        "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": versions,
+        "versions": versions(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "command": " ".join(sys.argv),
     }

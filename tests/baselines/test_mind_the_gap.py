@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from real_data import FEATURES, needs_features
 
 from baselines.mind_the_gap import MindTheGap
 from i0t import I0TError, Standardizer
 from i0t.gap import centroid_distance
-from i0t.paths import REPO
-
-REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 
 
 def unit(v: np.ndarray) -> np.ndarray:
@@ -126,11 +124,10 @@ def test_shards_merge_only_with_the_same_lambda():
         first.merge(MindTheGap(0.375).fit(images, texts))
 
 
+@needs_features
 def test_real_clip_features():
     """The unit vector takes 0.851 to about 0.851 - 2 x 0.375 (METHOD, "Rivals post hoc"); the raw one to 0.2."""
-    if not REAL.exists():
-        pytest.skip(f"real CLIP features are not here: {REAL}")
-    images, texts = np.load(REAL)
+    images, texts = np.load(FEATURES)
     distances = {}
     for shift_lambda in (0.375, 0.5, -0.5):
         remover = MindTheGap(shift_lambda).fit(images, texts)

@@ -16,7 +16,8 @@ from benchmarks import cuda, cuda_agreement, cuda_speed
 from benchmarks.cuda_setup import Check, Setting
 from benchmarks.encoding_setup import photos
 
-needs_card = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+NO_CARD = "no CUDA device: run it on a machine with a card"
+needs_card = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_CARD)]
 
 
 @pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=needs_card)])

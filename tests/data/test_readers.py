@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from owners_files import list_file, put, read
 from PIL import Image
+from real_data import STAMPS, needs_stamps
 
 from i0t import I0TError
 from i0t.data.class_sets import read_templates
@@ -23,7 +24,6 @@ from i0t.data.items import open_image
 from i0t.data.sharegpt4v import load_sharegpt4v, short_caption
 from i0t.paths import REPO, Roots
 
-STAMPS = REPO.parent / "shared" / "realdata" / "stamps"
 SHAREGPT4V = "sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json"
 
 
@@ -528,10 +528,9 @@ def test_sample_is_read_by_every_reader(sample_roots):
     assert np.asarray(open_image(train.images[0])).shape == (64, 64, 3)
 
 
+@needs_stamps
 def test_stamps_are_read_as_their_files_say():
     """Real images and words in the paper's layout."""
-    if not STAMPS.exists():
-        pytest.skip(f"the stamps are not here: {STAMPS}")
     main, sub = STAMPS / "data_dir", STAMPS / "data_dir_sub"
     train, validation = (load_sharegpt4v(main, split) for split in ("train", "validation"))
     assert (len(train), len(validation)) == (198, 22)

@@ -23,6 +23,7 @@ from i0t.encoders.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from i0t.encoders.encode import encode_texts
 from i0t.encoders.heads import NormHeads
 from i0t.encoders.openclip import build_encoder, set_context_length
+from i0t.versions import versions
 
 TEXTS = ["a red star", "", "two small blue circles", "star " * 100]
 TRAINING = {"recipe": {"name": "lccom", "seed": 7, "steps": None}, "step": 3, "validation": {"i2t_r1": 12.5}}
@@ -65,6 +66,8 @@ def test_roundtrip_gives_the_same_bits(tmp_path, heads):
     encoder = small_encoder(1, heads)
     path = save_checkpoint(tmp_path / "new" / "stage.safetensors", encoder, TRAINING)
     assert [file.name for file in path.parent.iterdir()] == ["stage.safetensors"]
+    with safe_open(path, framework="pt") as file:
+        assert json.loads(file.metadata()["versions"]) == versions()
     torch.manual_seed(2)
     for loaded in (load_checkpoint(path), load_encoder(str(path))):
         assert loaded.name == "stage.safetensors"

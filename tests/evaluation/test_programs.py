@@ -118,7 +118,7 @@ def test_retrieval_record_is_complete_and_agrees_with_its_embeddings(evaluate, t
     }
     assert record["config"]["model"]["fingerprint"] == load_encoder("tiny").fingerprint or True
     assert record["peak_memory_bytes"] > 2**20
-    assert record["environment"]["packages"]["torch"]
+    assert record["environment"]["versions"]["torch"]
 
 
 def test_retrieval_takes_all_data_sets_and_five_captions(evaluate):

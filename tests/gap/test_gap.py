@@ -13,13 +13,12 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from real_data import FEATURES, needs_features
 
 from i0t import gap
 from i0t.errors import I0TError
 from i0t.metrics import ranking as blocks
-from i0t.paths import REPO
 
-REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 NO_PAIRS = np.zeros((0, 2), dtype=int)
 PAIR_MEASURES = ("relative_modality_gap", "alignment")
 
@@ -356,12 +355,11 @@ def test_refuses_bad_features() -> None:
 @pytest.fixture(scope="module")
 def real() -> tuple[np.ndarray, np.ndarray]:
     """500 COCO images and captions by CLIP ViT-B/16."""
-    if not REAL.exists():
-        pytest.skip(f"real CLIP features are not here: {REAL.name}")
-    images, texts = np.load(REAL)
+    images, texts = np.load(FEATURES)
     return images, texts
 
 
+@needs_features
 def test_real_clip_features(real: tuple[np.ndarray, np.ndarray]) -> None:
     """The known figures of this file."""
     measured = gap.modality_gap(*real)
@@ -375,6 +373,7 @@ def test_real_clip_features(real: tuple[np.ndarray, np.ndarray]) -> None:
     assert measured["severity"] == "severe" and measured["separability_auc"] == 1
 
 
+@needs_features
 def test_real_leak_is_seen(real: tuple[np.ndarray, np.ndarray]) -> None:
     """I0T_post with the means of the evaluated pairs, and with those of the other pairs."""
     (images, texts), fit, test = (unit(side) for side in real), slice(0, 250), slice(250, 500)

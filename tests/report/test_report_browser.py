@@ -21,7 +21,7 @@ from i0t.report.definitions import GLOSSARY
 from i0t.report.measurements import measure
 from i0t.report.page import render
 
-selenium = pytest.importorskip("selenium", reason="selenium is not installed: pip install -e '.[test]'")
+selenium = pytest.importorskip("selenium", reason="selenium is not installed: bash scripts/setup.sh")
 from selenium import webdriver  # noqa: E402 (after the check that it is there)
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
+from real_data import FEATURES, needs_features
 from sklearn.metrics import ndcg_score, roc_auc_score
 
 from evaluation.table import main as table
@@ -21,7 +22,6 @@ from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics import one_scale_auc, ranked_search_metrics
 from i0t.metrics.mixed_search import tie_weights
-from i0t.paths import REPO
 from i0t.search import (
     VectorIndex,
     evaluate_splits,
@@ -33,8 +33,6 @@ from i0t.search import (
 from i0t.search.qrels import read_placed, without_relevant
 from i0t.search.results import MethodResult
 from i0t.standardize import Standardizer, ZScore
-
-REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -253,9 +251,9 @@ def test_the_interval_covers_the_mean_of_its_kind():
     assert 0.88 <= hits / 200 <= 0.99
 
 
-@pytest.mark.skipif(not REAL.is_file(), reason="real CLIP embeddings are not at ../shared/realdata")
+@needs_features
 def test_the_numbers_on_real_clip_embeddings():
-    images, texts = np.load(REAL)
+    images, texts = np.load(FEATURES)
     names = [str(row) for row in range(500)]
     embeddings = Embeddings(images, texts, np.arange(500), names, names)
 

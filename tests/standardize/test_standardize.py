@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from real_data import FEATURES, needs_features
 from safetensors.numpy import save_file
 
 from baselines.mind_the_gap import MindTheGap
@@ -19,10 +20,7 @@ from i0t import standardize as module
 from i0t.features import is_torch, to_numpy
 from i0t.gap import centroid_distance
 from i0t.origin import Origin
-from i0t.paths import REPO
 from i0t.standardize import arithmetic
-
-REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 
 # How to make each kind of features from float64 ones, and how far rounding may carry the result.
 KINDS = {
@@ -385,11 +383,10 @@ def test_a_vector_equal_to_the_mean_has_no_direction(kind):
 # --- real CLIP features ----------------------------------------------------------------------
 
 
+@needs_features
 def test_real_clip_features_fitted_on_other_pairs():
     """Means of 250 COCO pairs close the gap of 250 others to about 1.1 sqrt(2 / 250) = 0.10."""
-    if not REAL.exists():
-        pytest.skip(f"real CLIP features are not here: {REAL}")
-    images, texts = np.load(REAL)
+    images, texts = np.load(FEATURES)
     standardizer = Standardizer().fit(images[:250], texts[:250], {"rows": "0-249"})
     assert centroid_distance(images[250:], texts[250:]) > 0.8
     moved = standardizer.transform_image(images[250:]), standardizer.transform_text(texts[250:])
