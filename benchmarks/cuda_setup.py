@@ -30,6 +30,7 @@ from i0t.training.recipe import load_recipe
 
 RECIPE, VIEWS, DROPOUT, CONTEXT = "lccom", 2, 0.1, 248  # the recipe and its values
 MODEL, TINY = "ViT-B-32-quickgelu/random", "tiny"
+PER_SECOND, ALONE, FORWARD = "per second", "decoding or tokenising alone", "bare forward"  # images or texts
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -89,7 +90,7 @@ class Check:
     measured: float
     bound: float
     note: str = ""  # further results
-    stated: dict[str, str] = field(default_factory=dict)  # its row in docs/training.md
+    figures: dict[str, float] = field(default_factory=dict)  # by column of the table: PER_SECOND, "MFU", ...
 
     @property
     def passed(self) -> bool:

@@ -103,11 +103,10 @@ def training(setting: Setting, batch: int, tokens: int, precision: str) -> list[
     ratios = [ours / bare for ours, bare in watch.seconds]
     seconds, (own, others) = median(ours for ours, _ in watch.seconds), watch.memory
     mfu = batch * VIEWS * pair_flops(setting, tokens) / seconds / peak_flops(setting)
-    stated = {"pairs x tokens": f"{batch} x {tokens}", "precision": precision, "images/s": f"{batch / seconds:.0f}"}
-    stated |= {"MFU": f"{mfu:.0%}", "peak memory": f"{own / 1e9:.1f} GB"}
+    figures = {setup.PER_SECOND: batch / seconds, "MFU": mfu, "peak GB": own / 1e9}
     what, span = f"stage-1 step, batch {batch}, {tokens} tokens, {precision}", f"{min(ratios):.2f}-{max(ratios):.2f}"
     note = f"{batch / seconds:.0f} images/s, MFU {mfu:.0%}; rounds {span}"
-    checks = [Check(f"{what}: seconds / bare loop", median(ratios), SLOWER, note, stated)]
+    checks = [Check(f"{what}: seconds / bare loop", median(ratios), SLOWER, note, figures)]
     if setting.is_cuda:
         note = f"peak {own / 1e9:.1f} GB, bare {others / 1e9:.1f} GB"
         checks.append(Check(f"{what}: memory / bare loop", own / others, LARGER, note))
@@ -156,9 +155,9 @@ def images(setting: Setting) -> list[Check]:
     unavoidable, slower = max(0.0, 1 - forward / max(alone, forward)), max(alone, forward)
     what = f"encoding {count} images of {PHOTO[0]}x{PHOTO[1]}, {options.precision}, {setting.workers} workers"
     waits = f"{unavoidable:.2f} is unavoidable if decoding takes {alone / forward:.1f} times the forward passes"
-    note, stated = _rates("images", count / seconds, "decoding", count / alone, count / forward)
+    note, figures = _rates("images", count / seconds, "decoding", count / alone, count / forward)
     return [
-        Check(f"{what}: seconds / slower part", seconds / slower, SLOWER_IMAGES, note, stated),
+        Check(f"{what}: seconds / slower part", seconds / slower, SLOWER_IMAGES, note, figures),
         Check(f"{what}: card waits", 1 - sum(busy) / watched, min(1.0, unavoidable + MORE_WAITING), waits),
     ]
 
@@ -178,16 +177,15 @@ def texts(setting: Setting) -> list[Check]:
 
     works = (lambda: encode_texts(encoder, sentences, options), lambda: tokenize(sentences), passes)
     seconds, alone, forward = _medians(setting, works, setting.size(5, 1))
-    note, stated = _rates("texts", count / seconds, "tokenising", count / alone, count / forward)
+    note, figures = _rates("texts", count / seconds, "tokenising", count / alone, count / forward)
     what = f"encoding {count} texts, context {encoder.context_length}, {options.precision}"
     ratio = seconds / (alone + forward)
-    return [Check(f"{what}: seconds / tokenising + bare forward", ratio, SLOWER_TEXTS, note, stated)]
+    return [Check(f"{what}: seconds / tokenising + bare forward", ratio, SLOWER_TEXTS, note, figures)]
 
 
-def _rates(kind: str, ours: float, work: str, alone: float, forward: float) -> tuple[str, dict[str, str]]:
+def _rates(kind: str, ours: float, work: str, alone: float, forward: float) -> tuple[str, dict[str, float]]:
     note = f"{ours:.0f} {kind}/s; {work} alone {alone:.0f}, bare forward {forward:.0f}"
-    rates = {"encoded/s": ours, "decoded or tokenised alone/s": alone, "bare forward/s": forward}
-    return note, {"encoding": kind, **{name: f"{rate:.0f}" for name, rate in rates.items()}}
+    return note, {setup.PER_SECOND: ours, setup.ALONE: alone, setup.FORWARD: forward}
 
 
 def _medians(setting: Setting, works: tuple[Callable[[], object], ...], rounds: int) -> list[float]:

@@ -5,7 +5,9 @@ Run: python -m pytest tests/benchmarks/test_cuda.py
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +17,7 @@ from accelerate.state import AcceleratorState
 from benchmarks import cuda, cuda_agreement, cuda_speed
 from benchmarks.cuda_setup import Check, Setting
 from benchmarks.encoding_setup import photos
+from i0t.versions import versions
 
 NO_CARD = "no CUDA device: run it on a machine with a card"
 needs_card = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_CARD)]
@@ -34,19 +37,36 @@ def test_without_a_card_it_says_so_and_ends_well(monkeypatch, capsys):
     assert capsys.readouterr().out == "no CUDA device: nothing to measure here.\n"
 
 
-def test_failing_check_is_a_row_and_the_others_go_on(monkeypatch, capsys):
+def test_failing_check_is_a_row_and_the_others_go_on(monkeypatch, tmp_path, capsys):
     def fails() -> list[Check]:
         raise RuntimeError("CUDA error: no kernel image\nCompile with ...")
 
-    found = {"broken": fails, "whole": lambda: [Check("whole", 1.0, 2.0, stated={"images/s": "7"})]}
+    figures = {"per second": 714.3, "MFU": 0.137, "peak GB": 13.94}
+    found = {"broken": fails, "whole": lambda: [Check("whole", 1.0, 2.0, "as fast", figures)]}
     found["over"] = lambda: [Check("over", 3.0, 2.0)]
     monkeypatch.setattr(cuda, "jobs", lambda _: found)
+    monkeypatch.setattr(cuda, "TENSORS", tmp_path)
     assert cuda.main(["--device", "cpu", "--tiny"]) == 1
     printed = capsys.readouterr()
-    assert "RuntimeError: CUDA error: no kernel image" in printed.out and "Traceback" in printed.err
-    assert "FAIL  3 <= 2               over\n" in printed.out and "3 checks, 2 missed" in printed.out
-    assert "| 7          | 1.00    |\n" in printed.out
-    assert cuda.main(["--device", "cpu", "--tiny", "--only", "whole"]) == 0
+    assert "RuntimeError: CUDA error: no kernel image" in printed.err and "Traceback" in printed.err
+    assert "FAIL  3 <= 2               over\n" in printed.err and "3 checks, 2 missed" in printed.out
+    rows = [re.sub(r" +", " ", line) for line in printed.out.splitlines() if line.startswith("|")]
+    assert rows[0] == "| check | measured | bound | passed | per second | MFU | peak GB |"
+    assert rows[2:] == [
+        "| broken | nan | nan | NO | | | |",
+        "| whole | 1 | 2 | yes | 714 | 14% | 13.9 |",
+        "| over | 3 | 2 | NO | | | |",
+    ]
+
+    content = json.loads((tmp_path / "cuda.json").read_text())
+    assert content["missed"] == 2 and content["versions"] == versions() and content["seconds"] > 0
+    assert content["checks"][0]["measured"] is None and "no kernel image" in content["checks"][0]["note"]
+    whole = {"what": "whole", "measured": 1, "bound": 2, "note": "as fast", "figures": figures, "passed": True}
+    assert content["checks"][1] == whole
+    named = tmp_path / "here.json"
+    assert cuda.main(["--device", "cpu", "--tiny", "--only", "whole", "--json", str(named)]) == 0
+    assert [check["what"] for check in json.loads(named.read_text())["checks"]] == ["whole"]
+    assert json.loads((tmp_path / "cuda.json").read_text()) == content, "a part does not replace the whole"
 
 
 def test_check_that_the_time_does_not_reach_is_not_passed():
@@ -76,7 +96,8 @@ def test_speeds_are_measured(setting):
     pictures, waits = cuda_speed.images(setting)
     assert pictures.measured > 0 and 0 <= waits.measured <= 1
     (texts,) = cuda_speed.texts(setting)
-    assert "| 2 x 77" in cuda.tables_of_docs([speed, pictures, waits, texts])
+    assert set(speed.figures) == {"per second", "MFU", "peak GB"}
+    assert pictures.figures["bare forward"] > 0 and texts.figures["per second"] > 0
 
 
 @pytest.mark.slow
