@@ -1,6 +1,9 @@
-"""Installs the library `i0t`. The programs (evaluation, baselines, scripts) run from the checkout."""
+"""Installs the library `i0t`, the rivals (`baselines`) and the programs (`evaluation`), with recipes and specs."""
 
 from setuptools import find_packages, setup
+
+# i0t/configs links to configs, whose path files (root.txt, ...) are the user's own and stay out.
+CONFIGS = ("recipes/*.yaml", "models/**/*.yaml", "templates/*.txt", "classes/*.txt", "accelerate/*.yaml")
 
 setup(
     name="i0t",
@@ -9,9 +12,9 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     package_dir={"": "."},  # an editable install is then a plain path; else setuptools warns at length
-    packages=find_packages(include=["i0t", "i0t.*"]),
+    packages=find_packages(include=["i0t", "i0t.*", "baselines", "evaluation"]),
     entry_points={"console_scripts": ["i0t = i0t.__main__:main"]},
-    package_data={"i0t.report": ["assets/*"]},
+    package_data={"i0t": [f"configs/{files}" for files in CONFIGS], "i0t.report": ["assets/*"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
@@ -39,6 +42,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "setuptools>=68",  # to build the package that a test installs
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff>=0.6,<1",

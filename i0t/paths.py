@@ -1,5 +1,9 @@
 """Where data, checkpoints and results live: the path files under `configs`, read when needed.
 
+Recipes, specs, templates and class names come with the package, as `i0t/configs`: in a checkout a link to its `configs`,
+which also has the path files, and results go to its `tensors`. An installed package has no checkout: its user's path
+files are in ~/.config/i0t, and results go to `tensors` in the current folder.
+
 Empty or missing path files mean the built-in sample. A path that does not exist is an error that
 names the file, the line and the path.
 """
@@ -17,14 +21,31 @@ from i0t.processes import is_main
 from i0t.reading import read_text
 
 REPO = Path(__file__).resolve().parents[1]
-TENSORS = REPO / "tensors"
+SHIPPED = (Path(__file__).parent / "configs").resolve()
+IS_CHECKOUT = SHIPPED == REPO / "configs"
+TENSORS = REPO / "tensors" if IS_CHECKOUT else Path("tensors")
 CHECKPOINT_FOLDER = "checkpoints"
 CACHE_ROOT = Path("~/.cache")  # where torchvision looks
 
 
 def configs_folder() -> Path:
-    """`configs` of the checkout, or the folder named by the environment variable I0T_CONFIGS."""
-    return Path(os.environ.get("I0T_CONFIGS") or REPO / "configs")
+    """Folder of the path files: $I0T_CONFIGS, else `configs` of the checkout, else ~/.config/i0t."""
+    if named := os.environ.get("I0T_CONFIGS"):
+        return Path(named)
+    return SHIPPED if IS_CHECKOUT else Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "i0t"
+
+
+def config_file(name: str | Path) -> Path:
+    """Path of a recipe, spec, template or list, e.g. "recipes/lccom.yaml": the user's own, else that of the package."""
+    own = configs_folder() / name
+    return own if os.path.isfile(own) or configs_folder() == SHIPPED else SHIPPED / name
+
+
+def config_names(kind: str) -> list[str]:
+    """Names of the YAML files in a folder such as "recipes", the user's own and those of the package."""
+    folders = {configs_folder() / kind, SHIPPED / kind}
+    found = {path.relative_to(folder) for folder in folders for path in folder.rglob("[!.]*.yaml")}
+    return sorted(path.with_suffix("").as_posix() for path in found)
 
 
 def say(message: str) -> None:
@@ -118,10 +139,11 @@ def configured_data_dir() -> Path | None:
     return _existing(*read_path_file("root.txt"))
 
 
-def _existing(value: str | None, place: str, start: Path = REPO) -> Path | None:
-    """Resolve a folder: of a flag relative to the working folder, of a path file relative to the checkout."""
+def _existing(value: str | None, place: str, start: Path | None = None) -> Path | None:
+    """Resolve a folder: of a flag relative to `start`, of a path file relative to the checkout or, without, the file."""
     if not value:
         return None
+    start = (REPO if IS_CHECKOUT else configs_folder()) if start is None else start
     try:
         folder = (start / Path(value).expanduser()).absolute()
         is_folder = folder.is_dir()

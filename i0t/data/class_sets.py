@@ -12,7 +12,7 @@ from i0t.data.datasets import Dataset
 from i0t.data.entries import DatasetEntry
 from i0t.data.items import Items
 from i0t.errors import I0TError
-from i0t.paths import Roots, configs_folder, say
+from i0t.paths import Roots, config_file, say
 from i0t.reading import read_text
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
@@ -78,7 +78,7 @@ def read_cifar100(entry: DatasetEntry, roots: Roots) -> ClassSet:
         image_ids=[f"test/{row}" for row in range(len(data))],
         labels=list(data.targets),
         class_names=[name.replace("_", " ") for name in data.classes],
-        templates=read_templates(configs_folder() / "templates" / "cifar100.txt"),
+        templates=read_templates(config_file("templates/cifar100.txt")),
     )
 
 
@@ -113,7 +113,7 @@ def read_class_folders(entry: DatasetEntry, roots: Roots) -> ClassSet:
         image_ids=[f"{path.parent.name}/{path.name}" for path, _ in images],
         labels=[label for _, label in images],
         class_names=names,
-        templates=read_templates(own if own.is_file() else configs_folder() / "templates" / "birdsnap.txt"),
+        templates=read_templates(own if own.is_file() else config_file("templates/birdsnap.txt")),
     )
 
 
@@ -152,7 +152,7 @@ def read_class_names(name: str) -> list[str]:
     Raises:
         I0TError: the file is missing.
     """
-    return _lines(configs_folder() / "classes" / f"{name}.txt", "It comes with the checkout.")
+    return _lines(config_file(f"classes/{name}.txt"), "It comes with i0t.")
 
 
 def read_templates(path: Path) -> list[str]:

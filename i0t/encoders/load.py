@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from i0t.errors import I0TError
-from i0t.paths import Roots, configs_folder, configured_data_dir
+from i0t.paths import Roots, config_file, config_names, configs_folder, configured_data_dir
 from i0t.reading import parse_yaml, read_yaml
 
 if TYPE_CHECKING:
@@ -80,14 +80,12 @@ def load_encoder(name: str | Path, device: str = "cpu", roots: Roots | None = No
 
 def known_models(argument: str | None = None) -> list[str]:
     """Names of the model specs under `configs/models`; with `argument`, only of those that have this argument."""
-    folder = configs_folder() / "models"
-    names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-    return [name for name in names if argument is None or argument in _read(_spec_file(name))]
+    return [name for name in config_names("models") if argument is None or argument in _read(_spec_file(name))]
 
 
 def _spec_file(name: str) -> Path:
     """Path of the spec of a name, without the arguments behind the name."""
-    return configs_folder() / "models" / f"{name.partition(':')[0]}.yaml"
+    return config_file(Path("models") / f"{name.partition(':')[0]}.yaml")
 
 
 def _load_spec(name: str, roots: Roots | None) -> Encoder:

@@ -18,7 +18,7 @@ from typing import Any
 from tabulate import tabulate
 
 from i0t.files import file_stem, write_json
-from i0t.paths import REPO
+from i0t.paths import IS_CHECKOUT, REPO
 from i0t.versions import versions
 
 DRAWN = ("seed", "bootstrap")  # flags of random draws
@@ -132,6 +132,8 @@ def environment() -> dict[str, Any]:
 
 def git_commit() -> str | None:
     """Commit of the checkout, with "+changes" if files differ from it; None outside a checkout."""
+    if not IS_CHECKOUT:  # a repository around the installed package would be another project's
+        return None
     try:
         commit = _git("rev-parse", "HEAD")
         return f"{commit}+changes" if _git("status", "--porcelain", "--untracked-files=no") else commit

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from i0t.errors import I0TError
-from i0t.paths import configs_folder
+from i0t.paths import config_file, config_names
 from i0t.reading import parse_yaml, read_yaml
 
 LAST = "last"  # as base: the checkpoint in configs/ckpt_file_name.txt
@@ -84,7 +84,7 @@ class Recipe(BaseModel):
 
 def recipe_names() -> list[str]:
     """Names of the recipes in `configs/recipes`."""
-    return sorted(path.stem for path in (configs_folder() / "recipes").glob("[!.]*.yaml"))
+    return config_names("recipes")
 
 
 def load_recipe(name: str, overrides: Mapping[str, Any] = MappingProxyType({}), sample: bool = False) -> Recipe:
@@ -93,7 +93,7 @@ def load_recipe(name: str, overrides: Mapping[str, Any] = MappingProxyType({}), 
     Raises:
         I0TError: no such recipe, unknown key, or a value of the wrong kind.
     """
-    path = configs_folder() / "recipes" / f"{name}.yaml"
+    path = config_file(f"recipes/{name}.yaml")
     if not path.is_file():
         raise I0TError(f"{name}: no such recipe in {path.parent}. There are: {', '.join(recipe_names()) or 'none'}.")
     values = read_yaml(path, "a recipe")
