@@ -31,6 +31,10 @@ class Command(NamedTuple):
     help: str
 
 
+FOLDERS = """\
+In a checkout, path files (root.txt, subroot.txt) are in its configs/, and results go to its tensors/. Installed without
+one, i0t looks for path files in ~/.config/i0t, and writes to tensors/ in the current folder. I0T_CONFIGS and I0T_CACHE
+name other folders for the path files and for the cache of features."""
 COMMANDS = {
     "gap": Command("i0t.commands.gap", "measure the modality gap of embeddings, with error bars"),
     "standardize": Command("i0t.commands.standardize", "fit, merge and apply standardisers over any number of files"),
@@ -38,6 +42,7 @@ COMMANDS = {
     "search-eval": Command("i0t.commands.search_eval", "measure search in an index that mixes images and texts"),
     "cutoff": Command("i0t.commands.cutoff", "find the score above which at most a stated share of wrong pairs lie"),
     "apply": Command("i0t.commands.apply", "write corrected vectors, and the query transform, for a vector store"),
+    "models": Command("i0t.commands.models", "list the models that can be loaded, their licences, and which are here"),
     "cache": Command("i0t.commands.cache", "show or clear the cache of encoded features"),
 }
 
@@ -56,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="i0t",
         description="Measure the modality gap of CLIP-like models, remove it, and show the effect.",
         epilog=f"commands:\n{listing}\n\n`i0t COMMAND --help` explains each. Pages for the researcher, for search and "
-        "for caption\nscoring are in docs/.",
+        f"for caption\nscoring are in docs/.\n\n{FOLDERS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=Versions, nargs=0, help="show the versions in use, and exit")

@@ -1,11 +1,8 @@
 """Where data, checkpoints and results live: the path files under `configs`, read when needed.
 
-Recipes, specs, templates and class names come with the package, as `i0t/configs`: in a checkout a link to its `configs`,
-which also has the path files, and results go to its `tensors`. An installed package has no checkout: its user's path
-files are in ~/.config/i0t, and results go to `tensors` in the current folder.
-
-Empty or missing path files mean the built-in sample. A path that does not exist is an error that
-names the file, the line and the path.
+Recipes, specs, templates and class names come with the package, as `i0t/configs`. In a checkout that is a link to its
+`configs`, which has the path files, too, and results go to its `tensors`. An installed package has no checkout: its
+user's path files are in ~/.config/i0t, and results go to `tensors` in the current folder.
 """
 
 from __future__ import annotations
@@ -140,7 +137,7 @@ def configured_data_dir() -> Path | None:
 
 
 def _existing(value: str | None, place: str, start: Path | None = None) -> Path | None:
-    """Resolve a folder: of a flag relative to `start`, of a path file relative to the checkout or, without, the file."""
+    """Resolve a folder: relative to `start`; of a path file, to the checkout or, without one, to the file's folder."""
     if not value:
         return None
     start = (REPO if IS_CHECKOUT else configs_folder()) if start is None else start

@@ -9,6 +9,8 @@ A spec, `configs/models/NAME.yaml`, has the dotted path of a loader, its argumen
       published: https://huggingface.co/BeichenZhang/LongCLIP-B-32
       size: 0.6 GB
 
+    about: {licence: apache-2.0}   # for `i0t models`, with `hub` and `size` where no file has them
+
 The loader is called with these arguments (files as paths) and `name`, and returns an `Encoder`. In this
 way `i0t` loads models of `baselines` without importing it. The command line can change arguments:
 `--model longclip:round_fp16=true`, `--model longclip:file=/elsewhere/longclip-B-32.pt`.
@@ -83,6 +85,20 @@ def known_models(argument: str | None = None) -> list[str]:
     return [name for name in config_names("models") if argument is None or argument in _read(_spec_file(name))]
 
 
+def read_spec(name: str) -> dict[str, Any]:
+    """Read a spec by its name.
+
+    Raises:
+        I0TError: it is malformed.
+    """
+    return _read(_spec_file(name))
+
+
+def files_of(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the files of a spec by argument: mappings with `path`, and maybe `published`, `size` and `hub`."""
+    return {key: value for key, value in spec.items() if _is_file(value)}
+
+
 def _spec_file(name: str) -> Path:
     """Path of the spec of a name, without the arguments behind the name."""
     return config_file(Path("models") / f"{name.partition(':')[0]}.yaml")
@@ -91,6 +107,7 @@ def _spec_file(name: str) -> Path:
 def _load_spec(name: str, roots: Roots | None) -> Encoder:
     path, base = _spec_file(name), name.partition(":")[0]
     spec = _read(path)
+    spec.pop("about", None)
     for key, value in _changes(name).items():
         spec[key] = _changed(spec.get(key), value)
     loader = _loader(path, spec.pop("loader", None))
