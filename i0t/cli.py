@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from i0t.encoders import EncodeOptions
     from i0t.standardize.registry import RemoverChoice
 
-REMOVER_FLAGS = ("remove_gap", "method", "methods", "remover")  # flags of all programs that name removers
+REMOVER_FLAGS = ("remove_gap", "remover", "removers")  # of all programs; evaluations take either of the first two
 
 
 class Parser(argparse.ArgumentParser):
@@ -105,13 +105,16 @@ def add_remover_flags(
     names = ([NONE] if default == NONE else []) + list(helps)
     shown = default_help or (default if isinstance(default, str) else " ".join(default or []))
     summaries = " ".join(f"{name}: {text}" for name, text in helps.items())
+    count = "+" if several else None
     parser.add_argument(
-        flag,
+        *([flag, "--remover"] if flag == "--remove-gap" else [flag]),
         default=default,
-        nargs="+" if several else None,
+        nargs=count,
         metavar="NAME",
         help=f"{', '.join(names)}, or MODULE:CLASS (default {shown}). {summaries}".replace("%", "%%"),
     )
+    if former := {"--remover": "--method", "--removers": "--methods"}.get(flag):  # old commands still run
+        parser.add_argument(former, dest=flag[2:], nargs=count, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     for name, (parameter, owners) in all_parameters().items():
         text = f"of {', '.join(owners)}: {parameter.help} (default {parameter.default})".replace("%", "%%")
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=text)
@@ -193,8 +196,8 @@ def _no_such_parameter(name: str, have: Mapping[str, Iterable[str]]) -> str:
 
 def add_root_flags(parser: argparse._ActionsContainer) -> None:
     """Add `--data-dir` and `--data-dir-sub`."""
-    parser.add_argument("--data-dir", metavar="DIR", help="instead of configs/root.txt")
-    parser.add_argument("--data-dir-sub", metavar="DIR", help="instead of configs/subroot.txt")
+    parser.add_argument("--data-dir", metavar="DIR", help="instead of configs/root.txt (~/.config/i0t, if installed)")
+    parser.add_argument("--data-dir-sub", metavar="DIR", help="instead of configs/subroot.txt (likewise)")
 
 
 def roots_of(arguments: argparse.Namespace) -> Roots:

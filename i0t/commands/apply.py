@@ -47,7 +47,7 @@ Measure the effect on search with `i0t search-eval`.
 
 examples
   i0t apply images.npy texts.npy --fit-on images.npy texts.npy --output corrected
-  i0t apply index.safetensors --fit-on calibration.safetensors --method whitening --output corrected
+  i0t apply index.safetensors --fit-on calibration.safetensors --remover whitening --output corrected
   i0t apply --folder laion --fit-on stats.safetensors --output corrected     shards: docs/scale.md
 """
 SOURCE_HELP = "an Embeddings file (.safetensors), or images.npy texts.npy, of any lengths"
@@ -68,7 +68,7 @@ class ApplyOptions:
     shards: Sequence[Work] = ()  # instead: modality and file, moved in blocks
     jobs: int = 1  # processes for shards
     metadata: Path | None = None  # folder to copy beside moved shards, if it exists
-    flag: str = "--method"  # the program's flag for a remover, for errors
+    flag: str = "--remover"  # the program's flag for a remover, for errors
 
 
 def parse(argv: Sequence[str] | None) -> ApplyOptions:
@@ -79,7 +79,7 @@ def parse(argv: Sequence[str] | None) -> ApplyOptions:
         "--fit-on", nargs="+", required=True, metavar="FILE", help="vectors to fit on, or one file of a fitted remover"
     )
     add_remover_flags(
-        parser, "--method", default=None, default_help=f"{METHOD}; of a fitted remover's file, that remover"
+        parser, "--remover", default=None, default_help=f"{METHOD}; of a fitted remover's file, that remover"
     )
     add_shard_flags(parser.add_argument_group("shards, instead of SOURCE"))
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to, made if missing")
@@ -87,8 +87,8 @@ def parse(argv: Sequence[str] | None) -> ApplyOptions:
     own = None  # the remover of a fitted file
     if len(arguments.fit_on) == 1:
         (path,) = arguments.fit_on
-        own = remover_named_in(path) if arguments.method else name_in_file(path, "--method")
-    method = arguments.method or own or METHOD
+        own = remover_named_in(path) if arguments.remover else name_in_file(path, "--remover")
+    method = arguments.remover or own or METHOD
     (choice,) = remover_choices(arguments, [method], none=False, fitted=method == own)
     sharded = bool(arguments.images or arguments.texts or arguments.folder)
     if sharded == bool(arguments.source):

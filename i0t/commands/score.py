@@ -123,7 +123,7 @@ def parse(argv: Sequence[str] | None) -> ScoreOptions:
     parser.add_argument(
         "--calibration-pairs", type=positive, metavar="N", help="number of pairs of a data set (default 1000)"
     )
-    add_remover_flags(parser, "--method", default="i0t_post")
+    add_remover_flags(parser, "--remover", default="i0t_post")
     parser.add_argument("--prefix", default=PREFIX, help=f"put before every text (default {PREFIX!r})")
     parser.add_argument("--json", metavar="FILE", help="write scores and protocol here")
     parser.add_argument("--csv", metavar="FILE", help="write scores here, one row per pair, in order")
@@ -153,7 +153,7 @@ def parse(argv: Sequence[str] | None) -> ScoreOptions:
         model=arguments.model,
         calibrate_on=calibrate_on,
         calibration_pairs=arguments.calibration_pairs or CALIBRATION_PAIRS,
-        choice=remover_choices(arguments, [arguments.method], none=False)[0],
+        choice=remover_choices(arguments, [arguments.remover], none=False)[0],
         prefix=arguments.prefix,
         encoding=replace(encode_options(arguments, share=False), upright=True),
         **{name: getattr(arguments, name) for name in FLAGS},

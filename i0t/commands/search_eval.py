@@ -69,7 +69,7 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
         epilog=EPILOG,
     )
     parser.add_argument("source", nargs="+", metavar="SOURCE", help=PAIRED)
-    add_remover_flags(parser, "--methods", default=own_names(), several=True)
+    add_remover_flags(parser, "--removers", default=own_names(), several=True)
     parser.add_argument(
         "--fit-on",
         nargs="+",
@@ -101,7 +101,7 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
         parser.error("--splits and --seed are for random splits, which --fit-on replaces")
     return SearchOptions(
         tuple(arguments.source),
-        tuple(remover_choices(arguments, arguments.methods, none=False)),
+        tuple(remover_choices(arguments, arguments.removers, none=False)),
         tuple(arguments.fit_on),
         splits,
         seed,

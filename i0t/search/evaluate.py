@@ -112,7 +112,7 @@ def _fitted(
 ) -> tuple[Fitted, dict[str, Any]]:
     """Fit the removers to the files of --fit-on, and look for evaluated items among the fitted ones."""
     evaluated = {"overlap": source, **({} if queries is None else {"overlap_of_queries": queries})}
-    fitted = fit_to_files(options.choices, options.fit_on, list(evaluated.values()), flag="--methods")
+    fitted = fit_to_files(options.choices, options.fit_on, list(evaluated.values()), flag="--removers")
     fit_files = {Path(path).resolve() for path in options.fit_on}
     leak, overlaps = False, {}
     for name, embeddings in evaluated.items():

@@ -279,7 +279,7 @@ def fit_to_files(
     paths: Sequence[str | Path],
     moved: Sequence[Embeddings] = (),
     in_record: bool = False,
-    flag: str = "--method",
+    flag: str = "--remover",
 ) -> dict[str, GapRemover]:
     """Fit removers to files of vectors, or load them from one fitted file; return them by name.
 

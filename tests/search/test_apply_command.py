@@ -43,7 +43,7 @@ def index_files(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("method", fitting_names())
 def test_matrix_and_bias_move_queries_as_the_remover_does(index_files, tmp_path, method):
     out = tmp_path / "out"
-    assert main([*index_files, "--fit-on", *index_files, "--method", method, "--output", str(out)]) == 0
+    assert main([*index_files, "--fit-on", *index_files, "--remover", method, "--output", str(out)]) == 0
     images, texts = (np.load(path) for path in index_files)
     remover = make_remover(method).fit(images, texts)
     np.testing.assert_allclose(np.load(out / "images.npy"), remover.transform_image(images), atol=1e-6)
@@ -99,7 +99,7 @@ def test_vectors_that_hardly_differ(tmp_path, capsys, method, spread):
     for path, side in zip(paths, rows.astype("float32"), strict=True):
         np.save(path, side)
     out = tmp_path / "out"
-    assert main([*paths, "--fit-on", *paths, "--method", method, "--output", str(out)]) == 0
+    assert main([*paths, "--fit-on", *paths, "--remover", method, "--output", str(out)]) == 0
     stated = re.search(r"give these vectors up to (\S+), in float32 up to (\S+)\.", capsys.readouterr().out)
     assert float(stated[1]) <= 1e-7 < float(stated[2]) < 1
     moved = np.load(out / "images.npy")
@@ -118,7 +118,7 @@ def test_a_row_without_direction_is_named_in_the_whole_file(index_files, tmp_pat
     fitted._sums["image"].sums["sum"] *= np.linalg.norm(images[40].astype(float) / 3) ** -1  # a mean of length 1
     np.save(index_files[0], images)
     path = str(fitted.save(tmp_path / "fitted.safetensors"))
-    flags = ["--fit-on", path, "--method", "i0t_post", "--output", str(tmp_path / "out")]
+    flags = ["--fit-on", path, "--remover", "i0t_post", "--output", str(tmp_path / "out")]
     assert main([*index_files, *flags]) == 2
     assert "row 40 becomes a zero vector" in capsys.readouterr().err
 
@@ -127,7 +127,7 @@ def test_embeddings_keep_their_ids_and_say_what_moved_them(tmp_path):
     names = [f"{row}.jpg" for row in range(40)]
     given = Embeddings(cone(40, 0, 1.0), cone(40, 1, -1.0), np.arange(40), names, names, metadata={"model": "m"})
     path = given.save(tmp_path / "index.safetensors")
-    assert main([str(path), "--fit-on", str(path), "--method", "i0t_post", "--output", str(tmp_path / "out")]) == 0
+    assert main([str(path), "--fit-on", str(path), "--remover", "i0t_post", "--output", str(tmp_path / "out")]) == 0
     moved = Embeddings.load(tmp_path / "out" / "vectors.safetensors")
     assert moved.image_ids == names and moved.texts == names
     assert moved.metadata["gap_removed"]["remover"] == "i0t_post"

@@ -423,7 +423,7 @@ def test_program_prints_a_table_and_leaves_a_record(pairs_file, tmp_path, capsys
     assert record["protocol"]["means_leak"] is False
     assert len(record["data"]["data_sha256"]) == 64
     assert record["methods"]["raw"]["metrics"]["ndcg"] < 0.1 < record["methods"]["i0t_post"]["metrics"]["ndcg"]
-    assert main([*flags, "--methods", "i0t_post", "--index", "ivfpq"]) == 0
+    assert main([*flags, "--removers", "i0t_post", "--index", "ivfpq"]) == 0
     records = sorted(map(str, tmp_path.glob("search-pairs-*.json")))
     assert len(records) == 2  # its own name, nothing overwritten
     capsys.readouterr()
@@ -499,8 +499,8 @@ def test_numbers_out_of_range_are_refused_by_the_flag(pairs_file, flag, capsys):
 
 
 def test_none_is_no_method(pairs_file, tmp_path, capsys):
-    assert main([str(pairs_file), "--methods", "none", "--output", str(tmp_path / "out")]) == 2
-    assert "--methods none: name what removes the gap: i0t_post, z_score" in capsys.readouterr().err
+    assert main([str(pairs_file), "--removers", "none", "--output", str(tmp_path / "out")]) == 2
+    assert "--removers none: name what removes the gap: i0t_post, z_score" in capsys.readouterr().err
     assert main([str(tmp_path / "gone.npy"), "--output", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
 

@@ -50,7 +50,7 @@ def asked(pairs_file, tmp_path, capsys):
     def run(queries: str, fit_on: str, source: str = corpus) -> tuple[int, dict, str]:
         files = ["--queries", tmp_path / f"{queries}.safetensors", "--fit-on", tmp_path / f"{fit_on}.safetensors"]
         flags = [source, "--qrels", tmp_path / "j.qrels", *files, "--output", tmp_path / "out"]
-        status = main([*map(str, flags), "--methods", "i0t_post"])
+        status = main([*map(str, flags), "--removers", "i0t_post"])
         said = capsys.readouterr()
         return status, json.loads(Path(said.out.splitlines()[-1]).read_text()) if said.out else {}, said.err
 

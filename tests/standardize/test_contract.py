@@ -221,13 +221,13 @@ def files(tmp_path) -> list[str]:
 def test_apply_and_standardize_move_as_it_does(name, files, tmp_path, capsys):
     images, texts = (np.load(path) for path in files)
     expected = make_remover(name).fit(images, texts)
-    assert apply([*files, "--fit-on", *files, "--method", name, "--output", str(tmp_path / "one")]) == 0
+    assert apply([*files, "--fit-on", *files, "--remover", name, "--output", str(tmp_path / "one")]) == 0
     assert repr(expected) in capsys.readouterr().out
     statistics = str(tmp_path / "statistics.safetensors")
     shards = ["--images", files[0], "--texts", files[1], "--jobs", "1"]
     assert standardize(["fit", *shards, "--remover", name, "--output", statistics]) == 0
     assert standardize(["apply", statistics, *shards, "--output", str(tmp_path / "two")]) == 0
-    fit_on = ["--fit-on", statistics, "--method", name]
+    fit_on = ["--fit-on", statistics, "--remover", name]
     assert apply([*shards, *fit_on, "--output", str(tmp_path / "three")]) == 0
     for folder in ("one", f"two/{tmp_path.name}", f"three/{tmp_path.name}"):
         assert np.load(tmp_path / folder / "images.npy") == pytest.approx(expected.transform_image(images), abs=1e-6)
@@ -247,7 +247,7 @@ def test_a_record_tells_of_it(name, files, tmp_path, capsys):
     assert record["protocol"]["remover_parameters"] == fitted.parameters()
     assert record["protocol"]["means_leak"] is True
     assert record["gap"]["centroid_distance"] < record["gap_before"]["centroid_distance"]
-    assert search_eval([*files, "--methods", name, "--splits", "2", "--output", str(tmp_path / "search")]) == 0
+    assert search_eval([*files, "--removers", name, "--splits", "2", "--output", str(tmp_path / "search")]) == 0
     assert (type(fitted).label or name) in capsys.readouterr().out
 
 

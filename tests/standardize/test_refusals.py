@@ -185,13 +185,13 @@ def test_a_fitted_file_means_its_own_remover(tmp_path, capsys):
     assert apply([*files, *stronger]) == 0 and "shrinkage=0.7" in capsys.readouterr().out
     assert apply([*files, "--fit-on", *files, "--output", str(out)]) == 0 and "ZScore()" in capsys.readouterr().out
     means = str(tmp_path / "i0t_post.safetensors")
-    assert apply([*files, "--fit-on", means, "--method", "z_score", "--output", str(out)]) == 2
-    assert capsys.readouterr().err.endswith("Fit it again, as z_score, or name its own: --method i0t_post.\n")
+    assert apply([*files, "--fit-on", means, "--remover", "z_score", "--output", str(out)]) == 2
+    assert capsys.readouterr().err.endswith("Fit it again, as z_score, or name its own: --remover i0t_post.\n")
     with pytest.raises(I0TError, match=r"or name its own: --remover i0t_post\.$"):
         load_remover(means, "whitening")
     unlisted = str(Halved().fit(rows(0), rows(1)).save(tmp_path / "halved.safetensors"))
     assert apply([*files, "--fit-on", unlisted, "--output", str(out)]) == 2
-    assert "saved by remover 'halved', unknown here. Name its class: --method MODULE:CLASS" in capsys.readouterr().err
+    assert "saved by remover 'halved', unknown here. Name its class: --remover MODULE:CLASS" in capsys.readouterr().err
     shards = ["apply", means, "--images", files[0], "--remover", "z_score", "--output", str(out), "--jobs", "1"]
     assert standardize(shards) == 2
     assert capsys.readouterr().err.endswith("or name its own: --remover i0t_post.\n")

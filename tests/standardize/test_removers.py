@@ -270,7 +270,7 @@ def test_a_stream_is_not_left_out_in_silence(tmp_path, capsys):
     rows = [str(tmp_path / name) for name in ("images.npy", "texts.npy")]
     for name, side in zip(rows, stream, strict=True):
         np.save(name, side)
-    moving = [*rows, "--fit-on", str(path), "--method", "i0t_post", "--output", str(tmp_path / "out")]
+    moving = [*rows, "--fit-on", str(path), "--remover", "i0t_post", "--output", str(tmp_path / "out")]
     assert apply(moving) == 2 and "Load it with RunningStandardizer" in capsys.readouterr().err
     with pytest.raises(I0TError, match="Load it with RunningStandardizer"):
         fit_remover(RemoverChoice("i0t_post"), str(path), embeddings(0))

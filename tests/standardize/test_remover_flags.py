@@ -1,0 +1,35 @@
+"""One word for removers in all programs, and the former ones.
+
+Run: python -m pytest tests/standardize/test_remover_flags.py
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from i0t.cli import add_remover_flags, remover_choices
+
+
+@pytest.mark.parametrize(
+    ("flag", "written", "shown"),
+    [
+        ("--remove-gap", "--remove-gap", True),
+        ("--remove-gap", "--remover", True),
+        ("--remover", "--remover", True),
+        ("--remover", "--method", False),
+        ("--removers", "--removers", True),
+        ("--removers", "--methods", False),
+    ],
+)
+def test_every_program_understands_remover(flag, written, shown):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    several = flag == "--removers"
+    add_remover_flags(parser, flag, default=["i0t_post"] if several else "i0t_post", several=several)
+    assert (f"{written} " in parser.format_help()) == shown
+    found = vars(parser.parse_args([written, "mind_the_gap", "--shift-lambda", "0.5"]))
+    names = found[flag[2:].replace("-", "_")]
+    assert names == (["mind_the_gap"] if several else "mind_the_gap")
+    (choice,) = remover_choices(argparse.Namespace(**found), names if several else [names])
+    assert (choice.name, choice.parameters) == ("mind_the_gap", {"shift_lambda": 0.5})
