@@ -34,8 +34,8 @@ def configs_folder() -> Path:
 
 def config_file(name: str | Path) -> Path:
     """Path of a recipe, spec, template or list, e.g. "recipes/lccom.yaml": the user's own, else that of the package."""
-    own = configs_folder() / name
-    return own if os.path.isfile(own) or configs_folder() == SHIPPED else SHIPPED / name
+    own, shipped = configs_folder() / name, SHIPPED / name
+    return shipped if os.path.isfile(shipped) and not os.path.isfile(own) else own
 
 
 def config_names(kind: str) -> list[str]:

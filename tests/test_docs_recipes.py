@@ -108,8 +108,8 @@ def test_caption_page_from_the_problem_to_the_file(workplace, configs):
 def test_python_of_the_readme_runs_as_it_stands(workplace, configs, capsys):
     """With a small model in place of the one that is downloaded."""
     (code,) = blocks("../README.md", "python")
-    for name in ("dog.jpg", "cat.jpg", "bird.jpg"):
-        Image.new("RGB", (80, 60), "green").save(name)
+    for name, colour in (("dog.jpg", "brown"), ("cat.jpg", "grey"), ("bird.jpg", "blue")):
+        Image.new("RGB", (80, 60), colour).save(name)
     names: dict[str, np.ndarray] = {}
     assert code.count('"ViT-B-32-quickgelu/openai"') == 1
     exec(compile(code.replace("ViT-B-32-quickgelu/openai", "tiny"), "README.md", "exec"), names)  # our own page

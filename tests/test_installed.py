@@ -96,6 +96,13 @@ def test_installed_library_has_every_spec_recipe_rival_and_command(installed, tm
     assert done.stdout.split() == ["tensors", f"{tmp_path}/.config/i0t"]
 
 
+def test_folder_that_hides_the_rivals_is_named(installed, tmp_path):
+    (tmp_path / "baselines").mkdir()
+    (tmp_path / "baselines" / "__init__.py").touch()
+    done = python(installed, tmp_path, "-m", "i0t", "score", "--model", "longclip", "--image", "a", "--caption", "b")
+    assert done.returncode == 2 and f"Python found baselines in {tmp_path}/baselines)" in done.stderr, done.stderr
+
+
 def test_installed_program_writes_below_the_current_folder(installed, tmp_path):
     """Path files in ~/.config/i0t are read; without them there is the sample, which is too much to draw here."""
     (tmp_path / ".config" / "i0t").mkdir(parents=True)

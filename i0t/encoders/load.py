@@ -21,6 +21,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -159,7 +160,9 @@ def _loader(path: Path, dotted: Any) -> Callable[..., Encoder]:
     try:
         return getattr(import_module(module), function)
     except (AttributeError, ImportError, ValueError) as error:
-        raise I0TError(f"{path}: cannot import its loader {dotted!r} ({error}). See {EXAMPLE}.") from None
+        found = getattr(sys.modules.get(module.partition(".")[0]), "__path__", ())
+        where = "".join(f"; Python found {module.partition('.')[0]} in {folder}" for folder in found)
+        raise I0TError(f"{path}: cannot import its loader {dotted!r} ({error}{where}). See {EXAMPLE}.") from None
 
 
 def _is_file(value: Any) -> bool:

@@ -116,7 +116,7 @@ def differing(records: Sequence[Content]) -> list[str]:
 def row_label(record: Content) -> tuple[str, str, str]:
     """(model, gap remover, where its means come from), for printing."""
     protocol, model = record["protocol"], record["config"]["model"]
-    name = str(model.get("name"))
+    name = str(model.get("name") or UNKNOWN)
     name = Path(name).stem if name.endswith(".safetensors") else name
     remover = str(protocol.get("remove_gap"))
     if remover == "none":

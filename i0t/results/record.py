@@ -94,7 +94,7 @@ def run_table(records: Sequence[Record], names: Sequence[str]) -> str:
     for record in records:
         complete = record.data.get("completeness", {})
         partial = " (partial)" if complete.get("state") == "partial" else ""
-        figures = (record.metrics[name] for name in names)
+        figures = (with_interval(record.metrics, name) for name in names)
         rows.append([record.dataset + partial, f"{record.gap['centroid_distance']:.3f}", *figures])
         if "images" in complete and "why" in complete:
             notes.append(f"{record.dataset}: {complete['state']}: {complete['why']}")
@@ -106,6 +106,14 @@ def run_table(records: Sequence[Record], names: Sequence[str]) -> str:
     title += [f"means of evaluated items: {leak_of(protocol)}"] if protocol.get("means_leak") else []
     table = tabulate(rows, headers=headers, floatfmt=".2f", disable_numparse=[0, 1])
     return "\n".join([", ".join(title), table, *notes])
+
+
+def with_interval(metrics: dict[str, Any], name: str) -> Any:
+    """Return a metric for a table, as text with its 95 % interval if there is one; None if there is no such metric."""
+    low, high = (metrics.get(f"{name}_{end}") for end in ("low", "high"))
+    if low is None or high is None:
+        return metrics.get(name)
+    return f"{metrics[name]:.2f} [{low:.1f}, {high:.1f}]"
 
 
 def leak_of(protocol: dict[str, Any]) -> str:

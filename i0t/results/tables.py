@@ -17,6 +17,7 @@ from i0t.results.comparison import (
     row_labels,
     shown_value,
 )
+from i0t.results.record import with_interval
 
 WIDTH = 100
 
@@ -34,19 +35,22 @@ def dataset_table(records: Sequence[Content], metrics: Sequence[str] = (), style
     """
     fields = differing(records)
     names = tuple(metrics or dict.fromkeys(name for record in records for name in headline_of(record)))
-    rows: dict[tuple[str, ...], tuple[list[Any], str]] = {}
+    rows: dict[tuple[str, ...], tuple[list[Any], Content]] = {}
     for record, label in zip(records, row_labels(records), strict=True):
         key = (*label, *(shown_value(protocol_of(record), field) for field in fields))
         figures = _figures(record, names, required=bool(metrics))
         if key in rows and rows[key][0] != figures:
             raise I0TError(
-                f"{rows[key][1]} and {record['path']}: the same model, remover and protocol, but different figures. "
-                "Leave one of them out."
+                f"{rows[key][1]['path']} and {record['path']}: the same model, remover and protocol, but different "
+                "figures. Leave one of them out."
             )
-        rows.setdefault(key, (figures, record["path"]))
+        rows.setdefault(key, (figures, record))
     wrapped = [field.replace("data ", "data\n").replace("_per_", "\nper ") for field in fields]
     headers = ["model", "gap removed", "means of", *wrapped, "CD", *names]
-    body = [[*key, *figures] for key, (figures, _) in rows.items()]
+    body = [
+        [*key, figures[0], *(with_interval(record["metrics"], name) for name in names)]
+        for key, (figures, record) in rows.items()
+    ]
     shown = [column for column in range(len(headers)) if column > 2 or any(row[column] != "-" for row in body)]
     table = tabulate(
         [[row[column] for column in shown] for row in body],

@@ -138,6 +138,13 @@ def test_same_run_twice_is_one_row_and_other_figures_are_refused(write, capsys):
         assert paths[1] in capsys.readouterr().err
 
 
+def test_intervals_are_shown_and_a_missing_name_of_the_model_is_said(write, capsys):
+    resampled = {"i2t_r1_low": 67.14, "i2t_r1_high": 72.86}
+    (path,) = write({"metrics": resampled, "config": {"model": {"name": None, "fingerprint": None}}})
+    row = shown(capsys, path)[3]
+    assert row.split("  ")[0] == "not recorded" and "70.00 [67.1, 72.9]" in row and row.endswith(" 60.00")
+
+
 def test_join_puts_data_sets_side_by_side_with_the_papers_tau(write, capsys):
     coco = {"dataset": "coco", "metrics": {"i2t_r1": 33.5}, "data": {"sha256": "other"}}
     post = {"protocol": {**POST, "means_leak": True}, "metrics": {"i2t_r1": 71.5}}
