@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from i0t.program import program
 
+
 class Versions(argparse.Action):
     """Print the versions in use, and exit. They are read only if asked for."""
 
