@@ -10,12 +10,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from i0t.data.entries import ENTRIES, Count, DatasetEntry, Kind
 from i0t.digests import list_sha256
+from i0t.dotted import import_dotted
 from i0t.errors import I0TError
 from i0t.paths import Roots
 from i0t.reading import read_json
@@ -256,5 +256,4 @@ def _as_list(values: Any) -> Any:
 
 
 def _reader(entry: DatasetEntry) -> Callable[[DatasetEntry, Roots], Dataset]:
-    module, _, name = entry.reader.partition(":")
-    return getattr(import_module(module), name)
+    return import_dotted(entry.reader)

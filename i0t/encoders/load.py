@@ -21,12 +21,11 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from i0t.dotted import import_dotted
 from i0t.errors import I0TError
 from i0t.paths import Roots, config_file, config_names, configs_folder, configured_data_dir
 from i0t.reading import parse_yaml, read_yaml
@@ -156,13 +155,10 @@ def _changed(old: Any, new: Any) -> Any:
 
 
 def _loader(path: Path, dotted: Any) -> Callable[..., Encoder]:
-    module, _, function = str(dotted).partition(":")
     try:
-        return getattr(import_module(module), function)
-    except (AttributeError, ImportError, ValueError) as error:
-        found = getattr(sys.modules.get(module.partition(".")[0]), "__path__", ())
-        where = "".join(f"; Python found {module.partition('.')[0]} in {folder}" for folder in found)
-        raise I0TError(f"{path}: cannot import its loader {dotted!r} ({error}{where}). See {EXAMPLE}.") from None
+        return import_dotted(str(dotted))
+    except ImportError as error:
+        raise I0TError(f"{path}: cannot import its loader {dotted!r} ({error}). See {EXAMPLE}.") from None
 
 
 def _is_file(value: Any) -> bool:

@@ -9,11 +9,11 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Union, get_args, get_origin, get_type_hints
 
+from i0t.dotted import import_dotted
 from i0t.embeddings import FORMAT as EMBEDDINGS_FORMAT
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
@@ -101,12 +101,12 @@ def remover_class(name: str) -> type[GapRemover]:
     Raises:
         I0TError: no such remover, or it is not a complete gap remover.
     """
-    module, colon, attribute = REMOVERS.get(name, name).partition(":")
+    dotted = REMOVERS.get(name, name)
     try:
-        if not colon:
-            raise ValueError("it names no class")
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        if ":" not in dotted:
+            raise ImportError("it names no class")
+        found = import_dotted(dotted)
+    except ImportError as error:
         raise I0TError(
             f"{name}: no such gap remover ({error}). Known: {', '.join(fitting_names())}; others by dotted path, "
             "package.module:Class."

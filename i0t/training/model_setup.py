@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from importlib import import_module
 
 import torch
 from torch import nn
 
+from i0t.dotted import import_dotted
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.heads import NormHeads
 from i0t.encoders.openclip import set_attention_dropout, set_context_length
@@ -100,9 +100,8 @@ def build_objective(recipe: Recipe) -> nn.Module:
     Raises:
         I0TError: no such class, wrong arguments, or it does not fit the recipe's heads.
     """
-    module, _, name = recipe.objective.partition(":")
     try:
-        objective = getattr(import_module(module), name)(**recipe.objective_args)
+        objective = import_dotted(recipe.objective)(**recipe.objective_args)
     except I0TError:
         raise
     except (ImportError, AttributeError, TypeError, ValueError) as error:
