@@ -152,7 +152,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("{data}", 1),
         ("{data}\n", 1),
         ("  {data} \t\r\n", 1),
-        ("# where the data are\n\n   # more\n{data}\n/ignored\n", 4),
+        ("# where the data are\n\n   # more\n{data}\n# /ignored\n", 4),
         ("\ufeff{data}\n", 1),  # as Windows editors write it
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import needs_features
 import torch
 from safetensors.numpy import load_file
 from sklearn.covariance import oas
@@ -301,14 +302,12 @@ def splits() -> list[dict[str, float]]:
     """One row per split and method of `benchmarks.standardizers`."""
     from benchmarks import standardizers
 
-    try:
-        return standardizers.split_rows(
-            standardizers.real_features(Path(__file__)), n_splits=20, methods=("i0t_post", "z_score", "whitening")
-        )
-    except FileNotFoundError as error:
-        pytest.skip(f"real CLIP features are not here: {error}")
+    return standardizers.split_rows(
+        standardizers.real_features(Path(__file__)), n_splits=20, methods=("i0t_post", "z_score", "whitening")
+    )
 
 
+@needs_features
 def test_real_numbers(splits):
     """Means from 250 pairs, tested on the other 250, average of 20 splits."""
     mean = {name: {key: np.mean([row[name][key] for row in splits]) for key in splits[0][name]} for name in splits[0]}
@@ -321,14 +320,12 @@ def test_real_numbers(splits):
             assert mean[name][recall] >= raw[recall] - 4
 
 
+@needs_features
 def test_real_stream():
     """A prior from other content: below the prior and below the samples alone, at 32 and at 256 samples."""
     from benchmarks import standardizers
 
-    try:
-        images, texts = standardizers.real_features(Path(__file__))
-    except FileNotFoundError as error:
-        pytest.skip(f"real CLIP features are not here: {error}")
+    images, texts = standardizers.real_features(Path(__file__))
     found = standardizers.stream_rows((images, texts), counts=(0, 32, 256), n_splits=12)
     mean = {n: np.mean([row[n] for row in found], axis=0) for n in (0, 32, 256)}
     prior, _, running = mean[0]
