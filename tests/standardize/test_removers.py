@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real_data import needs_features
 import torch
+from real_data import needs_features
 from safetensors.numpy import load_file
 from sklearn.covariance import oas
 from sklearn.preprocessing import StandardScaler
