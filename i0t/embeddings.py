@@ -221,7 +221,7 @@ def _of_arrays(paths: list[Path], paired: bool) -> Embeddings:
         )
     images, texts = arrays if len(arrays) == 2 else arrays[0]
     check_shape(images, f"{paths[0]}: images")
-    check_shape(texts, f"{paths[-1]}: texts", dim=images.shape[-1])
+    check_shape(texts, f"{' and '.join(map(str, paths))}: texts", dim=images.shape[-1])
     if texts.ndim != 2 or (paired and len(images) != len(texts)):
         raise I0TError(
             f"{', '.join(map(str, paths))}: {images.shape} images and {texts.shape} texts do not pair up row by row. "

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from i0t.embeddings import Embeddings
-from i0t.errors import I0TError
+from i0t.errors import I0TError, first_line
 from i0t.reading import read_json, read_text
 from i0t.search.index import require_one_vector
 from i0t.search.mixed_index import MixedLayout
@@ -221,7 +221,7 @@ def _from_parquet(path: Path) -> Iterator[tuple[str, str, str, Any]]:
     except FileNotFoundError:
         raise I0TError(f"{path}: no such file ({WHAT}).") from None
     except (pyarrow.ArrowException, OSError, KeyError) as error:
-        raise I0TError(f"{path}: not Parquet with columns {', '.join(COLUMNS)} ({error}).") from None
+        raise I0TError(f"{path}: not Parquet with columns {', '.join(COLUMNS)} ({first_line(error)}).") from None
     for number, (query, document, grade) in enumerate(rows):
         ids = [_id(value, f"{path}: row {number}: {name}") for name, value in zip(COLUMNS, (query, document))]
         yield f"row {number}", ids[0], ids[1], grade
