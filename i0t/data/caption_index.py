@@ -158,7 +158,7 @@ def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
             else:  # of a million records a few may be: nobody corrects them one by one
                 empty.append(number)
             number += 1
-    except ijson.JSONError as error:
+    except (ijson.JSONError, UnicodeDecodeError) as error:
         reason = first_line(error)  # the other lines show the place with an arrow
         raise I0TError(
             f"{source}: not valid JSON (the ShareGPT4V captions) at record {number}: {reason}. Download it again."

@@ -113,13 +113,13 @@ class CocoCaptions(BaseModel):
         captions: dict[str, list[str]] = {}
         for number, image in enumerate(self.images):
             if image.id in captions:
-                raise I0TError(f'{source}: "images"[{number}]: the id {image.id} is listed twice. {REMEDY}')
+                raise I0TError(f'{source}: "images"[{number}]: the id {image.id!r:.60} is listed twice. {REMEDY}')
             captions[image.id] = []
         refuse_same_file([image.file_name for image in self.images], source)
         for number, row in enumerate(self.annotations):
             if row.image_id not in captions:
                 place = f'{source}: "annotations"[{number}]'
-                raise I0TError(f"{place} is of image {row.image_id}, which the file does not list. {REMEDY}")
+                raise I0TError(f"{place} is of image {row.image_id!r:.60}, which the file does not list. {REMEDY}")
             captions[row.image_id].append(row.caption)
         return captions
 

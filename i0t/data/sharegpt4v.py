@@ -153,7 +153,7 @@ def _images_there(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.nda
     for place, name in enumerate(index.images.take(rows).to_pylist()):
         parent, _, file = name.rpartition("/")
         if parent not in listed:
-            listed[parent] = set(os.listdir(folder / parent)) if (folder / parent).is_dir() else set()
+            listed[parent] = set(os.listdir(folder / parent)) if os.path.isdir(folder / parent) else set()
         there[place] = file in listed[parent]
     return there
 

@@ -24,6 +24,7 @@ from i0t.files import atomic_path
 from i0t.reading import check_json, json_entry, read_safetensors
 from i0t.reading.arrays import check_tensor, with_checksum
 from i0t.standardize import MODALITIES, AffineMap, GapRemover, Modality
+from i0t.standardize.remover import LARGEST
 
 FORMAT = "i0t-transform-1"
 FORMULA = "x' = normalise(matrix @ normalise(x) + bias); rows: normalise(normalise(X) @ matrix.T + bias)"
@@ -92,8 +93,8 @@ class VectorTransform:
         for name in TENSORS:
             shape = (dim, dim) if name.endswith("matrix") else (dim,)
             check_tensor(f"{path}: {name}", tensors[name], "f", shape, str(shape))
-            if not np.isfinite(tensors[name]).all():
-                raise I0TError(f"{path}: {name} holds NaN or infinite values: damaged. Make it again.")
+            if not (np.abs(tensors[name]) <= LARGEST).all():  # also false for NaN
+                raise I0TError(f"{path}: {name} holds values that are not finite in float32: damaged. Make it again.")
         description = json_entry(path, header, "description")
         check_json(dict[str, Any], description, f"{path}: description", "an object", "Make it again.")
         return cls(**{name: tensors[name] for name in TENSORS}, description=description)
