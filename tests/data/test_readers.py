@@ -315,7 +315,7 @@ def test_byte_order_marks_are_no_content(tmp_path):
         ("flickr", [GOOD, {**GOOD, "captions": ["one"]}], r"entry 1: a\.jpg is listed twice"),
         ("flickr", [{**GOOD, "image_id": f"{f}/a.jpg"} for f in "xy"], r"x/a\.jpg and y/a\.jpg would be one file"),
         ("flickr", '[{"image_id": "a.jpg", "captions": ["a"], "captions": ["b"]}]', '"captions" is given twice'),
-        ("nocaps", nocaps([(1, "a.jpg"), ("1", "b.jpg")], [(1, "a")]), r'"images"\[1\]: the id 1 is listed twice'),
+        ("nocaps", nocaps([(1, "a.jpg"), ("1", "b.jpg")], [(1, "a")]), r'"images"\[1\]: the id .1. is listed twice'),
         ("nocaps", nocaps([(1, "a.jpg"), (2, "a.jpg")], [(1, "a"), (2, "b")]), r"a\.jpg is listed twice"),
         ("nocaps", nocaps([(1, "a.jpg")], [(1, "")]), r'"annotations"\[0\]: "caption" is "", not a text with words'),
         ("nocaps", [], "expected NoCaps"),
@@ -323,7 +323,7 @@ def test_byte_order_marks_are_no_content(tmp_path):
         (
             "nocaps",
             nocaps([(1, "a.jpg")], [(1, "a dog"), (77, "a cat")]),
-            r'"annotations"\[1\] is of image 77, which the file does not list.*download',
+            r'"annotations"\[1\] is of image .77., which the file does not list.*download',
         ),
         ("nocaps", {"images": [{"id": 1}], "annotations": []}, r'"images"\[0\]: has no "file_name"'),
         ("nocaps", nocaps([(None, "a.jpg")], []), r'"images"\[0\]: "id" is null, not a number or a'),
@@ -500,10 +500,10 @@ def test_bad_templates_are_refused(tmp_path, content):
 
 def test_templates_that_cannot_be_read_are_reported_by_name(tmp_path):
     path = tmp_path / "templates.txt"
-    with pytest.raises(I0TError, match=r"templates\.txt: cannot be read \(No such file or directory\)\. It needs one"):
+    with pytest.raises(I0TError, match=r"templates\.txt: no such file \(It needs one"):
         read_templates(path)
     path.write_bytes("a {} of Curaçao\n".encode("latin-1"))
-    with pytest.raises(I0TError, match=r"templates\.txt: not UTF-8 text \(invalid continuation byte at byte 12\)"):
+    with pytest.raises(I0TError, match=r"templates\.txt: line 1 is not UTF-8"):
         read_templates(path)
 
 
