@@ -112,6 +112,7 @@ def test_retrieval_record_is_complete_and_agrees_with_its_embeddings(evaluate, t
     assert record["protocol"] == {
         "split": "as Flickr_GOLD.json lists (the paper: Karpathy test, 1 000 images)",
         "precision": "fp32",
+        "exif_orientation": "ignored",
         "captions_per_image": 1,
         "captions": "the first of each image, in the file's order",
         "remove_gap": "none",
