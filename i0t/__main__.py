@@ -41,6 +41,8 @@ COMMANDS = {
     "standardize": Command("i0t.commands.standardize", "fit, merge and apply standardisers over any number of files"),
     "score": Command("i0t.commands.score", "score captions, texts and images against one another on one scale"),
     "search-eval": Command("i0t.commands.search_eval", "measure search in an index that mixes images and texts"),
+    "advise": Command("i0t.commands.advise", "choose a gap remover and scores for your vectors, or none"),
+    "scores": Command("i0t.commands.scores", "fit standardised scores, and write what a store keeps with each item"),
     "cutoff": Command("i0t.commands.cutoff", "find the score above which at most a stated share of wrong pairs lie"),
     "apply": Command("i0t.commands.apply", "write corrected vectors, and the query transform, for a vector store"),
     "models": Command("i0t.commands.models", "list the models that can be loaded, their licences, and which are here"),

@@ -58,7 +58,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
 
 
 def test_search_page_from_the_problem_to_the_file(workplace):
-    assert run_commands("search.md") == 3
+    assert run_commands("search.md") == 6
     remover = ZScore().fit(np.load("images.npy"), np.load("texts.npy"))
     model = StandInModel()
     names = run_code("search.md", model=model)

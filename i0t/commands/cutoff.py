@@ -12,9 +12,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from i0t.cli import not_negative, program
+from i0t.cli import Parser, not_negative, program
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
-from i0t.files import write_json
+from i0t.files import check_outputs, write_json
 from i0t.metrics.cutoff import conformal_cutoff, least_scores
 from i0t.paths import say
 from i0t.search.calibration import PairScores, Rejection, Scorer, pair_scores, rejection
@@ -58,9 +58,7 @@ class CutoffOptions:
 
 def parse(argv: Sequence[str] | None) -> CutoffOptions:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="i0t cutoff", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="i0t cutoff", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("source", nargs="+", metavar="SOURCE", help=PAIRED)
     parser.add_argument("--unpaired", action="store_true", help="images and texts do not pair up row by row")
     parser.add_argument(
@@ -73,6 +71,7 @@ def parse(argv: Sequence[str] | None) -> CutoffOptions:
     parser.add_argument("--seed", type=not_negative, default=0, help="of the pairs (default 0)")
     parser.add_argument("--json", metavar="FILE", help="write cutoffs and calibration scores")
     given = parser.parse_args(argv)
+    check_outputs({"--json": given.json}, [*given.source, given.scores])
     return CutoffOptions(
         tuple(given.source),
         not given.unpaired,

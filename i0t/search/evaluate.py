@@ -199,7 +199,7 @@ def evaluate_splits(
     if len(pairs) < 4:
         raise I0TError(f"{len(pairs)} pairs are too few for two parts with both modalities.")
     images, texts = embeddings.image_features[pairs[:, 0]], embeddings.text_features[pairs[:, 1]]
-    runs = _Runs(embeddings, kind, k)
+    runs = SplitRuns(embeddings, kind, k)
     for split in tqdm(range(splits), desc="splits", disable=None if progress else True, leave=False):
         fitted_on, tested = random_split(len(pairs), np.random.default_rng([seed, split]))
         runs.add(fit(images[fitted_on], texts[fitted_on]), pairs[tested], [seed, split])
@@ -210,15 +210,15 @@ def evaluate_fitted(
     embeddings: Embeddings, fitted: Fitted, seed: int = 0, kind: str = "flat", k: int = 10
 ) -> dict[str, MethodResult]:
     """Search among all images with a text, with fitted methods; `seed` chooses among the texts of an image."""
-    runs = _Runs(embeddings, kind, k)
+    runs = SplitRuns(embeddings, kind, k)
     runs.add(fitted, first_pairs(embeddings), seed)
     return runs.results()
 
 
-class _Runs:
+class SplitRuns:
     """Searches splits of an Embeddings with all methods, and keeps what they find."""
 
-    def __init__(self, embeddings: Embeddings, kind: str, k: int) -> None:
+    def __init__(self, embeddings: Embeddings, kind: str = "flat", k: int = 10) -> None:
         self._from, self._kind, self._k = embeddings, kind, k
         self._totals: dict[str, Totals] = {}
         self._splits: dict[str, list[dict[str, float]]] = {}
@@ -245,6 +245,7 @@ class _Runs:
             self._totals.setdefault(name, Totals(self._from.pairs[:, 0])).add(per_query, layout.group_of_query)
 
     def results(self) -> dict[str, MethodResult]:
+        """Result by method."""
         return {name: self._totals[name].result(found, self._index[name]) for name, found in self._splits.items()}
 
 
