@@ -28,7 +28,6 @@ setup(
         "scikit-learn>=1.4",
         "pillow>=10",
         "pyarrow>=15",
-        "ijson>=3.2",
         "webdataset>=0.2.100",
         "faiss-cpu>=1.8",
         "pydantic>=2",

@@ -15,6 +15,7 @@ from pathlib import Path
 from i0t.errors import I0TError
 
 SHOWN = 100  # characters of the other run's command
+_held: set[int] = set()  # descriptors
 
 
 @contextmanager
@@ -36,12 +37,14 @@ def only_writer(target: str | Path, remedy: str = "Wait for it, or choose anothe
         raise I0TError(f"{target}: cannot be written ({error.strerror}). Choose another output.") from None
     if handle is None:
         raise I0TError(f"{target}: another run is writing it ({_holder(path)}). {remedy}")
+    _held.add(handle)
     try:
         os.ftruncate(handle, 0)
         os.write(handle, _about_this_run().encode("utf-8", "backslashreplace"))
         yield
     finally:
         path.unlink(missing_ok=True)  # before it is free: the next run would lose its own
+        _held.discard(handle)
         os.close(handle)
 
 
@@ -59,6 +62,16 @@ def try_lock(path: Path) -> int | None:
         if _is_at(handle, path):
             return handle
         os.close(handle)  # removed by the run before, between opening and locking
+
+
+def _release_in_child() -> None:
+    """A forked worker may outlive its killed parent for seconds, and must not hold the lock for it."""
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_release_in_child)
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -1,12 +1,11 @@
 """An index of a JSON file with a million long captions: parsed once into an Arrow file, which is memory-mapped.
 
-The JSON is parsed record by record (ijson), so that memory stays small. The index holds image names and
-captions as Arrow columns. Opening it takes milliseconds, and worker processes share its pages.
+The JSON is parsed record by record, so that memory stays small. The index holds image names and captions as Arrow
+columns, and ends with the SHA-256 of all that. Worker processes share its pages.
 """
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -14,19 +13,20 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, overload
 
-import ijson
 import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from i0t.errors import I0TError, first_line
+from i0t.errors import I0TError
 from i0t.files import atomic_path, file_sha256, is_writable
 from i0t.paths import TENSORS, say
+from i0t.reading.json_list import json_list
 
-VERSION = "3"  # raise it whenever the same JSON would give another index
+VERSION = "4"  # raise it whenever the same JSON would give another index
 BATCH_RECORDS = 10_000
-READ_BYTES = 1 << 20
+DIGEST_BYTES = hashlib.sha256().digest_size
 SHOW_PROGRESS_FROM = 100 * 2**20  # a file of this size takes more than a second
+FORM = "the ShareGPT4V captions"
 SCHEMA = pa.schema({"image": pa.string(), "caption": pa.large_string()})
 
 
@@ -41,7 +41,11 @@ class CaptionIndex:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        whole = pa.memory_map(str(path)).read_buffer()
+        if whole.size <= DIGEST_BYTES:
+            raise ValueError(f"{path}: cut off")
+        self._content, self._written = whole[:-DIGEST_BYTES], bytes(whole[-DIGEST_BYTES:])
+        table = pa.ipc.open_file(pa.BufferReader(self._content)).read_all()
         self.images, self.captions = table["image"], table["caption"]
         self.header = json.loads(table.schema.metadata[b"i0t"])
         self.digest: str = self.header["sha256"]
@@ -49,6 +53,10 @@ class CaptionIndex:
     def __len__(self) -> int:
         """N."""
         return len(self.images)
+
+    def is_whole(self) -> bool:
+        """Compare the content with its SHA-256; reads all of it."""
+        return hashlib.sha256(self._content).digest() == self._written
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         """Pickle the path only: a worker opens the file again instead of copying it."""
@@ -93,11 +101,13 @@ def open_index(source: Path) -> CaptionIndex:
     if path.is_file():
         try:
             index = CaptionIndex(path)
+            if {key: index.header.get(key) for key in now} == now:
+                if index.is_whole():
+                    return index
+                say(f"{path}: damaged; it is made again from {source}.")
         # Damaged, or another file: make it again. Arrow raises OSError or its own ValueError.
-        except (OSError, ValueError, KeyError, TypeError):
-            index = None
-        if index is not None and {key: index.header.get(key) for key in now} == now:
-            return index
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass
     _write_index(source, path, now)
     return CaptionIndex(path)
 
@@ -127,6 +137,9 @@ def _write_index(source: Path, path: Path, state: dict[str, Any]) -> None:
                 columns = [pa.array(images, pa.string()), pa.array(captions, pa.large_string())]
                 writer.write_batch(pa.record_batch(columns, schema=schema))
                 bar.update(stream.tell() - bar.n)
+        digest = file_sha256(temporary)
+        with temporary.open("ab") as sink:
+            sink.write(bytes.fromhex(digest))
 
 
 def stream_pairs(source: Path) -> Iterator[tuple[str, str]]:
@@ -140,46 +153,21 @@ def stream_pairs(source: Path) -> Iterator[tuple[str, str]]:
 
 
 def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
-    start = stream.read(64)
-    mark = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
-    if start[mark:].lstrip()[:1] != b"[":
-        raise I0TError(f"{source}: not in ShareGPT4V's form (a list of records).")
-    stream.seek(mark)
     number, empty = 0, []
-    try:
-        for record in ijson.items(stream, "item", buf_size=READ_BYTES, map_type=_Object):
-            caption = _answer(record).replace("\n", " ")
-            twice = [part.twice for part in (record, *record["conversations"]) if part.twice is not None]
-            if twice:
-                raise I0TError(f'{source}: record {number}: the key "{twice[0]}" is given twice. Drop one.')
-            image = record["image"] + ""  # the sum refuses anything but a string
-            if caption.strip():
-                yield image, caption
-            else:  # of a million records a few may be: nobody corrects them one by one
-                empty.append(number)
-            number += 1
-    except (ijson.JSONError, UnicodeDecodeError) as error:
-        reason = first_line(error)  # the other lines show the place with an arrow
-        raise I0TError(
-            f"{source}: not valid JSON (the ShareGPT4V captions) at record {number}: {reason}. Download it again."
-        ) from None
-    except (TypeError, KeyError, IndexError, AttributeError) as error:
-        raise I0TError(f"{source}: record {number} is not in ShareGPT4V's form ({error!r}).") from None
+    for number, record in enumerate(json_list(stream, source, FORM), start=1):
+        try:
+            image, caption = record["image"], _answer(record).replace("\n", " ")
+            image.encode()  # refuses anything but a string, and half of a surrogate pair
+        except (TypeError, KeyError, IndexError, AttributeError, UnicodeEncodeError) as error:
+            raise I0TError(f"{source}: record {number - 1} is not in ShareGPT4V's form ({error!r}).") from None
+        if caption.strip():
+            yield image, caption.encode("utf-8", "replace").decode()  # half of a surrogate pair becomes "?"
+        else:  # of a million records a few may be: nobody corrects them one by one
+            empty.append(number - 1)
     if not number:
-        raise I0TError(f"{source}: not in ShareGPT4V's form (a list of records): it is empty.")
+        raise I0TError(f"{source}: not in ShareGPT4V's form: the list of records is empty.")
     if empty:
         say(f"{source}: {len(empty)} of {number} records have an empty caption and are left out, first {empty[0]}")
-
-
-class _Object(dict[str, Any]):
-    """An object of the JSON, which notes a key that is given twice (ijson hides what is raised here)."""
-
-    twice: str | None = None
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if key in self:
-            self.twice = key
-        super().__setitem__(key, value)
 
 
 def _answer(record: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from i0t.cli import Parser, add_common_flags, device_of, program, resolve_roots, workers_of
 from i0t.paths import say
 from i0t.processes import is_main, is_main_here
-from i0t.training.recipe import read_overrides
+from i0t.training.recipe import join_flags, read_overrides
 from i0t.training.run import TrainOptions, train
 
 DESCRIPTION = """\
@@ -39,7 +39,9 @@ def parse(argv: Sequence[str] | None) -> tuple[TrainOptions, tuple[str | None, s
         I0TError: an invalid override, or a missing device.
     """
     parser = Parser(prog="train", description=DESCRIPTION)
-    parser.add_argument("--recipe", default="lccom", help="a file of configs/recipes (default: lccom)")
+    parser.add_argument(
+        "--recipe", default="lccom", help="a file of configs/recipes (default: lccom; of post_train.sh: bn_async)"
+    )
     parser.add_argument("--base", help="model, spec or checkpoint to start from (default: the recipe's)")
     parser.add_argument("--fresh", action="store_true", help="train again; removes the files of this run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
@@ -49,14 +51,10 @@ def parse(argv: Sequence[str] | None) -> tuple[TrainOptions, tuple[str | None, s
         "To save memory, set chunk_size=N instead: pairs per forward pass",
     )
     arguments = parser.parse_intermixed_args(argv)  # key=value may stand between flags
-    flags = {"seed": arguments.seed, "batch_size": arguments.batch_size}
+    flags = {"seed": arguments.seed, "batch_size": arguments.batch_size, "base": arguments.base}
     options = TrainOptions(
         recipe=arguments.recipe,
-        base=arguments.base,
-        overrides={
-            **read_overrides(arguments.overrides),
-            **{key: value for key, value in flags.items() if value is not None},
-        },
+        overrides=join_flags(read_overrides(arguments.overrides), flags),
         output=Path(arguments.output) if arguments.output else None,
         device=device_of(arguments),
         workers=workers_of(arguments),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,14 +125,17 @@ class Trainer:
 
     def _train(self) -> bool:
         """Run the remaining steps; False if a signal stopped them before the last."""
+        options = self._batch_options(self.files.progress["step"])
+        with stop_signal() as stop, options.in_hand.explained():
+            return self._train_on(readable(self.source.batches(options)), stop)
+
+    def _train_on(self, batches: Iterator[dict[str, Any]], stop: SimpleNamespace) -> bool:
         first, recipe, files = self.files.progress["step"], self.recipe, self.files
         self._began = time.perf_counter() - files.progress["seconds"]
-        options = self._batch_options(first)
-        batches = readable(self.source.batches(options))
         set_train_mode(self.encoder, recipe)
         shown = self.accelerator.is_main_process
         log = ProgressLog(files.log_folder, recipe.name, first, self.total_steps, recipe.batch_size, shown)
-        with stop_signal() as stop, log as self.log, options.in_hand.explained():
+        with log as self.log:
             before = None  # numbers of the step before
             for step in range(first + 1, self.total_steps + 1):
                 numbers = self._step(step, next(batches), stop)

@@ -12,6 +12,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from i0t.errors import first_line
+from i0t.paths import say
+
 ONE_PRESS = 1.0  # seconds
 
 
@@ -21,13 +24,14 @@ class ProgressLog:
     def __init__(
         self, folder: Path, name: str, first_step: int, total_steps: int, batch_size: int, shown: bool
     ) -> None:
-        self.batch_size, self.writer = batch_size, None
+        self.batch_size, self.writer, self.folder = batch_size, None, folder
         self.bar = tqdm(total=total_steps, initial=first_step, desc=name, unit="step", disable=not shown)
         if shown:
             from torch.utils.tensorboard import SummaryWriter
 
-            # Drop what a killed run logged after the state that this run resumes from.
-            self.writer = SummaryWriter(folder, purge_step=first_step + 1 if first_step else None)
+            with self._dispensable():
+                # Drop what a killed run logged after the state that this run resumes from.
+                self.writer = SummaryWriter(folder, purge_step=first_step + 1 if first_step else None)
 
     def step(self, step: int, values: dict[str, float]) -> None:
         """Show and log the losses, learning rate, gradient norm and logit scale of a step."""
@@ -47,7 +51,17 @@ class ProgressLog:
             from tensorboard.compat.proto.summary_pb2 import Summary
 
             scalars = [Summary.Value(tag=f"{prefix}{key}", simple_value=value) for key, value in values.items()]
-            self.writer._get_file_writer().add_summary(Summary(value=scalars), step)
+            with self._dispensable():
+                self.writer._get_file_writer().add_summary(Summary(value=scalars), step)
+
+    @contextmanager
+    def _dispensable(self) -> Iterator[None]:
+        """Go on without the log if it cannot be written, e.g. on a full disk: the run does not need it."""
+        try:
+            yield
+        except OSError as error:  # also of the writer's thread, at the next call
+            self.writer = None
+            say(f"{self.folder}: cannot be written ({first_line(error)}); this run goes on without TensorBoard's log.")
 
     def __enter__(self) -> ProgressLog:
         return self
@@ -55,7 +69,8 @@ class ProgressLog:
     def __exit__(self, *_: Any) -> None:
         self.bar.close()
         if self.writer:
-            self.writer.close()
+            with self._dispensable():
+                self.writer.close()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from i0t.data.datasets import in_sample
 from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.paths import Roots, last_checkpoint, say, write_last_checkpoint
+from i0t.program import on_stop
 from i0t.training.recipe import LAST, Recipe, load_recipe
 
 if TYPE_CHECKING:  # importing torch takes seconds, which --help and unknown recipes do not need
@@ -61,8 +62,16 @@ def train(options: TrainOptions, roots: Roots) -> TrainedRun | None:
     """
     trainer = make_trainer(options, roots)
     files = trainer.files
+    with files.only_run(), on_stop(lambda: f"the same command resumes from {files.states.newest or 'the first step'}"):
+        return _run(trainer, options, roots)
+
+
+def _run(trainer: Trainer, options: TrainOptions, roots: Roots) -> TrainedRun | None:
+    files = trainer.files
     summary = None if options.fresh else files.finished_summary
     was_there = summary is not None
+    if was_there:
+        _require_whole(files.last_path)
     if options.fresh:
         if options.note_checkpoint:
             _note_base(trainer, roots)
@@ -71,15 +80,36 @@ def train(options: TrainOptions, roots: Roots) -> TrainedRun | None:
         summary = trainer.run()
     if summary is None:
         same = "the same command without --fresh" if options.fresh else "the same command"
-        name = "Ctrl-C" if trainer.stopped_by == signal.SIGINT else "SIGTERM"
         step = f"step {files.progress['step']} of {files.total_steps}"
-        say(f"stopped by {name}; {same} resumes from {files.states.newest} ({step})")
         if trainer.stopped_by == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(f"{same} resumes from {files.states.newest} ({step})")
+        say(f"stopped by SIGTERM; {same} resumes from {files.states.newest} ({step})")
         return None
     if options.note_checkpoint and trainer.accelerator.is_main_process:
-        write_last_checkpoint(files.last_path, roots)
+        _note_result(files.last_path, roots)
     return TrainedRun(summary, files.last_path, files.best_path, was_there)
+
+
+def _require_whole(path: Path) -> None:
+    """Check a finished run's checkpoint, which nothing else would read before the next program."""
+    from i0t.encoders.checkpoint import load_checkpoint
+
+    try:
+        load_checkpoint(path)
+    except I0TError as error:
+        raise I0TError(f"{error} Or train again with --fresh.") from None
+
+
+def _note_result(path: Path, roots: Roots) -> None:
+    """Name the checkpoint in the path file; if that cannot be written, the training is no failure."""
+    try:
+        write_last_checkpoint(path, roots)
+    except (I0TError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        say(
+            f"warning: the training is done, but configs/ckpt_file_name.txt does not name its checkpoint ({why}). "
+            f"Tell the next program: --model {path}, or --base {path}."
+        )
 
 
 def make_trainer(options: TrainOptions, roots: Roots) -> Trainer:
@@ -166,7 +196,7 @@ def _note_base(trainer: Trainer, roots: Roots) -> None:
     Else the same command would not find its base after an interruption.
     """
     base = Path(trainer.recipe.base)
-    with suppress(I0TError):  # no checkpoint is named, or it does not exist
+    with suppress(I0TError, OSError):  # no checkpoint is named, or it does not exist
         noted = last_checkpoint(roots).resolve() == trainer.files.last_path.resolve()
         if noted and base.is_file() and trainer.accelerator.is_main_process:
             write_last_checkpoint(base, roots)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ from accelerate import Accelerator
 
 from i0t.encoders.checkpoint import save_checkpoint, training_of
 from i0t.encoders.encoder import Encoder
-from i0t.files import ensure_folder
+from i0t.errors import I0TError
+from i0t.files import below, ensure_folder
+from i0t.locks import only_writer
 from i0t.paths import say
+from i0t.processes import from_main
 from i0t.training.accelerator import random_state, restore_random_state
 from i0t.training.recipe import Recipe
 from i0t.training.saved_states import SavedStates, require_space
@@ -40,9 +45,13 @@ class RunFiles:
         heads = encoder.heads if recipe.trains == "heads" else None
         self._trained: torch.nn.Module = encoder if heads is None else heads
         name = recipe.run_name(*inputs.values())
+        self.stem = below(folder, name)  # owner/name is in a subfolder
+        ensure_folder(self.stem.parent)
         self.states = SavedStates(folder / "states" / name, recipe.keep_states, accelerator)
-        self.last_path = folder / f"{name}-last.safetensors"  # the checkpoint of the last validated step
-        self.best_path = folder / f"{name}-best.safetensors"  # of the best validation R@1
+        self.last_path = self.stem.with_name(
+            f"{self.stem.name}-last.safetensors"
+        )  # the checkpoint of the last validated step
+        self.best_path = self.stem.with_name(f"{self.stem.name}-best.safetensors")  # of the best validation R@1
         self.log_folder = folder / "runs" / name  # TensorBoard's
         # Part of every state.
         self.progress: dict[str, Any] = {"step": 0, "best": {}, "skipped": 0, "seconds": 0.0}
@@ -52,6 +61,25 @@ class RunFiles:
         """The training summary of this run, if it is finished."""
         summary = training_of(self.last_path)
         return summary if summary.get("step") == self.total_steps else None
+
+    @contextmanager
+    def only_run(self) -> Iterator[None]:
+        """Keep other processes from the same run; what a killed one left is removed. All processes must call this.
+
+        Raises:
+            I0TError: it is under way; names the process, machine and time of its start.
+        """
+        with ExitStack() as held:
+            problem = ""
+            if self.accelerator.is_main_process:
+                try:
+                    held.enter_context(only_writer(self.stem, "Wait for it, or choose another --output."))
+                    self.states.remove_unfinished()
+                except I0TError as error:
+                    problem = str(error)
+            if problem := from_main(problem):
+                raise I0TError(problem)
+            yield
 
     def remove(self, checkpoints: bool) -> None:
         """Remove the states, and optionally the checkpoints; all processes must call this."""
@@ -65,6 +93,8 @@ class RunFiles:
         """Resume from the newest state, if there is one."""
         found = self.states.load()
         if found is None:
+            if self.last_path.is_file() and not training_of(self.last_path):
+                say(f"{self.last_path}: damaged, so this run starts anew and will replace it.")
             return
         shared, own = found
         self._trained.load_state_dict(shared["weights"])
@@ -72,6 +102,9 @@ class RunFiles:
         if self.accelerator.scaler and shared["scaler"]:
             self.accelerator.scaler.load_state_dict(shared["scaler"])
         self.progress = shared["progress"]
+        if self.progress["best"] and not training_of(self.best_path):
+            say(f"{self.best_path}: missing or damaged: the best checkpoint will be one of the steps to come.")
+            self.progress["best"] = {}
         if own is not None and shared["processes"] == self.accelerator.num_processes:
             restore_random_state(own, self.accelerator.device)
         else:

@@ -1,7 +1,8 @@
 """`SavedStates`: states to resume a run from, written atomically; the newest are kept, damaged ones skipped.
 
-A state is a folder `step-00000500` with `shared.pt` (weights, optimizer, step, best score) and one
-`process-0.pt` per process (its random state). It is written under another name and renamed when complete.
+A state is a folder `step-00000500` with `shared.pt` (weights, optimizer, step, best score), one
+`process-0.pt` per process (its random state), and `sha256.json` with the SHA-256 of each of these. It is written
+under another name and renamed when complete.
 The learning rate and the order of the pairs are functions of the step and need no state.
 
 `Accelerator.save_state` is not used: its `load_state` is silent if it cannot restore the random state, leaves
@@ -10,7 +11,7 @@ a model partly loaded if a later file is damaged, and it writes frozen encoders,
 
 from __future__ import annotations
 
-import os
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -20,14 +21,14 @@ import torch
 from accelerate import Accelerator
 
 from i0t.errors import I0TError, first_line
-from i0t.files import ensure_folder
+from i0t.files import ensure_folder, file_sha256, sync_to_disk
 from i0t.paths import say
 from i0t.processes import from_main, gather
 
-SHARED, PROCESS = "shared.pt", "process-{}.pt"
+SHARED, PROCESS, DIGESTS = "shared.pt", "process-{}.pt", "sha256.json"
 PREFIX, UNFINISHED = "step-", ".unfinished-"
-# Raised by torch.load for a truncated file, or another file.
-DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
+# Raised for a file that is missing, truncated, changed, or another.
+DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
 
 
 class SavedStates:
@@ -65,14 +66,15 @@ class SavedStates:
         self.accelerator.wait_for_everyone()
         if not unfinished.is_dir():
             raise I0TError(f"{self.folder}: not seen by every machine. Let --output name a folder that all share.")
+        own_name = PROCESS.format(self.accelerator.process_index)
+        parts = {**({SHARED: shared} if main else {}), own_name: own}
+        digests = gather([_write(unfinished / name, content) for name, content in parts.items()])
         if main:
-            _write(unfinished / SHARED, shared)
-        _write(unfinished / PROCESS.format(self.accelerator.process_index), own)
-        self.accelerator.wait_for_everyone()
-        if main:
+            _write(unfinished / DIGESTS, dict(digests))
+            sync_to_disk(unfinished)
             shutil.rmtree(self.path(step), ignore_errors=True)
             unfinished.replace(self.path(step))
-            _sync(self.folder)
+            sync_to_disk(self.folder)
             steps = self.steps()
             here = steps.index(step) + 1
             # Later states could not be read when the run was resumed; if kept, they would replace complete ones.
@@ -95,11 +97,18 @@ class SavedStates:
 
     def _read(self, step: int) -> tuple[tuple[dict[str, Any], dict[str, Any] | None] | None, str]:
         """Read a state; return it, and what is wrong with it ("" if nothing)."""
-        own = self.path(step) / PROCESS.format(self.accelerator.process_index)
+        own = PROCESS.format(self.accelerator.process_index)
         try:
-            return (_load(self.path(step) / SHARED), _load(own) if own.is_file() else None), ""
+            digests = json.loads((self.path(step) / DIGESTS).read_text())
+            found = {name: _load(self.path(step) / name, digests[name]) for name in (SHARED, own) if name in digests}
+            return (found[SHARED], found.get(own)), ""
         except DAMAGED as error:
             return None, first_line(error)
+
+    def remove_unfinished(self) -> None:
+        """Remove states that a killed run did not complete."""
+        for left in self.folder.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def clear(self) -> None:
         """Remove all states of the run."""
@@ -120,27 +129,28 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, content: dict[str, Any]) -> tuple[str, str]:
+    """Write one file of a state; return its name and SHA-256."""
     try:
-        with open(path, "wb") as stream:
-            torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as a RuntimeError
+        if path.suffix == ".json":
+            path.write_text(json.dumps(content))
+        else:
+            with open(path, "wb") as stream:  # torch does not report every failure of a file that it opens itself
+                torch.save(content, stream)
+        sync_to_disk(path)
+        return path.name, file_sha256(path)
+    except (OSError, RuntimeError) as error:
         shutil.rmtree(path.parent, ignore_errors=True)
+        # Torch's own writer hides a full disk behind a RuntimeError about positions.
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = (isinstance(cause, OSError) and cause.strerror) or first_line(error)
         raise I0TError(
-            f"{path}: cannot be written ({first_line(error)}). The states before it are whole: free some "
+            f"{path}: cannot be written ({reason}). The states before it are whole: free some "
             "space and give the same command again."
         ) from None
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path, digest: str) -> dict[str, Any]:
+    if file_sha256(path) != digest:
+        raise ValueError(f"{path.name} is damaged: it is not what was written")
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,46 +12,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_runs import FLAGS, MODEL, STEPS, assert_same_weights, environment, flags_of, stopped_in_step, weights
 
 from i0t.encoders.checkpoint import training_of
 from i0t.paths import REPO
-from i0t.training import loop, progress, saved_states
+from i0t.training import loop, progress
 from i0t.training.__main__ import main as train
 from i0t.training.progress import stop_signal
-from i0t.training.saved_states import require_space
-
-STEPS = 6
-# MCSIE's dropout, so that the random state matters; validation and states at different steps.
-FLAGS = ["--recipe", "lccom", "--base", "tiniest", f"steps={STEPS}", "batch_size=8", "validate_every=3", "save_every=2"]
-MODEL = """\
-loader: i0t.encoders.openclip:build_encoder
-architecture:
-  small: true
-  model:
-    embed_dim: 16
-    quick_gelu: true
-    vision_cfg: {image_size: 32, patch_size: 16, layers: 1, width: 32, head_width: 16}
-    text_cfg: {context_length: 248, vocab_size: 49408, layers: 1, width: 32, heads: 2}
-"""
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The result of the last checkpoint."""
-    (path,) = folder.glob("*-last.safetensors")
-    assert training_of(path)["step"] == STEPS
-    return load_file(path)
-
-
-def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    different = [key for key, value in one.items() if not value.equal(other[key])]
-    assert not different
 
 
 @pytest.fixture(autouse=True)
@@ -82,10 +54,6 @@ def uninterrupted(run_configs: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def command(out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "i0t.training", *FLAGS, "--output", str(out), "--workers", "1", *more]
-
-
-def environment(configs: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPO), "I0T_CONFIGS": str(configs), "OMP_NUM_THREADS": "1"}
 
 
 def started(out: Path, configs: Path, until: str) -> subprocess.Popen:
@@ -135,7 +103,7 @@ def test_sigterm_saves_and_exits_with_0(uninterrupted, run_configs, tmp_path):
 
 
 def test_finished_run_is_kept_and_fresh_trains_again(configs, tmp_path, capsys):
-    flags = [*FLAGS, "steps=2", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
+    flags = flags_of("steps=2", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0")
     assert train(flags) == 0
     (path,) = (tmp_path / "out").glob("*-last.safetensors")
     before = path.stat().st_mtime_ns
@@ -148,24 +116,9 @@ def test_finished_run_is_kept_and_fresh_trains_again(configs, tmp_path, capsys):
     assert path.stat().st_mtime_ns > before
 
 
-def stopped_in_step(monkeypatch: pytest.MonkeyPatch, flags: list[str], by: int = signal.SIGTERM) -> None:
-    """Train, and get a signal in the middle of the first step."""
-    from i0t.training.objectives import CyClip
-
-    plain = CyClip.forward
-
-    def stopped(self, *features):
-        os.kill(os.getpid(), by)
-        return plain(self, *features)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CyClip, "forward", stopped)
-        assert train(flags) == (130 if by == signal.SIGINT else 0)
-
-
 def test_fresh_run_that_is_stopped_goes_on_without_fresh(configs, tmp_path, capsys, monkeypatch):
     """It must not return the result of the earlier run, which it replaces."""
-    flags = [*FLAGS, "steps=3", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
+    flags = flags_of("steps=3", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0")
     assert train(flags) == 0
     expected = load_file(next((tmp_path / "out").glob("*-last.safetensors")))
     capsys.readouterr()
@@ -181,10 +134,10 @@ def test_fresh_run_that_is_stopped_goes_on_without_fresh(configs, tmp_path, caps
 
 
 def test_ctrl_c_saves_a_state_and_says_how_to_go_on(configs, tmp_path, capsys, monkeypatch):
-    flags = [*FLAGS, "steps=3", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
+    flags = flags_of("steps=3", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0")
     stopped_in_step(monkeypatch, flags, signal.SIGINT)
     said = capsys.readouterr().err
-    assert re.search(r"stopped by Ctrl-C; the same command resumes from .*step-0000000\d \(step \d of 3\)", said)
+    assert re.search(r"stopped: the same command resumes from .*step-0000000\d \(step \d of 3\)\.", said)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert train(flags) == 0
     assert "resumes after step" in capsys.readouterr().err
@@ -201,24 +154,6 @@ def test_second_ctrl_c_stops_at_once_but_not_that_of_a_launcher(monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_damaged_image_that_kills_its_worker_is_named(configs, tmp_path, capsys, monkeypatch):
-    from i0t.data import items
-
-    plain = items.decoded
-
-    def crashes(source, *more):
-        if str(source).endswith("7.jpg"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return plain(source, *more)
-
-    monkeypatch.setattr(items, "decoded", crashes)
-    assert train([*FLAGS, "steps=6", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "1"]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert re.search(r"error: a worker process died( \(Killed\))? while it decoded /.*7\.jpg\. .*--workers", error), (
-        error
-    )
-
-
 def test_validation_is_in_the_precision_of_the_recipe(configs, tmp_path, monkeypatch):
     seen = []
     for name in ("encode_pictures", "encode_texts"):
@@ -229,7 +164,7 @@ def test_validation_is_in_the_precision_of_the_recipe(configs, tmp_path, monkeyp
             return plain(encoder, items, options)
 
         monkeypatch.setattr(loop, name, noted)
-    flags = [*FLAGS, "steps=1", "precision=fp32", "--output", str(tmp_path / "out"), "--workers", "0"]
+    flags = flags_of("steps=1", "precision=fp32", "--output", str(tmp_path / "out"), "--workers", "0")
     assert train(flags) == 0
     assert seen == ["fp32", "fp32"]
 
@@ -240,13 +175,14 @@ def test_validation_is_in_the_precision_of_the_recipe(configs, tmp_path, monkeyp
 @pytest.fixture
 def stage1(configs, tmp_path: Path) -> Path:
     """A checkpoint of stage 1, which is the last one."""
-    assert train([*FLAGS, "steps=1", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]) == 0
+    assert train(flags_of("steps=1", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0")) == 0
     return next((tmp_path / "out").glob("lccom-*-last.safetensors"))
 
 
 def again(tmp_path: Path, recipe: str, *more: str) -> list[str]:
     """A command without --base."""
-    few = ["base=last", "steps=2", "batch_size=8", "validate_every=0", "--workers", "0"]
+    steps = [] if any(flag.startswith("steps=") for flag in more) else ["steps=2"]
+    few = [*steps, "base=last", "batch_size=8", "validate_every=0", "--workers", "0"]
     return ["--recipe", recipe, *few, "--output", str(tmp_path / "out"), *more]
 
 
@@ -283,7 +219,7 @@ def test_fresh_stage_2_that_is_stopped_finds_its_base_again(configs, stage1, tmp
 
 
 def test_other_base_or_data_is_another_run(configs, tmp_path, sample_roots):
-    flags = [*FLAGS, "steps=1", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0"]
+    flags = flags_of("steps=1", "validate_every=0", "--output", str(tmp_path / "out"), "--workers", "0")
     assert train(flags) == 0
     shutil.copytree(sample_roots.main, tmp_path / "main")
     file = next((tmp_path / "main" / "sharegpt4v").glob("*.json"))
@@ -307,64 +243,8 @@ def test_bad_loss_names_step_recipe_and_the_last_good_state(configs, tmp_path, c
         return {key: value * (float("nan") if len(calls) > 4 * 2 else 1) for key, value in losses.items()}
 
     monkeypatch.setattr(CyClip, "forward", breaks)  # four combinations of views a step
-    assert train([*FLAGS, "--output", str(tmp_path / "out"), "--workers", "0"]) == 2
+    assert train(flags_of("--output", str(tmp_path / "out"), "--workers", "0")) == 2
     error = capsys.readouterr().err
     assert "recipe lccom: the loss is nan" in error and "at step 3" in error
     assert "step-00000002" in error
     assert (next((tmp_path / "out" / "states").iterdir()) / "step-00000002" / "shared.pt").is_file()
-
-
-# --- the disk --------------------------------------------------------------------------------
-
-Usage = namedtuple("Usage", "total used free")
-
-
-def test_disk_that_will_not_hold_the_run_is_reported_before_the_first_step(configs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(saved_states.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 10**6))
-    assert train([*FLAGS, "--output", str(tmp_path / "out"), "--workers", "0"]) == 2
-    error = capsys.readouterr().err
-    assert "0.0 GB free, but this run may need" in error and "--output" in error
-    assert "step/s" not in error
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The disk space that was requested, and its place."""
-    calls = []
-
-    def noted(folder, needed, what):
-        calls.append((what, needed))
-        require_space(folder, needed, what)
-
-    monkeypatch.setattr("i0t.training.run_files.require_space", noted)
-    return calls
-
-
-def test_run_that_the_start_accepts_fits_to_its_end(configs, tmp_path, capsys, monkeypatch, asked):
-    """On a disk that the run fills, with only the space that the start requires."""
-    out, capacity = tmp_path / "out", 0
-
-    def usage(_):
-        used = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-        return Usage(capacity, used, capacity - used)
-
-    monkeypatch.setattr(saved_states.shutil, "disk_usage", usage)
-    flags = [*FLAGS, "save_every=1", "validate_every=2", "--output", str(out), "--workers", "0"]
-    assert train(flags) == 2
-    capacity = asked[0][1] + 2**20  # logs, and headers of files
-    assert train(flags) == 0, capsys.readouterr().err
-    assert {what for what, _ in asked} == {"this run", "the next state"}
-
-
-def test_files_that_are_there_need_no_room_again(configs, tmp_path, monkeypatch, asked):
-    """A run resumes on the disk where it started."""
-    flags = [*FLAGS, "--output", str(tmp_path / "out"), "--workers", "0"]
-    stopped_in_step(monkeypatch, flags)
-    (state,) = (tmp_path / "out").glob("states/*/step-*")
-    for kind in ("last", "best"):
-        (tmp_path / "out" / f"{state.parent.name}-{kind}.safetensors").write_bytes(b"of a step before")
-    assert train(flags) == 0
-    first, second = (needed for what, needed in asked if what == "this run")
-    checkpoint = sum(value.numel() * value.element_size() for value in weights(tmp_path / "out").values())
-    one_state = first // 3 - checkpoint  # at first: two states, last, best, and one of each being written
-    assert second == 2 * one_state + checkpoint

@@ -5,6 +5,8 @@ Run: python -m pytest tests/training/test_saved_states.py
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -61,7 +63,46 @@ def test_empty_file_of_a_state_is_passed_over(tmp_path, capsys, part):
         store.save(step, {"step": step}, {})
     (store.path(10) / part).write_bytes(b"")
     assert store.load() == ({"step": 5}, {})
-    assert "step-00000010: cannot be read (process 0: EOFError)" in capsys.readouterr().err
+    assert f"step-00000010: cannot be read (process 0: {part} is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("shared.pt", lambda whole: whole[:-2000] + bytes([whole[-2000] ^ 1]) + whole[-1999:]),  # one bit
+        ("shared.pt", lambda whole: whole[:8192] + bytes(4096) + whole[12288:]),  # a page
+        ("process-0.pt", lambda whole: whole.replace(b"\x07\x07\x07", b"\x07\x06\x07", 1)),
+        ("process-0.pt", None),
+        ("shared.pt", None),
+        ("sha256.json", lambda whole: b"[]"),
+        ("sha256.json", lambda whole: bytes(len(whole))),
+        ("sha256.json", None),
+    ],
+)
+def test_damaged_state_is_passed_over_for_the_whole_one_before(tmp_path, capsys, part, damage):
+    """Torch reads the first three, whose numbers are other ones."""
+    store = SavedStates(tmp_path / "run", 2, make_accelerator("cpu"))
+    own = {"cpu": torch.full((100,), 7, dtype=torch.uint8)}
+    for step in (5, 10):
+        store.save(step, {"step": step, "weights": torch.ones(10_000)}, own)
+    path = store.path(10) / part
+    if damage is None:
+        path.unlink()
+    else:
+        whole = path.read_bytes()
+        assert damage(whole) != whole
+        path.write_bytes(damage(whole))
+    shared, found = store.load()
+    assert shared["step"] == 5 and shared["weights"].equal(torch.ones(10_000))
+    assert found["cpu"].equal(own["cpu"])
+    assert "step-00000010: cannot be read (process 0: " in capsys.readouterr().err
+
+
+def test_state_of_fewer_processes_has_no_part_of_another(tmp_path):
+    store = SavedStates(tmp_path / "run", 2, make_accelerator("cpu"))
+    store.save(5, {"step": 5}, {"cpu": 1})
+    other = SavedStates(tmp_path / "run", 2, SimpleNamespace(process_index=1))
+    assert other.load() == ({"step": 5}, None)
 
 
 def test_failed_write_without_a_text_is_reported(tmp_path):
