@@ -88,7 +88,7 @@ def advice_table(advice: Advice) -> str:
             ((low_r1, high_r1),) = differences([pairs], raw, metric)
             change = "" if name == "raw" else f" ({low_r1:+.3f} {high_r1:+.3f})"
             row.append(f"{pairs.mean()[metric]:.3f}{change}")
-        row += [_known(pairs and pairs.mean()["kept"]), _serving(advice, name)]
+        row += [_known(pairs.mean()["kept"] if pairs else None), _serving(advice, name)]
         rows.append(row)
     sizes = [f"on {size}" for size in advice.sizes]
     headers = ["", "NDCG@10", *sizes, f"against {LABELS.get(advice.rival, advice.rival)}"]
