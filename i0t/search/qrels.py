@@ -220,7 +220,7 @@ def _from_parquet(path: Path) -> Iterator[tuple[str, str, str, Any]]:
         rows = zip(*(columns[name] for name in COLUMNS), strict=True)
     except FileNotFoundError:
         raise I0TError(f"{path}: no such file ({WHAT}).") from None
-    except (pyarrow.ArrowException, OSError, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:  # or text that is not UTF-8
         raise I0TError(f"{path}: not Parquet with columns {', '.join(COLUMNS)} ({first_line(error)}).") from None
     for number, (query, document, grade) in enumerate(rows):
         ids = [_id(value, f"{path}: row {number}: {name}") for name, value in zip(COLUMNS, (query, document))]

@@ -114,6 +114,7 @@ def image_named(name: bytes) -> Callable[[bytes], bytes]:
         ("sharegpt4v", lambda content: content.replace(b'"value": "', b'"value": "\xed\xa0\x80', 1)),
         ("nocaps list", lambda content: content.replace(b'"image_id": 1', b'"image_id": "\\n"', 1)),
         ("qrels parquet", lambda content: content[:-9] + b"\x0f" + content[-8:]),
+        ("qrels parquet", lambda content: content.replace(b"t1", b"t\x8a")),
         ("qrels json", lambda content: b"[" * 100_000),
         ("qrels json", lambda content: b'{"0.jpg": {"t1": ' + b"9" * 5000 + b"}}"),
         ("qrels json", lambda content: content.replace(b": 1", b": true", 1)),
