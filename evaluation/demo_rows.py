@@ -100,7 +100,7 @@ SEARCH = (
 METHODS = {"raw": "one index, as encoded", "i0t_post": "one index, I0T_post", **LABELS}
 
 
-def evaluate_rows(encoders: Mapping[str, Encoder], roots: Roots, workers: int) -> dict[str, dict[str, Evaluated]]:
+def evaluate_rows(encoders: Mapping[str, Encoder], roots: Roots) -> dict[str, dict[str, Evaluated]]:
     """Embeddings and results by row, then by key of `MEASURED`; the rows of a checkpoint share its embeddings."""
     datasets = {measured.dataset: load_dataset(measured.dataset, roots) for measured in MEASURED.values()}
     encoded: dict[tuple[str, str], Any] = {}
@@ -108,7 +108,7 @@ def evaluate_rows(encoders: Mapping[str, Encoder], roots: Roots, workers: int) -
     for name, row in ROWS.items():
         encoder, training_pairs = encoders[row.stage], None
         for key, measured in MEASURED.items():
-            how, dataset = _how(row, measured, workers), datasets[measured.dataset]
+            how, dataset = _how(row, measured), datasets[measured.dataset]
             if (row.stage, key) not in encoded:
                 encoded[row.stage, key] = encode_dataset(encoder, dataset, how)
             embeddings, prefix = encoded[row.stage, key]
@@ -121,11 +121,11 @@ def evaluate_rows(encoders: Mapping[str, Encoder], roots: Roots, workers: int) -
     return rows
 
 
-def _how(row: Row, measured: Measured, workers: int) -> EvaluationOptions:
+def _how(row: Row, measured: Measured) -> EvaluationOptions:
     flags = {"remove_gap": row.remover.name, **row.remover.parameters, "fit_on": row.fit_on}
     return EvaluationOptions(
         task=measured.task,
-        encoding=EncodeOptions(workers=workers),
+        encoding=EncodeOptions(),  # no workers: they take longer to start than these images to decode
         remover=row.remover,
         fit_on=row.fit_on,
         flags={**flags, "dataset": [measured.dataset], "seed": 0, "bootstrap": 0},

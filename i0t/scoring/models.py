@@ -49,7 +49,7 @@ def scoring_model(
     device = usable_device(device)
     torch.manual_seed(seed)
     if name != SAMPLE:
-        is_untrained = name.partition(":")[0] == "tiny" or name.endswith("/random")
+        is_untrained = name.startswith("tiny") or name.endswith("/random")
         return load_encoder(name, device, roots), "untrained: its scores are noise" if is_untrained else ""
     if read_path_file("ckpt_file_name.txt")[0]:
         return load_encoder(last_checkpoint(roots), device, roots), "the last checkpoint"
