@@ -312,7 +312,7 @@ def test_demo_tells_the_whole_story_and_reuses_its_checkpoints(configs, tmp_path
     assert demo.main(flags) == 0
     first = json.loads((tmp_path / "demo" / "results.json").read_text())
     columns = {"centroid_distance", "mixed_ndcg", "ndcg_own", "ndcg_other", "one_scale", "i2t_r1", "t2i_r1", "mean_r1"}
-    columns |= {"accuracy", "expert_tau_c", "cf_tau_b"}
+    columns |= {"accuracy", "expert_tau_c", "cf_tau_b", "i2t_r1_all", "t2i_r1_all", "mean_r1_all"}
     shifts = ("mind_the_gap_0.375", "mind_the_gap_0.5")
     for name in ("stage1", *shifts, "i0t_async", "i0t_post", "i0t_post_train_means"):
         assert set(first[name]) == columns | {"intervals", "minus_stage1"}
