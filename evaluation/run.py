@@ -27,6 +27,7 @@ from i0t.errors import I0TError
 from i0t.files import ensure_folder
 from i0t.gap import modality_gap
 from i0t.paths import Roots, last_checkpoint, say
+from i0t.program import on_stop
 from i0t.results.record import Record, run_table
 from i0t.standardize import GapRemover
 from i0t.standardize.registry import NONE, TRAIN, fit_remover
@@ -58,10 +59,17 @@ def run_task(task: type[Task], argv: Sequence[str] | None) -> int:
         with processes.first_here():  # one process makes the sample
             roots = resolve_roots(*data_dirs)
         results = _of_model(arguments.model, usable_device(device), arguments.dataset, roots, options)
-    records, paths = [], []
-    for result in results:
-        paths.append(save(folder, result))
-        records.append(result.record)
+    records: list[Record] = []
+    paths: list[Path] = []
+
+    def where() -> str:
+        done = ", ".join(f"{record.dataset} ({path})" for record, path in zip(records, paths))
+        return f"evaluated so far: {done or 'nothing'}; the same command starts again, with what the cache keeps"
+
+    with on_stop(where):
+        for result in results:
+            paths.append(save(folder, result))
+            records.append(result.record)
     if processes.is_main():
         print(run_table(records, task.printed))
         print(*paths, sep="\n")

@@ -246,7 +246,7 @@ def usable_device(asked: str | None = None) -> str:
     """Return the device asked for, or the best one; with several processes, the card of this one.
 
     Raises:
-        I0TError: CUDA was asked for, but there is none.
+        I0TError: it cannot compute, e.g. CUDA without a card.
     """
     import torch
 
@@ -254,6 +254,8 @@ def usable_device(asked: str | None = None) -> str:
     device = own_device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         torch.empty(1, device=device)
+        if device.startswith("meta"):
+            raise RuntimeError("computes nothing")
     except (RuntimeError, AssertionError) as error:
         raise I0TError(f"--device {device}: {first_line(error)}. Use --device cpu.") from None
     return device

@@ -23,7 +23,8 @@ from i0t.locks import try_lock
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # never of reading
 LOCK = ".lock"  # in the folder of a file that is being written
-STEM_BYTES = 220  # of a file name without suffix: file systems allow 255 with it
+NAME_BYTES = 255  # of a file's name: what file systems allow
+STEM_BYTES = 220  # of a name without suffix
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -68,6 +69,8 @@ def check_outputs(outputs: Mapping[str, str | Path | None], inputs: Iterable[str
         place = os.path.realpath(path)
         if os.path.isdir(place):
             raise I0TError(f"{path}: is a folder. Give {flag} the name of a file in it.")
+        if len(os.fsencode(os.path.basename(place))) > NAME_BYTES:
+            raise I0TError(f"{path}: its name is longer than {NAME_BYTES} bytes. Give {flag} a shorter one.")
         if _is_special(place):
             raise I0TError(f"{path}: is no file. Give {flag} the name of a file.")
         if place in taken:
@@ -167,8 +170,8 @@ def _why_not_written(error: OSError | SafetensorError, path: Path) -> str:
         return first_line(error)
     if error.errno in FULL:
         return str(error.strerror)
-    named = str(error.filename or "")
-    own = named == str(path) or named.startswith(f"{path.parent}{os.sep}.")
+    named, place = os.path.abspath(error.filename or ""), os.path.abspath(path)
+    own = named == place or named.startswith(f"{os.path.dirname(place)}{os.sep}.")
     return str(error.strerror) if own else ""
 
 

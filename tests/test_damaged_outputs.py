@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from full_disk import full_disk
 from matplotlib.figure import Figure
 from safetensors.numpy import save_file
+from small_clip import small_clip
 
 from i0t import Embeddings, I0TError, Standardizer
 from i0t.encoders.checkpoint import save_checkpoint
@@ -26,8 +28,6 @@ from i0t.results.record import Record
 from i0t.scoring.output import write_csv
 from i0t.search.transform import VectorTransform
 from i0t.standardize.shards import Shard
-from tests.support.full_disk import full_disk
-from tests.support.small_clip import small_clip
 
 ROWS = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
 ONE = Embeddings(ROWS, ROWS[::-1], np.arange(60), [str(row) for row in range(60)], ["a text"] * 60)
@@ -134,3 +134,12 @@ def test_device_is_not_replaced_by_a_file(tmp_path):
         with pytest.raises(I0TError, match="pipe: is no file"):
             write()
     assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+def test_name_that_is_too_long_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(I0TError, match="--json a shorter one"):
+        check_outputs({"--json": "n" * 300})
+    with pytest.raises(I0TError, match=r"n: cannot be written \(File name too long\)"):
+        write_json("n" * 300, {})
+    assert not list(tmp_path.iterdir())

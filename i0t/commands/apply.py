@@ -151,9 +151,9 @@ def apply(options: ApplyOptions) -> None:
     folder = Path(options.output)
     targets = _targets(options, folder)
     names = [TRANSFORM] if options.shards else [VECTORS, IMAGES, TEXTS, TRANSFORM]
-    own = {path.resolve() for path in (*targets, *(folder / name for name in names))}
+    own = {os.path.realpath(path) for path in (*targets, *(folder / name for name in names))}
     for path in (*options.vectors, *options.fit_on, *(str(shard.path) for _, shard in options.shards)):
-        if Path(path).resolve() in own:
+        if os.path.realpath(path) in own:
             raise I0TError(f"{path}: would be overwritten by the moved vectors. Choose another --output.")
     source = load_embeddings(options.vectors, paired=False) if options.vectors else None
     if options.choice is None:

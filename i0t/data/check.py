@@ -98,9 +98,9 @@ def unreadable(images: Sequence[Path], workers: int, name: str = "") -> list[str
     from i0t.data.items import image_loader  # torch takes seconds to import, and --help needs none
 
     batches = [range(len(images))[start : start + BATCH] for start in range(0, len(images), BATCH)]
-    loader = image_loader(images, _nothing, batches, workers)
     errors = []
-    with tqdm(total=len(images), desc=f"{name}: decoding", unit=" images", disable=None) as bar:
+    bar = tqdm(total=len(images), desc=f"{name}: decoding", unit=" images", disable=None)
+    with bar, image_loader(images, _nothing, batches, workers) as loader:
         for _, messages, _ in loader:
             errors += [message for message in messages if message]
             bar.update(len(messages))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from i0t.data.workers import ImagesInHand
 from i0t.digests import file_sha256
 from i0t.errors import I0TError, first_line
 
@@ -173,8 +175,11 @@ class ImageDataset(Dataset[Decoded | str]):
     Errors are returned, because an exception in a worker would reach the user as a traceback.
     """
 
-    def __init__(self, sources: Sequence[ImageSource], preprocess: Preprocess, upright: bool = False) -> None:
+    def __init__(
+        self, sources: Sequence[ImageSource], preprocess: Preprocess, upright: bool = False, workers: int = 0
+    ) -> None:
         self.sources, self.preprocess, self.upright = sources, preprocess, upright
+        self.in_hand = ImagesInHand(workers)  # names the image if a worker dies
 
     def __len__(self) -> int:
         """Number of images."""
@@ -183,6 +188,7 @@ class ImageDataset(Dataset[Decoded | str]):
     def __getitem__(self, index: int) -> Decoded | str:
         """(3, H, W) float32 pixels and the image's SHA-256, or the error message."""
         source = self.sources[index]
+        self.in_hand.note(str(source))
         try:
             # Hashed here, where the file has just been read: later it would be read from the disk again.
             return load_pixels(source, self.preprocess, self.upright), image_sha256(source, self.upright)
@@ -198,6 +204,7 @@ def collate_images(items: list[Decoded | str]) -> tuple[torch.Tensor | None, lis
     return (torch.stack([pixels for pixels, _ in readable]) if readable else None), errors, digests
 
 
+@contextmanager
 def image_loader(
     sources: Sequence[ImageSource],
     preprocess: Preprocess,
@@ -205,8 +212,8 @@ def image_loader(
     workers: int,
     pin_memory: bool = False,
     upright: bool = False,
-) -> DataLoader[Decoded | str]:
-    """Load batches of images, in this order.
+) -> Iterator[DataLoader[Decoded | str]]:
+    """Yield a loader of batches of images, in this order.
 
     Each worker prepares two batches ahead and computes in one thread (torch's own rule).
 
@@ -217,11 +224,18 @@ def image_loader(
         workers: decoding processes; 0 decodes in this process, which is quicker for few images.
         pin_memory: page-locked pixels, which a graphics card can copy while it computes.
         upright: as for `open_image`.
+
+    Raises:
+        I0TError: a worker died meanwhile; names its image.
     """
-    return DataLoader(
-        ImageDataset(sources, preprocess, upright),
+    workers = min(workers, len(batches))
+    dataset = ImageDataset(sources, preprocess, upright, workers)
+    loader = DataLoader(
+        dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # torch asks for lists, but takes any rows
-        num_workers=min(workers, len(batches)),
+        num_workers=workers,
         collate_fn=collate_images,
         pin_memory=pin_memory,
     )
+    with dataset.in_hand.explained():  # torch raises the error wherever this process is
+        yield loader

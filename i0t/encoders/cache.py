@@ -32,6 +32,7 @@ from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.paths import TENSORS, say
 from i0t.reading import json_entry, read_safetensors
+from i0t.reading.arrays import with_checksum
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 FORMAT = "i0t-encoded-1"  # increase it when a change of the code changes the numbers
 IMAGES = "images, deep greys scaled, hashed"  # part of their key: entries of older versions are not reused
 VARIABLE = "I0T_CACHE"
+_said: set[Path] = set()  # files and folders whose trouble this process has named
 
 
 def cache_folder() -> Path:
@@ -65,22 +67,23 @@ class EncodingCache:
             tensors, header = read_safetensors(path, FORMAT, "cached features", ("features",), ("about", "key"))
             about = json_entry(path, header, "about")
         except I0TError as error:
-            say(f"Cache: encoding again ({error})")
+            _say_once(path, f"encoding again ({error})")
             return None
-        if header["key"] != key:
+        if header["key"] != key or not isinstance(about, dict):
             return None
         return tensors["features"], about
 
     def save(self, key: str, features: np.ndarray, about: dict[str, Any]) -> None:
-        """Save features; if the folder cannot be written, print a message and go on."""
+        """Save features; if they cannot be written, say so once, and go on."""
         from safetensors.numpy import save_file
 
         try:
             with atomic_path(self._path(key), sync=False) as temporary:
+                tensors = {"features": np.ascontiguousarray(features)}
                 header = {"format": FORMAT, "key": key, "about": json.dumps(about)}
-                save_file({"features": np.ascontiguousarray(features)}, temporary, metadata=header)
+                save_file(tensors, temporary, metadata=with_checksum(tensors, header))
         except (I0TError, OSError) as error:  # read-only or full: the run can go on
-            say(f"Cache: not kept ({error})")
+            _say_once(self.folder, f"not kept ({error})")
 
     def files(self) -> list[Path]:
         """All entries, oldest first."""
@@ -97,6 +100,13 @@ class EncodingCache:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key[:40]}.safetensors"
+
+
+def _say_once(place: Path, message: str) -> None:
+    """Say the first trouble with a file or folder."""
+    if place not in _said:
+        _said.add(place)
+        say(f"Cache: {message}")
 
 
 def cached(

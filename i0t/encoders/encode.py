@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -109,6 +111,7 @@ def encode_pictures(encoder: Encoder, images: Sequence[ImageSource], options: En
     Raises:
         I0TError: an image cannot be read and is not to be skipped, or none is left (`NoPictureError`).
     """
+    _refuse_bare("encode_images", images)
     encoder.eval()
     features, about, from_cache = cached(
         options,
@@ -144,6 +147,7 @@ def encode_texts(
     Raises:
         I0TError: there is no text.
     """
+    _refuse_bare("encode_texts", texts)
     if not len(texts):
         raise I0TError("no text to encode.")
     encoder.eval()
@@ -158,6 +162,13 @@ def encode_texts(
     )
     row_of = {text: row for row, text in enumerate(distinct)}
     return EncodedTexts(features[[row_of[text] for text in texts]], _count_cut(encoder, readable, tokens), from_cache)
+
+
+def _refuse_bare(function: str, items: Any) -> None:
+    """Refuse one item in place of a list: the letters of a text would be encoded."""
+    if isinstance(items, (str, bytes, Path, Image.Image)):
+        shown = repr(items) if isinstance(items, str) else type(items).__name__
+        raise I0TError(f"{function}({shown:.60}): a list is expected, even of one item: {function}([{shown:.60}]).")
 
 
 def _tokenized(encoder: Encoder, texts: list[str], workers: int) -> torch.Tensor:
@@ -181,18 +192,18 @@ def _features_of_images(
     batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
     own = _own_share(batches, options)
     pin = device.type == "cuda"
-    loader = image_loader(images, encoder.preprocess, own, options.workers, pin, options.upright)
     done: list[tuple[int, Any, tuple[list[str | None], list[str]]]] = []
-    for rows, (pixels, errors, digests) in zip(own, _bar(loader, "images", len(own), options), strict=True):
-        bad = next((error for error in errors if error is not None), None)
-        if bad is not None and not options.skip_unreadable:
-            raise I0TError(bad)
-        features = None
-        if pixels is not None:
-            with autocast(device, options.precision):
-                features = Fetched(encoder.features_of_pixels(pixels.to(device, non_blocking=True)).float())
-        _fetch_last(done)  # only now: the card already has its next batch
-        done.append((rows[0], features, (errors, digests)))
+    with image_loader(images, encoder.preprocess, own, options.workers, pin, options.upright) as loader:
+        for rows, (pixels, errors, digests) in zip(own, _bar(loader, "images", len(own), options), strict=True):
+            bad = next((error for error in errors if error is not None), None)
+            if bad is not None and not options.skip_unreadable:
+                raise I0TError(bad)
+            features = None
+            if pixels is not None:
+                with autocast(device, options.precision):
+                    features = Fetched(encoder.features_of_pixels(pixels.to(device, non_blocking=True)).float())
+            _fetch_last(done)  # only now: the card already has its next batch
+            done.append((rows[0], features, (errors, digests)))
     _fetch_last(done)
     parts = _all_shares(done, options)
     errors = [error for _, _, (batch, _) in parts for error in batch]

@@ -74,6 +74,11 @@ def test_one_process_uses_the_card_asked_for(touched, made, card):
     assert touched == ["cuda:1", "cuda:1"]
 
 
+def test_device_that_computes_nothing_is_refused():
+    with pytest.raises(I0TError, match="--device meta: computes nothing. Use --device cpu"):
+        cli.usable_device("meta")
+
+
 def test_device_that_is_not_there_is_reported(monkeypatch):
     def fails(*_, device):
         raise RuntimeError("no such card\nCompile with ...")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from full_disk import full_disk
 from PIL import Image
 from small_clip import small_clip
 
@@ -201,7 +202,12 @@ def test_images_in_memory_count_by_their_pixels(pictures):
     assert key_of_images(encoder, [dotted]) != key
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"x" * 500])
+def flipped(raw: bytes) -> bytes:
+    """One bit of a feature."""
+    return raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:]
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"x" * 500, flipped])
 def test_damaged_entry_is_reported_and_replaced(cache, capsys, damage):
     encoder = small()
     texts = texts_of(encoder)
@@ -302,3 +308,11 @@ def test_bf16_is_near_fp32_but_not_it():
     assert half.dtype == torch.float32
     assert 0 < float((full - half).abs().max()) < 0.02
     assert torch.allclose(half.norm(dim=1), torch.ones(len(TEXTS)), atol=1e-5)
+
+
+def test_full_disk_costs_the_cache_only_and_is_said_once(cache, capsys):
+    with full_disk(100):
+        for encoder in (small(), small(), small()):
+            assert np.array_equal(texts_of(encoder).features, small().encode_texts(TEXTS).numpy())
+    assert capsys.readouterr().err.count("Cache: not kept") == 1
+    assert not list(cache.folder.iterdir())

@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 
 from i0t.commands import score as program
 from i0t.errors import I0TError
 from i0t.locks import only_writer
 from i0t.scoring import PairScorer, ScoredPair, resume
-from tests.support.full_disk import full_disk
 
 
 def test_damaged_lines_of_an_interrupted_run_are_scored_again(tmp_path, capsys):
