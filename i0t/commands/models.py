@@ -6,7 +6,6 @@ what the publisher states for the weights, or else for their repository; "not st
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
-from i0t.cli import add_root_flags, program
+from i0t.cli import Parser, add_root_flags, program
 from i0t.encoders.load import files_of, known_models, read_spec
 from i0t.paths import CHECKPOINT_FOLDER, TENSORS, Roots, configured_roots
 
@@ -70,9 +69,7 @@ def listing(roots: Roots) -> str:
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="i0t models", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="i0t models", description=__doc__)
     add_root_flags(parser)
     arguments = parser.parse_args(argv)
     print(listing(configured_roots(arguments.data_dir, arguments.data_dir_sub)), BESIDES, sep="\n\n")

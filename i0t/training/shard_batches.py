@@ -109,7 +109,7 @@ class ShardPairs:
             digest = hashlib.sha256(sample[suffix]).hexdigest()[:16]
             path = folder / f"{sample['__key__'].replace('/', '_')[-LONGEST_KEY:]}-{digest}.{suffix}"
             if not path.is_file() or path.read_bytes() != sample[suffix]:
-                with atomic_path(path) as temporary:
+                with atomic_path(path, sync=False) as temporary:
                     temporary.write_bytes(sample[suffix])
             images.append(path)
             captions.append(caption)
