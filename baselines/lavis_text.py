@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tokenizers import BertWordPieceTokenizer
 
-from i0t.encoders.encoder import token_lengths
+from i0t.encoders.text_batches import token_lengths
 from i0t.errors import I0TError, first_line
 
 MAX_WORDS = 50

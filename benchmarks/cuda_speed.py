@@ -22,7 +22,7 @@ from benchmarks.cuda_setup import CONTEXT, VIEWS, Check, Setting
 from benchmarks.encoding_setup import PHOTO
 from i0t.encoders import EncodeOptions
 from i0t.encoders.encode import encode_pictures, encode_texts
-from i0t.encoders.encoder import END_OF_TEXT
+from i0t.encoders.tokenizers import END_OF_TEXT
 
 BATCH = 128  # of encoding
 PHOTOS = "PnP-VQA/lavis/flickr30k/images"  # of the sample

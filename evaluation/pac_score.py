@@ -33,7 +33,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from i0t.data.items import decoded
-from i0t.encoders.encoder import ClipModel
+from i0t.encoders.clip_model import ClipModel
 from i0t.errors import I0TError, first_line
 from i0t.features import is_torch, l2_normalize, to_numpy
 from i0t.metrics.caption_scores import SCORES

@@ -23,7 +23,8 @@ from i0t.digests import list_sha256, whole_letters
 from i0t.embeddings import Embeddings
 from i0t.encoders import EncodeOptions
 from i0t.encoders.cache import cached, image_key, text_key
-from i0t.encoders.encoder import Fetched, autocast, resolve_precision, token_lengths
+from i0t.encoders.precision import Fetched, autocast, resolve_precision
+from i0t.encoders.text_batches import are_full, pad_id_of, token_lengths
 from i0t.errors import I0TError, NoPictureError
 from i0t.features import l2_normalize
 
@@ -181,7 +182,8 @@ def _tokenized(encoder: Encoder, texts: list[str], workers: int) -> torch.Tensor
     loader: DataLoader[Any] = DataLoader(parts, None, num_workers=workers, collate_fn=encoder.tokenize, generator=own)
     found = [chunk.clone() for chunk in loader]  # a tensor of a worker keeps a file open
     longest = max(chunk.shape[1] for chunk in found)  # a tokenizer may pad each chunk to its own longest
-    return torch.cat([F.pad(chunk, (0, longest - chunk.shape[1])) for chunk in found])
+    pad_id = pad_id_of(encoder.tokenize)
+    return torch.cat([F.pad(chunk, (0, longest - chunk.shape[1]), value=pad_id) for chunk in found])
 
 
 def _features_of_images(
@@ -219,9 +221,9 @@ def _features_of_images(
 def _features_of_tokens(
     encoder: Encoder, tokens: torch.Tensor, options: EncodeOptions, normalize: bool
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Encode token ids (M, L) as features (M, D); a batch has texts of similar length, and is cut to the longest."""
+    """Encode token ids (M, L) as features (M, D); a batch has texts of similar length, for models that cut it."""
     features_of = encoder.features_of_tokens if normalize else encoder.raw_features_of_tokens
-    by_length = token_lengths(tokens).argsort(stable=True)
+    by_length = token_lengths(tokens, pad_id_of(encoder.tokenize)).argsort(stable=True)
     own = _own_share(list(enumerate(by_length.split(options.batch_size))), options)
     done: list[tuple[int, Any, torch.Tensor]] = []
     for number, rows in _bar(own, "texts", len(own), options):
@@ -259,11 +261,14 @@ def _bar(batches: Any, what: str, total: int, options: EncodeOptions) -> Any:
 
 def _count_cut(encoder: Encoder, texts: list[str], tokens: torch.Tensor) -> int:
     """Count the distinct texts that the tokenizer cut, with token ids (M, L)."""
-    is_cut = getattr(encoder.tokenize, "is_cut", None)
-    if is_cut is not None:
+    tokenize = encoder.tokenize
+    full = are_full(tokens, pad_id_of(tokenize)).nonzero().flatten().tolist()
+    is_cut, to_ids = getattr(tokenize, "is_cut", None), getattr(tokenize, "encode", None)
+    if is_cut is not None and not hasattr(tokenize, "pad_id"):  # it may cut texts that do not fill a row
         return sum(map(is_cut, texts))
-    full = (tokens[:, -1] != 0).nonzero().flatten().tolist()
-    to_ids = getattr(encoder.tokenize, "encode", None)
-    if to_ids is None:
-        return len(full)
-    return sum(len(to_ids(texts[row])) + 2 > tokens.shape[1] for row in full)
+    if is_cut is None and to_ids is not None:  # open_clip's own: start and end are not among the ids
+
+        def is_cut(text: str) -> bool:
+            return len(to_ids(text)) + 2 > tokens.shape[1]
+
+    return len(full) if is_cut is None else sum(is_cut(texts[row]) for row in full)

@@ -8,36 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
+from scipy.special import expit
 from torch import nn
 from torch.nn import functional as F
 
 from i0t.data.items import ImageSource, Preprocess
-from i0t.encoders import AUTO, PRECISIONS, EncodeOptions
+from i0t.encoders import AUTO, EncodeOptions
+from i0t.encoders.clip_model import ClipModel
 from i0t.encoders.heads import NormHeads
+from i0t.encoders.precision import resolve_precision
+from i0t.encoders.text_batches import Tokenize, encode_cut_text, pad_id_of, text_length
 from i0t.errors import I0TError
-
-END_OF_TEXT = 49407  # the largest id of CLIP's byte-pair vocabulary
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class ClipModel(nn.Module):
-    """The interface of `Encoder.model`, as of `open_clip.CLIP`; a model need not derive from this class.
-
-    `visual`, `positional_embedding` and `attn_mask` are needed for open_clip's models only.
-    """
-
-    encode_image: Callable[[torch.Tensor], torch.Tensor]
-    encode_text: Callable[[torch.Tensor], torch.Tensor]
-    context_length: int
-    logit_scale: nn.Parameter | None
-    visual: nn.Module
-    positional_embedding: nn.Parameter
-    attn_mask: torch.Tensor
 
 
 class Encoder(nn.Module):
@@ -49,7 +35,7 @@ class Encoder(nn.Module):
             if the weights have none.
         preprocess: PIL image to (3, H, W) pixels.
         tokenize: list of str to (B, L) token ids, cut to the context (keeping the end token) and padded
-            with 0. If it has `is_cut(text)`, that says whether a text is too long.
+            with its `pad_id` (0 if it has none). If it has `is_cut(text)`, that says whether a text is too long.
         architecture: {"model": {"embed_dim": D, ...}, ...}; an open_clip model can be rebuilt from it, see
             `i0t.encoders.openclip`.
         heads: normalisation heads, e.g. of I0T_async.
@@ -60,7 +46,7 @@ class Encoder(nn.Module):
         self,
         model: nn.Module,
         preprocess: Preprocess,
-        tokenize: Callable[[list[str]], torch.Tensor],
+        tokenize: Tokenize,
         architecture: dict[str, Any],
         heads: NormHeads | None = None,
         name: str = "",
@@ -103,7 +89,28 @@ class Encoder(nn.Module):
     @property
     def logit_scale(self) -> torch.Tensor:
         """The factor on cosines in training, a scalar. Raises as `log_scale`."""
-        return self.log_scale.exp()
+        return self.log_scale.exp().reshape(())  # SigLIP's has a dimension
+
+    @property
+    def logit_bias(self) -> nn.Parameter | None:
+        """The bias of a sigmoid model's logits (SigLIP), one value; None if the model defines no probability."""
+        return getattr(self.model, "logit_bias", None)
+
+    @torch.no_grad()
+    def match_probability(self, cosines: np.ndarray) -> np.ndarray | None:
+        """Probability that image and text match: sigmoid(logit_scale * cosine + logit_bias) (SigLIP, section 3).
+
+        Args:
+            cosines: of images with texts, any shape.
+
+        Returns:
+            float64, the same shape; None if the model defines no probability: it has no bias, or normalisation
+            heads, which move the cosines that the bias was learned for.
+        """
+        if self.logit_bias is None or self.heads is not None:
+            return None
+        scale, bias = (float(value.detach()) for value in (self.logit_scale, self.logit_bias))
+        return expit(scale * np.asarray(cosines, dtype=np.float64) + bias)
 
     @property
     def device(self) -> torch.device:
@@ -144,9 +151,13 @@ class Encoder(nn.Module):
         return features if self.heads is None else self.heads(features, "image")
 
     def features_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Token ids (B, L), best on the CPU (see `text_length`), to unit text features (B, D)."""
+        """Token ids (B, L), best on the CPU (where `text_length` is quick), to unit text features (B, D)."""
         features = unit_text_features(self.model, *self._moved(tokens))
         return features if self.heads is None else self.heads(features, "text")
+
+    def text_length(self, tokens: torch.Tensor) -> int:
+        """Number of columns of token ids (B, L), on the CPU, that the text features depend on."""
+        return text_length(self.model, tokens, pad_id_of(self.tokenize))
 
     def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(image_features, text_features) of a batch, both (B, D)."""
@@ -159,7 +170,7 @@ class Encoder(nn.Module):
 
     def _moved(self, tokens: torch.Tensor) -> tuple[torch.Tensor, int]:
         """Token ids on the encoder's device, and their `text_length`."""
-        length = text_length(self.model, tokens)
+        length = self.text_length(tokens)
         if self.device.type == "cuda" and tokens.device.type == "cpu":
             tokens = tokens.pin_memory()
         return tokens.to(self.device, non_blocking=True), length
@@ -225,98 +236,3 @@ def unit_image_features(model: ClipModel, pixels: torch.Tensor) -> torch.Tensor:
 def unit_text_features(model: ClipModel, tokens: torch.Tensor, length: int) -> torch.Tensor:
     """Token ids (B, L) of a `text_length` to unit features (B, D) before any head; with gradients, for training."""
     return F.normalize(encode_cut_text(model, tokens, length).float(), dim=-1)
-
-
-def text_length(model: ClipModel, tokens: torch.Tensor) -> int:
-    """Number of columns of token ids (B, L) that matter: up to the longest text, if the mask is causal.
-
-    Call it while the ids are on the CPU: a card would first finish all earlier work.
-    """
-    return int(token_lengths(tokens).max()) if _is_causal(model) else tokens.shape[1]
-
-
-def encode_cut_text(model: ClipModel, tokens: torch.Tensor, length: int) -> torch.Tensor:
-    """`model.encode_text` on tokens cut to their `text_length`.
-
-    The result is the same, because the causal mask hides padding from the tokens before it; at 248 tokens it
-    is several times faster. `open_clip.CLIP` adds all its positions, so positions and mask are replaced by
-    their first rows for this call (with gradients).
-    """
-    if length == model.context_length or not _is_causal(model):
-        return model.encode_text(tokens)
-    cut = {
-        "positional_embedding": model.positional_embedding[:length],
-        "attn_mask": model.attn_mask[:length, :length],
-    }
-    exchanged = {f"model.{name}": value for name, value in cut.items()}
-    # Looking for tied weights takes milliseconds, and these two are not tied.
-    return torch.func.functional_call(_TextModel(model), exchanged, tokens[:, :length], tie_weights=False)
-
-
-def _is_causal(model: ClipModel) -> bool:
-    return getattr(model, "text_pool_type", "") == "argmax" and getattr(model, "attn_mask", None) is not None
-
-
-def token_lengths(tokens: torch.Tensor) -> torch.Tensor:
-    """(B,) number of ids per row of (B, L), without the padding zeros at the end.
-
-    A 0 inside a text (CLIP's "!") does not end it.
-    """
-    filled = tokens != 0
-    return torch.where(filled.any(dim=1), tokens.shape[1] - filled.flip(1).int().argmax(dim=1), 0)
-
-
-def resolve_precision(device: torch.device, precision: str = AUTO) -> str:
-    """Replace "auto": bf16 on CUDA (fp16 if the card only emulates bf16), fp32 elsewhere.
-
-    Raises:
-        I0TError: an unknown name.
-    """
-    if precision not in PRECISIONS:
-        raise I0TError(f"precision {precision!r}: not one of {', '.join(PRECISIONS)}.")
-    if precision != AUTO:
-        return precision
-    if device.type != "cuda":
-        return "fp32"
-    with torch.cuda.device(device):  # torch checks the current card
-        # Cards before Ampere (V100, T4) emulate bf16, slower than fp32; newer torch counts emulation by default.
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-
-
-def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextManager[Any]:
-    """Context for forward passes in a precision; weights are not converted."""
-    dtype = DTYPES.get(resolve_precision(device, precision))
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
-
-
-class Fetched:
-    """A tensor that is being copied to the CPU while the card continues with its next work.
-
-    `.cpu()` would wait for all work of the card, also for work that started after the tensor was computed.
-    """
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._copy = tensor.to("cpu", non_blocking=tensor.is_cuda)  # into page-locked memory
-        self._arrived = None
-        if tensor.is_cuda:
-            self._arrived = torch.cuda.Event()
-            self._arrived.record(torch.cuda.current_stream(tensor.device))
-
-    def wait(self) -> torch.Tensor:
-        """Wait for the copy, and return it in ordinary memory."""
-        if self._arrived is None:
-            return self._copy
-        self._arrived.synchronize()
-        return self._copy.clone()
-
-
-class _TextModel(nn.Module):
-    """`encode_text` as `forward`, for `functional_call`."""
-
-    def __init__(self, model: ClipModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Unnormalised text features (B, D)."""
-        return self.model.encode_text(tokens)

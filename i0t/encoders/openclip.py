@@ -7,18 +7,19 @@ before they were stretched, if they were.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
 import open_clip
 import torch
+from huggingface_hub.constants import HF_HUB_CACHE
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.heads import NormHeads
+from i0t.encoders.hub import not_at_hand, quiet
+from i0t.encoders.tokenizers import own_tokenizer, tokenizer_of
 from i0t.errors import I0TError, first_line
 from i0t.paths import say
 
@@ -59,21 +60,44 @@ def load_pretrained(architecture: str, pretrained: str, name: str = "") -> Encod
         )
     say(f"Weights: open_clip {architecture}/{pretrained} (downloaded on first use).")
     try:
-        with _quiet("huggingface_hub", "root"):
+        with quiet():
             model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=pretrained)
+            tokenize = own_tokenizer(open_clip.get_tokenizer(architecture))
     except (RuntimeError, OSError) as error:
         raise I0TError(
-            f"{architecture}/{pretrained}: the weights can be neither found in the cache nor downloaded "
-            f"({first_line(error)[:160]}). Connect once, or copy the Hugging Face cache of a machine that "
-            "has them; without them start from the small model: --base tiny."
+            f"{architecture}/{pretrained}: weights or tokenizer can be neither found in the cache of the Hugging Face "
+            f"hub ({HF_HUB_CACHE}) nor downloaded ({first_line(error)[:160]}). Connect once, or copy the cache of a "
+            "machine that has them; without them start from the small model: --base tiny."
         ) from None
     return Encoder(
         model,
         preprocess,
-        _with_word_cache(open_clip.get_tokenizer(architecture)),
+        tokenize,
         {"model": config, "preprocess": _plain(model.visual.preprocess_cfg)},
         name=name,
     )
+
+
+def load_folder_or_repository(place: str, name: str = "") -> Encoder:
+    """Load "hf-hub:owner/name" or "local-dir:/path", with open_clip's configuration, weights and tokenizer.
+
+    Raises:
+        I0TError: it is not there, is no model of open_clip, or holds no weights.
+    """
+    kind, _, where = place.partition(":")
+    try:
+        with quiet():
+            model = open_clip.create_model(place, require_pretrained=True)
+            config, tokenize = open_clip.get_model_config(place), own_tokenizer(open_clip.get_tokenizer(place))
+    except (*CONFIGURATION_ERRORS, OSError) as error:  # open_clip wraps errors of the network in its own
+        if kind == "hf-hub" and isinstance(error, (OSError, RuntimeError)):
+            raise I0TError(not_at_hand(where, error)) from None
+        raise I0TError(f"{name or place}: not a folder of an open_clip model ({first_line(error)[:300]}).") from None
+    settings = _plain(model.visual.preprocess_cfg)
+    preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
+    encoder = Encoder(model, preprocess, tokenize, {"model": config, "preprocess": settings}, name=name or place)
+    encoder.source = {"library": "open_clip", "name": place}
+    return encoder.eval()
 
 
 def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: str = "") -> Encoder:
@@ -88,12 +112,13 @@ def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: 
         I0TError: not a configuration of open_clip.
     """
     try:
-        config = dict(architecture["model"])
-        custom = config.pop("custom_text", False) or "hf_model_name" in config.get("text_cfg", {})
-        model = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+        config = _without_downloads(architecture["model"])
+        model = _model_class(config)(**config)
         settings = {"size": model.visual.image_size, **architecture.get("preprocess", {})}
         preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
-        tokenize = _tokenizer(config)
+        tokenize = tokenizer_of(config["text_cfg"])
+    except OSError as error:  # the configuration names a text model or tokenizer of the hub
+        raise I0TError(not_at_hand(_hub_names(architecture["model"]["text_cfg"]), error)) from None
     except CONFIGURATION_ERRORS as error:
         raise I0TError(
             f"{name or 'model'}: not an open_clip configuration ({error!r}). See configs/models/tiny.yaml."
@@ -115,7 +140,7 @@ def set_context_length(encoder: Encoder, length: int) -> None:
     encoder.architecture.setdefault("stretched_from", before)
     text_config = {**encoder.architecture["model"]["text_cfg"], "context_length": length}
     encoder.architecture["model"] = {**encoder.architecture["model"], "text_cfg": text_config}
-    encoder.tokenize = _tokenizer(encoder.architecture["model"])
+    encoder.tokenize = tokenizer_of(text_config)
 
 
 def set_attention_dropout(encoder: Encoder, rate: float) -> int:
@@ -137,51 +162,29 @@ def set_attention_dropout(encoder: Encoder, rate: float) -> int:
     return len(layers)
 
 
-def _tokenizer(config: dict[str, Any]) -> Any:
-    text_config = config.get("text_cfg", {})
-    length = text_config.get("context_length", 77)
-    hub_name = text_config.get("hf_tokenizer_name")
-    if hub_name:
-        return open_clip.tokenizer.HFTokenizer(hub_name, context_length=length)
-    return _with_word_cache(open_clip.SimpleTokenizer(context_length=length))
+def _without_downloads(config: dict[str, Any]) -> dict[str, Any]:
+    """Copy a configuration, to be built without the weights that its parts had before training: others follow."""
+    config = deepcopy(config)
+    for part, keys in (("vision_cfg", ("timm_model_name", "timm_model_pretrained")),
+                       ("text_cfg", ("hf_model_name", "hf_model_pretrained"))):  # fmt: skip
+        if config[part].get(keys[0]):
+            config[part][keys[1]] = False
+    return config
 
 
-class WordTokenizer(open_clip.SimpleTokenizer):  # type: ignore[misc]
-    """CLIP's tokenizer with a cache of the ids of each word: twice as fast, because captions repeat few words."""
-
-    def __init__(self, plain: open_clip.SimpleTokenizer) -> None:
-        self.__dict__.update(plain.__dict__)
-        self.ids_of_word: dict[str, list[int]] = {}
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text, without start and end."""
-        ids: list[int] = []
-        for word in self.pat.findall(self.clean_fn(text)):
-            if word not in self.ids_of_word:
-                letters = "".join(self.byte_encoder[byte] for byte in word.encode())
-                self.ids_of_word[word] = [self.encoder[part] for part in self.bpe(letters).split(" ")]
-            ids += self.ids_of_word[word]
-        return ids
+def _model_class(config: dict[str, Any]) -> Any:
+    """Choose open_clip's class for a configuration, as open_clip does; takes the key that is only for this choice."""
+    custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
+    if custom and "multimodal_cfg" in config:
+        return open_clip.CoCa
+    return open_clip.CustomTextCLIP if custom else open_clip.CLIP
 
 
-def _with_word_cache(tokenizer: Any) -> Any:
-    return WordTokenizer(tokenizer) if type(tokenizer) is open_clip.SimpleTokenizer else tokenizer
+def _hub_names(text_config: dict[str, Any]) -> str:
+    names = (text_config.get("hf_model_name"), text_config.get("hf_tokenizer_name"))
+    return ", ".join(dict.fromkeys(name for name in names if name))
 
 
 def _plain(settings: Any) -> dict[str, Any]:
     settings = settings if isinstance(settings, dict) else asdict(settings)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
-
-
-@contextlib.contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Silence the log of libraries: the error of this project says the same in one line."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from i0t.encoders.encoder import ClipModel
+from i0t.encoders.clip_model import ClipModel
 from i0t.errors import I0TError
 
 KEPT_ROWS = 20  # the rows that short captions use; CLIP has learned these well

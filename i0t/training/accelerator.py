@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from i0t.encoders.encoder import resolve_precision
+from i0t.encoders.precision import resolve_precision
 from i0t.errors import I0TError
 from i0t.processes import own_device
 

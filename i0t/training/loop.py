@@ -17,7 +17,8 @@ from torch import nn
 from i0t.data.workers import ImagesInHand
 from i0t.encoders import EncodeOptions
 from i0t.encoders.encode import encode_pictures, encode_texts
-from i0t.encoders.encoder import Encoder, Fetched
+from i0t.encoders.encoder import Encoder
+from i0t.encoders.precision import Fetched
 from i0t.errors import I0TError
 from i0t.gap import centroid_distance
 from i0t.metrics import retrieval_metrics

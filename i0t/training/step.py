@@ -23,7 +23,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from i0t.encoders.encoder import ClipModel, Encoder, text_length, unit_image_features, unit_text_features
+from i0t.encoders.clip_model import ClipModel
+from i0t.encoders.encoder import Encoder, unit_image_features, unit_text_features
 from i0t.training.accelerator import random_state, restore_random_state
 from i0t.training.objectives import Losses, multi_view
 
@@ -42,7 +43,7 @@ class EncodersBeforeHeads(nn.Module):
         """
         assert self.model.logit_scale is not None  # checked by `prepare_encoder`
         texts = (unit_text_features(self.model, batch, batch.shape[1]) for batch in tokens)
-        return unit_image_features(self.model, pixels), *texts, self.model.logit_scale.exp()
+        return unit_image_features(self.model, pixels), *texts, self.model.logit_scale.exp().reshape(())
 
 
 @dataclass
@@ -124,11 +125,12 @@ class TrainingStep:
 
     def _chunks(self, pixels: torch.Tensor, tokens: tuple[torch.Tensor, ...]) -> Iterator[_Chunk]:
         size = min(self.chunk_size or len(pixels), len(pixels))
-        model, device = self.encoder.model, self.encoder.device
+        device = self.encoder.device
         moved_pixels, *moved = (part.to(device, non_blocking=True) for part in (pixels, *tokens))
         for start in range(0, len(pixels), size):
             rows = slice(start, start + size)
-            texts = (there[rows, : text_length(model, ids[rows])] for there, ids in zip(moved, tokens, strict=True))
+            lengths = (self.encoder.text_length(ids[rows]) for ids in tokens)
+            texts = (there[rows, :length] for there, length in zip(moved, lengths, strict=True))
             # All views in one pass, one after another; dropout makes them differ.
             inputs = tuple(part.repeat(self.views, *[1] * (part.dim() - 1)) for part in (moved_pixels[rows], *texts))
             yield _Chunk(inputs, rows)

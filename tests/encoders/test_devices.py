@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from i0t import I0TError, cli
-from i0t.encoders.encoder import resolve_precision
+from i0t.encoders.precision import resolve_precision
 from i0t.processes import own_device
 from i0t.training import accelerator as accelerator_module
 from i0t.training.__main__ import parse
