@@ -29,9 +29,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.row import Row
 from i0t.encoders import load_encoder
+from i0t.encoders.openclip import set_context_length
 from i0t.encoders.precision import autocast
 from i0t.encoders.tokenizers import END_OF_TEXT
-from i0t.encoders.openclip import set_context_length
 from i0t.training.accelerator import make_accelerator
 from i0t.training.batches import BatchOptions, ValidationPairs
 from i0t.training.loop import Trainer

@@ -17,6 +17,7 @@ from i0t.encoders.description import check_description, require_finite, require_
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.load import known_models
 from i0t.encoders.openclip import build_encoder
+from i0t.encoders.tokenizer_files import take_tokenizer, tokenizer_tensors
 from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.reading import json_entry
@@ -37,6 +38,7 @@ def save_checkpoint(path: str | Path, encoder: Encoder, training: dict[str, Any]
         "versions": versions(),
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
+    tensors |= tokenizer_tensors(encoder.tokenize)
     encoded = {"format": FORMAT, **{key: json.dumps(value) for key, value in header.items()}}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=with_checksum(_bytes_of(tensors), encoded))
@@ -68,9 +70,10 @@ def load_checkpoint(path: str | Path) -> Encoder:
     check_description(path, architecture, heads, training)
     check_checksum(path, _bytes_of(tensors), header)
     try:
+        tokenizer = take_tokenizer(tensors)
         require_finite(tensors)
         require_plausible(architecture, tensors)
-        encoder = build_encoder(architecture, heads)
+        encoder = build_encoder(architecture, heads, tokenizer=tokenizer)
         encoder.load_state_dict(tensors, strict=True)
     except I0TError as error:
         raise I0TError(f"{path}: {error}") from None

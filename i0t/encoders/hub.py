@@ -62,7 +62,11 @@ def not_at_hand(name: str, error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the logs of libraries: the error of this project says the same in one line."""
+    """Silence the logs of libraries, and transformers' bars: an error of this project says the same in one line."""
+    from transformers.utils import logging as of_transformers
+
+    bars = of_transformers.is_progress_bar_enabled()
+    of_transformers.disable_progress_bar()
     loggers = [logging.getLogger(name) for name in LOUD]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -70,5 +74,7 @@ def quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        if bars:
+            of_transformers.enable_progress_bar()
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

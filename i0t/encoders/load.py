@@ -1,4 +1,4 @@
-"""`load_encoder`: load a checkpoint, a spec or an open_clip model as an `Encoder`.
+"""`load_encoder`: load a checkpoint, a spec, or a model of another library (`names`) as an `Encoder`.
 
 A spec, `configs/models/NAME.yaml`, has the dotted path of a loader, its arguments and its files:
 
@@ -42,8 +42,10 @@ def load_encoder(name: str | Path, device: str = "cpu", roots: Roots | None = No
     """Load a model.
 
     Args:
-        name: a checkpoint file; the name of a spec, possibly with arguments, NAME:KEY=VALUE,KEY=VALUE; or ARCH/TAG
-            of open_clip, e.g. "ViT-B-32-quickgelu/openai" ("ViT-B-32/random" for untrained weights).
+        name: in this order: a name with the prefix of a library (`i0t.encoders.names`); a checkpoint file; the name of
+            a spec, possibly with arguments, NAME:KEY=VALUE,KEY=VALUE; a folder of another library; ARCH/TAG of
+            open_clip, e.g. "ViT-B-32-quickgelu/openai" ("ViT-B-32/random" for untrained weights); owner/name
+            of the hub.
         device: "cpu", "cuda", "cuda:1", ...
         roots: where the files of specs are; `configs/root.txt` by default.
 
@@ -59,23 +61,24 @@ def load_encoder(name: str | Path, device: str = "cpu", roots: Roots | None = No
         >>> encoder.embed_dim, encoder.heads.kind, encoder.source
         (128, 'batch_norm', {'spec': 'tiny', 'heads': 'batch_norm'})
     """
+    from i0t.encoders.names import USAGE, is_prefixed, load_named
+
     text = str(name)
-    if os.path.isfile(_spec_file(text)) and not os.path.isfile(text):
+    if is_prefixed(text) and not os.path.isfile(text):
+        encoder = load_named(text)
+    elif os.path.isfile(_spec_file(text)) and not os.path.isfile(text):
         encoder = _load_spec(text, roots)
-    elif os.path.isfile(text) or Path(text).suffix in CHECKPOINT_SUFFIXES:
+    elif os.path.isfile(text) or (Path(text).suffix in CHECKPOINT_SUFFIXES and not os.path.isdir(text)):
         from i0t.encoders.checkpoint import load_checkpoint
 
         encoder = load_checkpoint(text)
-    elif "/" in text:
-        from i0t.encoders.openclip import load_pretrained
-
-        architecture, _, tag = text.rpartition("/")
-        encoder = load_pretrained(architecture, tag, name=text)
+    elif "/" in text or os.path.isdir(text):
+        encoder = load_named(text)
     else:
         known = ", ".join(known_models()) or "none"
         raise I0TError(
             f"{text}: no such model. Give a checkpoint file, a spec of {configs_folder() / 'models'} (there are: "
-            f"{known}), or ARCH/TAG of open_clip."
+            f"{known}), a folder, ARCH/TAG of open_clip, or a name of another library: {', '.join(USAGE.values())}."
         )
     return encoder.to(device).eval()
 

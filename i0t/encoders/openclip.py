@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import asdict
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import open_clip
@@ -19,6 +20,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.heads import NormHeads
 from i0t.encoders.hub import not_at_hand, quiet
+from i0t.encoders.tokenizer_files import with_folder
 from i0t.encoders.tokenizers import own_tokenizer, tokenizer_of
 from i0t.errors import I0TError, first_line
 from i0t.paths import say
@@ -84,14 +86,16 @@ def load_folder_or_repository(place: str, name: str = "") -> Encoder:
     Raises:
         I0TError: it is not there, is no model of open_clip, or holds no weights.
     """
-    kind, _, where = place.partition(":")
+    where = place.partition(":")[2]
     try:
         with quiet():
             model = open_clip.create_model(place, require_pretrained=True)
-            config, tokenize = open_clip.get_model_config(place), own_tokenizer(open_clip.get_tokenizer(place))
+            config = open_clip.get_model_config(place)
+            where = config["text_cfg"].get("hf_tokenizer_name") or where
+            tokenize = own_tokenizer(open_clip.get_tokenizer(place))
     except (*CONFIGURATION_ERRORS, OSError) as error:  # open_clip wraps errors of the network in its own
-        if kind == "hf-hub" and isinstance(error, (OSError, RuntimeError)):
-            raise I0TError(not_at_hand(where, error)) from None
+        if place.startswith("hf-hub:") and isinstance(error, (OSError, RuntimeError)):
+            raise I0TError(f"{name or place}: {not_at_hand(where, error)}") from None
         raise I0TError(f"{name or place}: not a folder of an open_clip model ({first_line(error)[:300]}).") from None
     settings = _plain(model.visual.preprocess_cfg)
     preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
@@ -100,23 +104,30 @@ def load_folder_or_repository(place: str, name: str = "") -> Encoder:
     return encoder.eval()
 
 
-def build_encoder(architecture: dict[str, Any], heads: str | None = None, name: str = "") -> Encoder:
+def build_encoder(
+    architecture: dict[str, Any],
+    heads: str | None = None,
+    name: str = "",
+    tokenizer: TemporaryDirectory[str] | None = None,
+) -> Encoder:
     """Build an architecture with random weights, for training or for the weights of a checkpoint.
 
     Args:
         architecture: {"model": configuration, "preprocess": settings (optional)}.
         heads: kind of normalisation heads, if any.
         name: name for records and errors.
+        tokenizer: folder of the tokenizer's files, instead of the hub's that the configuration names.
 
     Raises:
-        I0TError: not a configuration of open_clip.
+        I0TError: not a configuration of open_clip, or the hub cannot give its tokenizer.
     """
     try:
         config = _without_downloads(architecture["model"])
+        tokenize = tokenizer_of(with_folder(config["text_cfg"], tokenizer))
+        tokenize.folder = tokenizer  # some tokenizers read their files again, in a worker
         model = _model_class(config)(**config)
         settings = {"size": model.visual.image_size, **architecture.get("preprocess", {})}
         preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
-        tokenize = tokenizer_of(config["text_cfg"])
     except OSError as error:  # the configuration names a text model or tokenizer of the hub
         raise I0TError(not_at_hand(_hub_names(architecture["model"]["text_cfg"]), error)) from None
     except CONFIGURATION_ERRORS as error:

@@ -18,10 +18,10 @@ from i0t.data.items import open_image
 from i0t.encoders import EncodeOptions
 from i0t.encoders import encode as module
 from i0t.encoders.encode import encode_pictures, encode_texts
-from i0t.encoders.text_batches import token_lengths
-from i0t.encoders.tokenizers import END_OF_TEXT, WordTokenizer
 from i0t.encoders.heads import NormHeads
 from i0t.encoders.openclip import build_encoder, set_attention_dropout
+from i0t.encoders.text_batches import token_lengths
+from i0t.encoders.tokenizers import END_OF_TEXT, WordTokenizer
 from i0t.errors import NoPictureError
 
 PLAIN = EncodeOptions(cache=False, progress=False)

@@ -160,7 +160,8 @@ def test_loaded_encoder_is_ready():
         ("checkpoints/gone.pt", r"gone\.pt: no such checkpoint"),
     ],
 )
-def test_unknown_models_are_refused_with_what_is_known(name, message):
+def test_unknown_models_are_refused_with_what_is_known(name, message, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(I0TError, match=message):
         load_encoder(name)
 
