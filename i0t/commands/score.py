@@ -233,7 +233,7 @@ def _protocol(
     encoder: Encoder, embeddings: Embeddings, calibration: Calibration, options: ScoreOptions
 ) -> dict[str, Any]:
     """All that the scores depend on."""
-    from i0t.encoders.encoder import resolve_precision
+    from i0t.encoders.precision import resolve_precision
 
     return {
         "model": encoder.name,

@@ -16,7 +16,7 @@ LOUD = ("huggingface_hub", "root", "transformers", "sentence_transformers")
 
 def kinds_of_folder(folder: str | Path) -> list[str]:
     """The prefixes of names under which a folder can be loaded: "local-dir", "st", "hf"."""
-    kinds = [kind for kind, mark in MARKS.items() if (Path(folder) / mark).is_file()]
+    kinds = _whole([kind for kind, mark in MARKS.items() if (Path(folder) / mark).is_file()])
     return ["local-dir" if kind == "hf-hub" else kind for kind in kinds]
 
 
@@ -33,7 +33,7 @@ def kinds_of_repository(name: str) -> list[str]:
 
     cached = [kind for kind, mark in MARKS.items() if isinstance(try_to_load_from_cache(name, mark), str)]
     if cached:
-        return cached
+        return _whole(cached)
     kinds = []
     for kind, mark in MARKS.items():
         try:
@@ -46,7 +46,12 @@ def kinds_of_repository(name: str) -> list[str]:
         except (OSError, ValueError) as error:  # no such repository, or not for everyone; no name of one
             raise I0TError(not_at_hand(name, error)) from None
         kinds.append(kind)
-    return kinds
+    return _whole(kinds)
+
+
+def _whole(kinds: list[str]) -> list[str]:
+    """Leave out transformers' part of a model of sentence-transformers, whose other modules follow it."""
+    return [kind for kind in kinds if kind != "hf" or "st" not in kinds]
 
 
 def not_at_hand(name: str, error: BaseException) -> str:
