@@ -24,6 +24,7 @@ from i0t.reading.json_list import json_list
 
 VERSION = "4"  # raise it whenever the same JSON would give another index
 BATCH_RECORDS = 10_000
+BLOCK = 1 << 20
 DIGEST_BYTES = hashlib.sha256().digest_size
 SHOW_PROGRESS_FROM = 100 * 2**20  # a file of this size takes more than a second
 FORM = "the ShareGPT4V captions"
@@ -44,8 +45,7 @@ class CaptionIndex:
         whole = pa.memory_map(str(path)).read_buffer()
         if whole.size <= DIGEST_BYTES:
             raise ValueError(f"{path}: cut off")
-        self._content, self._written = whole[:-DIGEST_BYTES], bytes(whole[-DIGEST_BYTES:])
-        table = pa.ipc.open_file(pa.BufferReader(self._content)).read_all()
+        table = pa.ipc.open_file(pa.BufferReader(whole[:-DIGEST_BYTES])).read_all()
         self.images, self.captions = table["image"], table["caption"]
         self.header = json.loads(table.schema.metadata[b"i0t"])
         self.digest: str = self.header["sha256"]
@@ -55,8 +55,13 @@ class CaptionIndex:
         return len(self.images)
 
     def is_whole(self) -> bool:
-        """Compare the content with its SHA-256; reads all of it."""
-        return hashlib.sha256(self._content).digest() == self._written
+        """Compare the content with its SHA-256; reads all of it, block by block."""
+        digest, left = hashlib.sha256(), self.path.stat().st_size - DIGEST_BYTES
+        with self.path.open("rb") as stream:
+            while left and (block := stream.read(min(left, BLOCK))):
+                digest.update(block)
+                left -= len(block)
+            return stream.read() == digest.digest()
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         """Pickle the path only: a worker opens the file again instead of copying it."""
