@@ -25,8 +25,9 @@ class Estimate:
 
     Example:
         >>> ones, twos = (estimate(lambda rows, v=v: v[rows].mean(), np.arange(4)) for v in (np.ones(4), np.full(4, 2)))
-        >>> (twos - ones).value, (twos - ones).interval
-        (1.0, (1.0, 1.0))
+        >>> difference = twos - ones
+        >>> print(difference.value, *difference.interval)
+        1.0 1.0 1.0
     """
 
     value: float

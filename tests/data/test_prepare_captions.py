@@ -338,7 +338,7 @@ def test_nocaps_images_are_found_by_each_of_their_names(tmp_path, roots, run):
         (lambda content: content.pop("annotations"), 'has no "annotations"'),
         (
             lambda content: content["annotations"].append({"id": 1, "image_id": 77, "caption": "a"}),
-            "is of image 77, which the file does not list",
+            "is of image '77', which the file does not list",
         ),
         (lambda content: content["annotations"][3].pop("caption"), 'has no "caption"'),
         (lambda content: content["annotations"][3].pop("image_id"), '"annotations"[3]: has no "image_id"'),
@@ -421,8 +421,8 @@ def test_sharegpt4v_is_streamed_and_its_errors_name_the_record(tmp_path, roots, 
     assert run("sharegpt4v", "--from", source)[0] == 1
     for content, message in (
         (text[: text.index("llava") + 40], "(the ShareGPT4V captions) at record 2"),
-        ('{"images": []}', "a list of records"),
-        ("[]", "a list of records"),
+        ('{"images": []}', "not a JSON list of records"),
+        ("[]", "list of records"),
         (text.replace('"conversations"', '"talk"'), "record 0 is not in ShareGPT4V's form"),
     ):
         path.write_text(content)

@@ -103,7 +103,7 @@ def test_program_records_it(tmp_path, capsys):
     names = [f"{row}.jpg" for row in range(30)]
     given = Embeddings(*rows, np.arange(30), names, names, metadata={"model": "m", "dataset": "flickr"})
     path = given.save(tmp_path / "given.safetensors")
-    arguments = ["--embeddings", str(path), "--output", str(tmp_path / "out")]
+    arguments = ["--embeddings", str(path), "--output", str(tmp_path / "out"), "--allow-partial"]
     assert main([*arguments, "--bootstrap", "100"]) == 0
     (record,) = [json.loads(file.read_text()) for file in (tmp_path / "out").glob("*.json")]
     assert record["metrics"]["i2t_r10_low"] < record["metrics"]["i2t_r10_high"]
