@@ -13,10 +13,10 @@ from tabulate import tabulate
 
 from i0t.files import atomic_path
 from i0t.scoring.percentiles import IMAGE_IMAGE, TEXT_TEXT
-from i0t.scoring.scorer import PERCENTILES, REF_NAMES, SCORE_NAMES
+from i0t.scoring.scorer import PERCENTILES, PROBABILITY, REF_NAMES, SCORE_NAMES
 
-COLUMNS = ("kind", "first", "second", *SCORE_NAMES, *REF_NAMES, *PERCENTILES, "error")
-LABELS = {"clip_s": "CLIP-S", "pac_s": "PAC-S", "i0t_s": "I0T-S", "ref_i0t_s": "Ref-I0T-S"}
+COLUMNS = ("kind", "first", "second", *SCORE_NAMES, *REF_NAMES, PROBABILITY, *PERCENTILES, "error")
+LABELS = {"clip_s": "CLIP-S", PROBABILITY: "P(match)", "pac_s": "PAC-S", "i0t_s": "I0T-S", "ref_i0t_s": "Ref-I0T-S"}
 SIDES = ("first", "second")
 SHOWN = 20  # rows of the printed table
 WIDTH = 22  # of a name in it
@@ -25,13 +25,14 @@ Rows = list[dict[str, Any]]
 
 
 def write_csv(path: str | Path, rows: Rows) -> None:
-    """Write one line per pair, in order; missing scores are empty."""
+    """Write one line per pair, in order; missing scores are empty. Models without a probability get no column of it."""
+    columns = [name for name in COLUMNS if name != PROBABILITY or any(name in row for row in rows)]
     # Half surrogate pairs, and file names that are not UTF-8, are written with backslashes.
     with (
         atomic_path(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
     ):
-        writer = csv.DictWriter(stream, COLUMNS, restval="")
+        writer = csv.DictWriter(stream, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
 

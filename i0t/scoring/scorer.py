@@ -15,13 +15,14 @@ from i0t.encoders import EncodeOptions
 from i0t.errors import NoPictureError
 from i0t.metrics.caption_scores import PREFIX, SCORES
 from i0t.scoring.pairs import ScoredPair
-from i0t.scoring.percentiles import Calibration, pair_cosines
+from i0t.scoring.percentiles import IMAGE_TEXT, Calibration, pair_cosines
 
 if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
 
 SCORE_NAMES = tuple(SCORES)
 REF_NAMES = tuple(f"ref_{name}" for name in SCORES)
+PROBABILITY = "match_probability"
 PERCENTILES = ("matched_percentile", "unmatched_percentile", "same_kind_percentile")
 
 Features = tuple[np.ndarray, np.ndarray]  # as encoded, and standardised
@@ -60,7 +61,8 @@ class PairScorer:
 
         Returns:
             `kind`, `first`, `second`, the scores (`ref_` ones with references), the percentiles of
-            `Calibration.place`, and `error`: None, or why there are no scores.
+            `Calibration.place`, of an image with a text `match_probability` if the model defines one (SigLIP), and
+            `error`: None, or why there are no scores.
 
         Raises:
             I0TError: an image cannot be read and is not to be skipped.
@@ -85,6 +87,9 @@ class PairScorer:
         }
         scores = {name: SCORES[name].of_cosines(cosines[name]) for name in SCORE_NAMES}
         found = {**scores, **self.calibration.place(scores["i0t_s"], pair.kind)}
+        if pair.kind == IMAGE_TEXT:
+            probability = self.encoder.match_probability(pair_cosines(raw[None], other_raw[None]))
+            found |= {} if probability is None else {PROBABILITY: probability}
         if pair.references:
             for name in SCORE_NAMES:
                 side = 1 if name == "i0t_s" else 0

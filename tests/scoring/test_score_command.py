@@ -184,12 +184,35 @@ class StubEncoder:
     def encode_texts(self, texts: list[str], options: EncodeOptions = SKIPPING) -> EncodedTexts:
         return EncodedTexts(self.features(texts, -3.0), truncated=0, from_cache=False)
 
+    def match_probability(self, cosines: np.ndarray) -> np.ndarray | None:
+        """That of no sigmoid model."""
+
 
 @pytest.fixture
 def scorer(monkeypatch: pytest.MonkeyPatch) -> PairScorer:
     for name in ("encode_pictures", "encode_texts"):
         monkeypatch.setattr(f"i0t.encoders.encode.{name}", getattr(StubEncoder, name))
     return PairScorer(StubEncoder(), calibrate(embeddings_of(60, agree=0.8)), options=SKIPPING)
+
+
+def test_a_sigmoid_models_probability_stands_beside_clip_s(scorer, monkeypatch, tmp_path):
+    pairs = [ScoredPair(("a.jpg",), ("a dog",)), ScoredPair((), ("a dog", "a cat"))]
+    protocol = {"model": "m", "model_note": "", "calibration": "c", "calibration_pairs": 4}
+    protocol["calibration_is_built_in_sample"] = False
+    plain = scorer.score(pairs)
+    write_csv(tmp_path / "plain.csv", plain)
+    assert "P(match)" not in scores_table(plain, protocol)
+    assert "probability" not in (tmp_path / "plain.csv").read_text()
+    monkeypatch.setattr(StubEncoder, "match_probability", lambda _, cosines: 1 / (1 + np.exp(10 - 100 * cosines)))
+    rows = scorer.score(pairs)
+    raw = float(StubEncoder().features(["a.jpg"], 3.0)[0] @ StubEncoder().features(["A photo depicts a dog"], -3.0)[0])
+    assert rows[0]["match_probability"] == pytest.approx(1 / (1 + np.exp(10 - 100 * raw)), abs=1e-6)
+    assert "match_probability" not in rows[1], "two texts are no image and text"
+    header = scores_table(rows, protocol).splitlines()[0].split()
+    assert header[:2] == ["CLIP-S", "P(match)"]
+    write_csv(tmp_path / "scores.csv", rows)
+    table = list(csv.DictReader((tmp_path / "scores.csv").open()))
+    assert float(table[0]["match_probability"]) == rows[0]["match_probability"] and not table[1]["match_probability"]
 
 
 def test_scores_follow_their_formulas(scorer):
