@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from i0t.encoders import heads_on_base
 from i0t.encoders.description import check_description, require_finite, require_plausible
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.load import known_models
@@ -30,15 +31,22 @@ DESCRIPTION = ("architecture", "heads", "training")  # header entries
 
 
 def save_checkpoint(path: str | Path, encoder: Encoder, training: dict[str, Any]) -> Path:
-    """Write weights, architecture, training summary (recipe, step, validation) and versions in use atomically."""
-    header = {
+    """Write weights, architecture, training summary (recipe, step, validation) and versions in use atomically.
+
+    Of a model of another library than open_clip, only the heads are kept, with its name (`heads_on_base`).
+    """
+    header: dict[str, Any] = {
         "architecture": encoder.architecture,
         "heads": encoder.heads.kind if encoder.heads else None,
         "training": training,
         "versions": versions(),
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
-    tensors |= tokenizer_tensors(encoder.tokenize)
+    if encoder.is_open_clip:
+        tensors |= tokenizer_tensors(encoder.tokenize)
+    else:
+        header[heads_on_base.ENTRY] = heads_on_base.base_of(encoder)
+        tensors = {key: value for key, value in tensors.items() if key.startswith(heads_on_base.HEADS)}
     encoded = {"format": FORMAT, **{key: json.dumps(value) for key, value in header.items()}}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=with_checksum(_bytes_of(tensors), encoded))
@@ -67,16 +75,21 @@ def load_checkpoint(path: str | Path) -> Encoder:
     if missing:
         raise I0TError(f"{path}: not a whole checkpoint: {', '.join(missing)} left out of its description.")
     architecture, heads, training = (json_entry(path, header, key) for key in DESCRIPTION)
-    check_description(path, architecture, heads, training)
+    on_base = heads_on_base.ENTRY in header
+    check_description(path, None if on_base else architecture, heads, training)
     check_checksum(path, _bytes_of(tensors), header)
     try:
         tokenizer = take_tokenizer(tensors)
         require_finite(tensors)
-        require_plausible(architecture, tensors)
-        encoder = build_encoder(architecture, heads, tokenizer=tokenizer)
-        encoder.load_state_dict(tensors, strict=True)
+        if on_base:
+            base = json_entry(path, header, heads_on_base.ENTRY)
+            encoder = heads_on_base.load_on_base(base, heads, tensors, path)
+        else:
+            require_plausible(architecture, tensors)
+            encoder = build_encoder(architecture, heads, tokenizer=tokenizer)
+            encoder.load_state_dict(tensors, strict=True)
     except I0TError as error:
-        raise I0TError(f"{path}: {error}") from None
+        raise I0TError(str(error) if str(error).startswith(f"{path}:") else f"{path}: {error}") from None
     except RuntimeError as error:
         raise I0TError(f"{path}: weights do not fit its own description: {' '.join(str(error).split())}") from None
     encoder.name, encoder.training_summary = path.name, training

@@ -51,14 +51,16 @@ class TrainingForm(TypedDict, total=False):
 
 
 def check_description(path: Any, architecture: Any, heads: Any, training: Any) -> None:
-    """Check the types of a checkpoint's description.
+    """Check the types of a checkpoint's description; `architecture` is None for a model of another library.
 
     Raises:
         I0TError: names the file and the field.
     """
-    check_json(ArchitectureForm, architecture, f"{path}: architecture", "an open_clip configuration", REMEDY)
     check_json(str | None, heads, f"{path}: heads", "a kind of normalisation heads, or null", REMEDY)
     check_json(TrainingForm, training, f"{path}: training", "an object", REMEDY)
+    if architecture is None:
+        return
+    check_json(ArchitectureForm, architecture, f"{path}: architecture", "an open_clip configuration", REMEDY)
     settings = architecture.get("preprocess", {})
     if not all(len(settings.get(key, [0.5] * 3)) == 3 for key in ("mean", "std")) or 0 in settings.get("std", [1]):
         raise I0TError(f"{path}: architecture: mean and std of its preprocessing are no three colours. {REMEDY}")

@@ -66,6 +66,11 @@ class Encoder(nn.Module):
         return bool(self.architecture.get("small"))
 
     @property
+    def is_open_clip(self) -> bool:
+        """Whether this is a model of open_clip: its architecture describes it, so it can be trained and saved."""
+        return "vision_cfg" in self.architecture["model"]
+
+    @property
     def embed_dim(self) -> int:
         """D."""
         return int(self.architecture["model"]["embed_dim"])

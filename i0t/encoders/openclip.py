@@ -147,7 +147,10 @@ def set_context_length(encoder: Encoder, length: int) -> None:
     from i0t.encoders.positions import stretch_text_positions
 
     before = encoder.context_length
-    stretch_text_positions(encoder.model, length)
+    try:
+        stretch_text_positions(encoder.model, length)
+    except I0TError as error:
+        raise I0TError(f"{encoder.name or 'model'}: {error} Use context_length={before}, its own.") from None
     encoder.architecture.setdefault("stretched_from", before)
     text_config = {**encoder.architecture["model"]["text_cfg"], "context_length": length}
     encoder.architecture["model"] = {**encoder.architecture["model"], "text_cfg": text_config}
@@ -158,15 +161,16 @@ def set_attention_dropout(encoder: Encoder, rate: float) -> int:
     """Set the dropout of every attention layer (active in train mode; MCSIE, section 4.2); return their number.
 
     Raises:
-        I0TError: one of the two encoders has no attention layer, so its two views would be equal.
+        I0TError: one of the two encoders has no attention layer of torch, so its two views would be equal.
     """
     layers = [module for module in encoder.model.modules() if isinstance(module, torch.nn.MultiheadAttention)]
-    in_vision = [module for module in encoder.model.visual.modules() if module in layers]
+    visual = getattr(encoder.model, "visual", None)
+    in_vision = [module for module in visual.modules() if module in layers] if visual is not None else []
     if rate and len(in_vision) in (0, len(layers)):
         part = "text" if in_vision else "image"
         raise I0TError(
-            f"{encoder.name}: no attention layers in its {part} encoder, so dropout cannot give two views of it "
-            "(MCSIE). Use views=1 attention_dropout=0."
+            f"{encoder.name}: no attention layers in its {part} encoder whose dropout can be set, so dropout cannot "
+            "give two views of it (MCSIE). Use views=1 attention_dropout=0."
         )
     for layer in layers:
         layer.dropout = rate

@@ -169,11 +169,12 @@ class Trainer:
         norm = self._clipped_norm()
         self.optimizer.step()
         scale = self.encoder.log_scale
-        with torch.no_grad():
-            scale.clamp_(max=math.log(LARGEST_LOGIT_SCALE))
+        if self.recipe.trains != "heads":  # SigLIP's own is larger, and is to stay
+            with torch.no_grad():
+                scale.clamp_(max=math.log(LARGEST_LOGIT_SCALE))
         stops, skipped = summed([int(stop.received is not None), len(batch["errors"])], self.accelerator)
         numbers = {"loss": torch.stack(list(losses.values())).sum(), **losses, "grad_norm": norm}
-        numbers |= {"logit_scale": scale.exp(), "stops": stops, "skipped": skipped}
+        numbers |= {"logit_scale": scale.exp().reshape(()), "stops": stops, "skipped": skipped}
         return list(numbers), Fetched(torch.stack([value.detach().float() for value in numbers.values()]))
 
     def _rate(self, step: int) -> float:

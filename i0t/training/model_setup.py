@@ -20,8 +20,16 @@ def prepare_encoder(encoder: Encoder, recipe: Recipe) -> None:
     """Set up the base in place: longer positions, dropout, heads, logit scale.
 
     Raises:
-        I0TError: the base already has heads, has no temperature, or its positions cannot be stretched.
+        I0TError: the base already has heads, has no temperature, its positions cannot be stretched, or it is of
+            another library and not only heads are trained.
     """
+    if recipe.trains != "heads" and not encoder.is_open_clip:
+        raise I0TError(
+            f"{encoder.name}: only models of open_clip are trained further. Train heads on it, with recipe "
+            "bn_async_no_mcsie, or start from open_clip's model of the same weights: --base ARCH/TAG."
+        )
+    if encoder.architecture["model"].get("queries"):
+        raise I0TError(f"{encoder.name}: gives several vectors per image, which heads and objectives do not take.")
     if recipe.context_length != encoder.context_length:
         set_context_length(encoder, recipe.context_length)
     set_attention_dropout(encoder, recipe.attention_dropout)
@@ -35,6 +43,8 @@ def prepare_encoder(encoder: Encoder, recipe: Recipe) -> None:
         encoder.heads = NormHeads(recipe.heads, encoder.embed_dim)
     scale = encoder.log_scale
     if recipe.logit_scale is not None:
+        if not encoder.is_open_clip:
+            raise I0TError(f"{encoder.name}: its logit_scale is not ours to change. Leave logit_scale away.")
         with torch.no_grad():
             scale.fill_(math.log(recipe.logit_scale))
 
@@ -48,6 +58,9 @@ def freeze(encoder: Encoder, recipe: Recipe) -> list[nn.Parameter]:
     if recipe.trains in ("encoders", "both"):
         encoder.model.requires_grad_(True)
         encoder.log_scale.requires_grad_(recipe.train_logit_scale)
+        for unused in (encoder.logit_bias, getattr(encoder.model, "text_decoder", None)):  # SigLIP's, CoCa's
+            if unused is not None:  # no objective depends on it
+                unused.requires_grad_(False)
         if "stretched_from" in encoder.architecture:
             freeze_first_positions(encoder.model)
     if encoder.heads is not None:
