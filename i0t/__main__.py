@@ -45,6 +45,7 @@ COMMANDS = {
     "scores": Command("i0t.commands.scores", "fit standardised scores, and write what a store keeps with each item"),
     "cutoff": Command("i0t.commands.cutoff", "find the score above which at most a stated share of wrong pairs lie"),
     "apply": Command("i0t.commands.apply", "write corrected vectors, and the query transform, for a vector store"),
+    "export": Command("i0t.commands.export", "write a checkpoint for open_clip or transformers alone"),
     "models": Command("i0t.commands.models", "list the models that can be loaded, their licences, and which are here"),
     "cache": Command("i0t.commands.cache", "show or clear the cache of encoded features"),
 }
