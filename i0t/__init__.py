@@ -8,6 +8,8 @@ Names are imported on first use, so that `import i0t` stays quick and needs no t
 from importlib import import_module
 from typing import Any
 
+from i0t.program import quiet_interrupts
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -24,6 +26,7 @@ _HOMES = {
     "modality_gap": "i0t.gap",
 }
 __all__ = [*_HOMES, "__version__"]
+quiet_interrupts()
 
 
 def __getattr__(name: str) -> Any:

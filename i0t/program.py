@@ -1,16 +1,19 @@
-"""`program`: how every program ends, on bad input, Ctrl-C, full disks and faults of its own: with one line."""
+"""`program`: how every program ends, on bad input, Ctrl-C, SIGTERM, full disks and faults of its own: with one line."""
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from io import TextIOWrapper
 from pathlib import Path
 from traceback import walk_tb
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Protocol
 
 from i0t.errors import I0TError, first_line
@@ -19,7 +22,30 @@ from i0t.processes import rank
 TRACEBACK_FLAG, TRACEBACK_VARIABLE = "--traceback", "I0T_TRACEBACK"
 PACKAGES = ("i0t", "evaluation", "baselines", "benchmarks")
 FILE_NAMES = ("path", "source", "file", "image", "shard", "target", "folder")  # local variables that name a file
-BAD_INPUT, FAULT, INTERRUPTED, CLOSED_PIPE = 2, 1, 130, 141  # exit statuses
+BAD_INPUT, FAULT, INTERRUPTED, CLOSED_PIPE, TERMINATED = 2, 1, 130, 141, 143  # exit statuses
+TO_FINISH = "what was finished stays, and the same command starts again"
+CAUSES: dict[str, tuple[int, ...]] = {  # of errors that name no file: what is short, and what helps
+    "the disk, or what the output goes to, is full or gone": (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EIO,
+        errno.ENXIO,
+        errno.ENODEV,
+        errno.ESTALE,
+    ),
+    "too many files are open: give fewer --workers or --jobs, or allow more (ulimit -n 4096)": (
+        errno.EMFILE,
+        errno.ENFILE,
+    ),
+    "memory is short: give a smaller --batch-size, or fewer --workers or --jobs": (errno.ENOMEM,),
+    "no more processes may start: give fewer --workers or --jobs, or allow more (ulimit -u)": (errno.EAGAIN,),
+}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, e.g. of a scheduler: the program ends as on Ctrl-C."""
 
 
 class Program(Protocol):
@@ -30,7 +56,7 @@ class Program(Protocol):
 
 
 def program(main: Callable[[Sequence[str] | None], int]) -> Program:
-    """End a program with one line and an exit status: 2 on bad input, 130 on Ctrl-C, 1 on a fault of its own.
+    """End a program with one line and a status: 2 on bad input, 130 on Ctrl-C, 143 on SIGTERM, 1 on a fault of its own.
 
     With `--traceback`, or the environment variable I0T_TRACEBACK (as in the tests), a fault keeps its traceback.
     """
@@ -40,15 +66,15 @@ def program(main: Callable[[Sequence[str] | None], int]) -> Program:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names that are not UTF-8, half surrogate pairs
         try:
-            status = main(argv)
+            with _sigterm_as_stop():
+                status = main(argv)
             sys.stdout.flush()  # at exit, a full disk would be noticed too late for one line
             return status
         except I0TError as error:
             return _end(str(error), BAD_INPUT)
         except KeyboardInterrupt as stop:
-            where = str(stop) or "what was finished stays, and the same command starts again"
-            print(f"stopped: {where}.", file=sys.stderr)
-            return INTERRUPTED
+            print(f"stopped: {str(stop) or TO_FINISH}.", file=sys.stderr)
+            return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
         except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
             _silence_output()
             return CLOSED_PIPE
@@ -63,11 +89,52 @@ def program(main: Callable[[Sequence[str] | None], int]) -> Program:
 
 @contextmanager
 def on_stop(where: Callable[[], str]) -> Iterator[None]:
-    """If Ctrl-C stops what is within, say where it stands and how to go on; the innermost that knows is heard."""
+    """If Ctrl-C or SIGTERM stops what is within, say where it stands and how to go on; the innermost is heard."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(str(stop) or where()) from None
+        raise type(stop)(str(stop) or where()) from None
+
+
+@contextmanager
+def _sigterm_as_stop() -> Iterator[None]:
+    """Let the first SIGTERM raise `Terminated`; where somebody handles it already, or in a thread, nothing changes."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    process = os.getpid()
+
+    def receive(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the program at once
+        if os.getpid() != process:  # a forked child, such as a pool's worker, dies as it did
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, receive)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is receive:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def quiet_interrupts() -> None:
+    """Let Ctrl-C end a program with one line while it is still being imported, which takes seconds.
+
+    For the packages that hold programs. It does nothing but for `python -m PACKAGE...`: only while Python imports such
+    a program's package, the name of the running script is "-m".
+    """
+    if sys.argv[:1] == ["-m"]:
+        shown = sys.excepthook
+
+        def show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+            if issubclass(kind, KeyboardInterrupt):
+                print("stopped: nothing was begun.", file=sys.stderr)
+            else:
+                shown(kind, error, traceback)
+
+        sys.excepthook = show
 
 
 def _end(message: str, status: int) -> int:
@@ -86,8 +153,9 @@ def _silence_output() -> None:
 
 def _explained(error: Exception) -> str:
     """Say in one line what failed unexpectedly, where, and with which file, if that is known."""
-    if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-        return f"cannot write or read ({error.strerror}): the disk, or what the output goes to, is full or gone."
+    cause = next((text for text, numbers in CAUSES.items() if getattr(error, "errno", None) in numbers), "")
+    if cause and isinstance(error, OSError) and error.filename is None:
+        return f"cannot go on ({error.strerror}): {cause}."
     own = [frame for frame, _ in walk_tb(error.__traceback__) if _module(frame).split(".")[0] in PACKAGES]
     lines = [line for line in str(error).splitlines() if line.strip()]
     # An error of a worker has the worker's traceback in its message.

@@ -5,8 +5,10 @@ Run: python -m pytest tests/test_program.py
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -14,6 +16,7 @@ import pytest
 
 from i0t import I0TError
 from i0t.cli import Parser, program
+from i0t.paths import REPO
 from i0t.program import TRACEBACK_VARIABLE, on_stop
 from i0t.reading import text
 
@@ -81,6 +84,55 @@ def test_ctrl_c_says_what_the_innermost_knows(capsys):
             raise KeyboardInterrupt
 
     assert main([]) == 130 and capsys.readouterr().err == "stopped: 2 of 3 are done.\n"
+
+
+def test_sigterm_ends_as_ctrl_c_and_children_die_of_it(capsys):
+    @program
+    def main(argv):
+        if argv:
+            if not os.fork():
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.wait()[1]) == -signal.SIGTERM
+        with on_stop(lambda: "2 of 3 are done"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    for argv in ([], ["fork"]):
+        assert main(argv) == 143 and capsys.readouterr().err == "stopped: 2 of 3 are done.\n"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EMFILE, "too many files are open: give fewer --workers"),
+        (errno.ENOSPC, "the disk, or what the output goes to, is full or gone"),
+        (errno.ENOMEM, "memory is short"),
+        (errno.EPERM, "unexpected PermissionError: [Errno 1] Operation not permitted, in main"),
+    ],
+)
+def test_error_without_a_file_says_what_is_short(monkeypatch, capsys, number, says):
+    monkeypatch.delenv(TRACEBACK_VARIABLE)
+
+    @program
+    def main(argv):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setitem(main.__wrapped__.__globals__, "__name__", "i0t.x")
+    assert main([]) == 1
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("package", ["i0t", "evaluation", "benchmarks"])
+def test_ctrl_c_while_a_program_is_imported_is_one_line(package):
+    code = "import sys; sys.argv[0] = {!r}; import {}; raise KeyboardInterrupt"
+    for script, is_traceback in (("-m", False), ("-c", True)):
+        run = subprocess.run(
+            [sys.executable, "-c", code.format(script, package)], capture_output=True, text=True, cwd=REPO
+        )
+        assert run.returncode == -signal.SIGINT and ("Traceback" in run.stderr) == is_traceback
+        assert is_traceback or run.stderr == "stopped: nothing was begun.\n"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

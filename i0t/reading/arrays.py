@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tokenize
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,12 +80,16 @@ def read_safetensors(
             tensors = {key: file.get_tensor(key) for key in names}
         except TypeError:  # a dtype that NumPy lacks, such as bfloat16
             tensors = _through_torch(path, what)
-    missing = [name for name in tensor_names if name not in tensors]
-    missing += [name for name in header_names if name not in header]
-    if missing:
-        raise I0TError(f"{path}: not a whole file ({what}): {', '.join(missing)} left out.")
+    require_entries(path, what, {**tensors, **header}, (*tensor_names, *header_names))
     check_checksum(path, tensors, header)
     return tensors, header
+
+
+def require_entries(path: str | Path, what: str, held: Container[str], names: Iterable[str]) -> None:
+    """Raise an error that names what a file leaves out."""
+    missing = [name for name in names if name not in held]
+    if missing:
+        raise I0TError(f"{path}: not a whole file ({what}): {', '.join(missing)} left out.")
 
 
 def require_format(path: str | Path, header: Mapping[str, str], held: list[str], file_format: str, what: str) -> None:

@@ -39,6 +39,7 @@ from i0t.search.score_arithmetic import (
 from i0t.search.score_file import ScoreFile
 from i0t.standardize import MODALITIES, GapRemover, Overlap, fitted_origin
 from i0t.standardize.saved import ItemHashes, find_overlap, item_hashes
+from i0t.standardize.saved_sums import REMEDY
 from i0t.standardize.second_moments import FullMoments
 
 Form = Literal["constants", "adaptive"]
@@ -244,10 +245,13 @@ class ScoreStandardizer:
         """Read a file written by `save`.
 
         Raises:
-            I0TError: missing, truncated or another format.
+            I0TError: missing, truncated, damaged or another format.
         """
         file = ScoreFile.load(path)
-        loaded = cls(file.remover, **file.parameters)
+        try:
+            loaded = cls(file.remover, **file.parameters)
+        except I0TError as error:
+            raise I0TError(f"{path}: {error} {REMEDY}") from None
         loaded._sums, loaded._cohorts = dict(file.sums), dict(file.cohorts)
         loaded.origin, loaded._items = file.origin, dict(file.items)
         return loaded

@@ -24,13 +24,14 @@ from i0t.errors import I0TError
 from i0t.files import atomic_path
 from i0t.origin import Origin, read_origin
 from i0t.reading import check_json, json_entry, read_safetensors
-from i0t.reading.arrays import check_tensor, open_tensors, with_checksum
+from i0t.reading.arrays import check_tensor, open_tensors, require_entries, with_checksum
 from i0t.standardize.saved_sums import REMEDY, check_statistics
 
 if TYPE_CHECKING:
     from i0t.standardize.remover import GapRemover
 
 FORMAT = "i0t-means-1"
+WHAT = "a file of modality means"
 TENSORS = ("image_sum", "text_sum", "counts")
 HEADERS = ("remover", "parameters", "provenance")
 CAP = 2**20  # hashes of each kind (8 MB)
@@ -73,20 +74,21 @@ class FittedFile:
         Raises:
             I0TError: missing, truncated, damaged or another format, or statistics that no unit vectors have.
         """
-        return cls.of_content(*read_safetensors(path, FORMAT, "a file of modality means", TENSORS, HEADERS), path)
+        return cls.of_content(*read_safetensors(path, FORMAT, WHAT, TENSORS, HEADERS), path)
 
     @classmethod
     def of_content(cls, tensors: Mapping[str, np.ndarray], header: dict[str, str], path: str | Path) -> FittedFile:
-        """Build from `content`, read from `path`."""
+        """Build from `content`, read from `path`; raises as `load`."""
+        require_entries(path, WHAT, {**tensors, **header}, (*TENSORS, *HEADERS))
         remover, parameters, origin = (json_entry(path, header, key) for key in HEADERS)
         check_json(str, remover, f"{path}: remover", "the name of a remover", REMEDY)
         check_json(dict[str, Any], parameters, f"{path}: parameters", "an object", REMEDY)
         check_statistics(path, tensors)
-        items = _read_items(path, tensors)
+        items = read_items(path, tensors)
         return cls(remover, parameters, read_origin(path, origin), tensors, tensors["counts"], items)
 
 
-def _read_items(path: str | Path, tensors: Mapping[str, np.ndarray]) -> dict[str, ItemHashes]:
+def read_items(path: str | Path, tensors: Mapping[str, np.ndarray]) -> dict[str, ItemHashes]:
     """Read the hashes of the fitted items, if they are known; raises an error if they cannot be."""
     items: dict[str, ItemHashes] = {}
     if "items_counts" not in tensors:
@@ -104,7 +106,7 @@ def _read_items(path: str | Path, tensors: Mapping[str, np.ndarray]) -> dict[str
 def remover_named_in(path: str | Path) -> str | None:
     """Read the name of a file's remover; None for any other file."""
     try:
-        with open_tensors(path, "a file of modality means") as file:
+        with open_tensors(path, WHAT) as file:
             header = file.metadata() or {}
         name = json_entry(path, header, "remover") if header.get("format") == FORMAT and "remover" in header else None
     except I0TError:

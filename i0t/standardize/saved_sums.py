@@ -27,30 +27,25 @@ def check_statistics(path: str | Path, tensors: Mapping[str, np.ndarray]) -> Non
     check_tensor(f"{path}: counts", tensors["counts"], "iu", (2,), "(2,)")
     dim = tensors["image_sum"].shape[-1] if tensors["image_sum"].ndim else 0
     for modality, count in zip(("image", "text"), map(int, tensors["counts"]), strict=True):
-        _check_sums(path, tensors, modality, dim, count)
+        check_sums(path, tensors, modality, dim, count)
+        if f"{modality}_stream_sum" in tensors:
+            seen = tensors.get(f"{modality}_stream_count", np.zeros(0))
+            check_tensor(f"{path}: {modality}_stream_count", seen, "iu", (1,), "(1,)")
+            check_sums(path, tensors, f"{modality}_stream", dim, int(seen[0]))
 
 
-def _check_sums(path: str | Path, tensors: Mapping[str, np.ndarray], modality: str, dim: int, count: int) -> None:
-    """Check the sums of one modality: of `count` unit vectors, of which the length of the mean is at most 1."""
-    counts = {"": count}
-    if f"{modality}_stream_sum" in tensors:
-        seen = tensors.get(f"{modality}_stream_count", np.zeros(0))
-        check_tensor(f"{path}: {modality}_stream_count", seen, "iu", (1,), "(1,)")
-        counts["stream_"] = int(seen[0])
-    for part, number in counts.items():
-        place = f"{path}: {modality}_{part}sum"
-        total = tensors[f"{modality}_{part}sum"]
-        check_tensor(place, total, "f", (dim,), f"({dim},)")
-        length = float(np.linalg.norm(total.astype(np.float64)))
-        if number < 0 or not length <= number * (1 + SLACK):
-            raise I0TError(
-                f"{place}: {number} unit vectors cannot have a sum of length {length:.6g}: damaged. {REMEDY}"
-            )
+def check_sums(path: str | Path, tensors: Mapping[str, np.ndarray], kind: str, dim: int, count: int) -> None:
+    """Check the sums of one kind: of `count` unit vectors, of which the length of the mean is at most 1."""
+    place, total = f"{path}: {kind}_sum", tensors[f"{kind}_sum"]
+    check_tensor(place, total, "f", (dim,), f"({dim},)")
+    length = float(np.linalg.norm(total.astype(np.float64)))
+    if count < 0 or not length <= count * (1 + SLACK):
+        raise I0TError(f"{place}: {count} unit vectors cannot have a sum of length {length:.6g}: damaged. {REMEDY}")
     for name, axes in SECOND.items():
-        moments = tensors.get(f"{modality}_{name}")
+        moments = tensors.get(f"{kind}_{name}")
         if moments is None:
             continue
-        place = f"{path}: {modality}_{name}"
+        place = f"{path}: {kind}_{name}"
         check_tensor(place, moments, "f", (dim,) * axes, f"{(dim,) * axes}")
         squares = moments if axes == 1 else np.diag(moments)
         # The squares of a unit vector sum to 1; a product is at most the root of its two squares.

@@ -9,8 +9,9 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -83,16 +84,14 @@ def apply_shards(remover: GapRemover, work: list[tuple[Work, Path]], output: Pat
         I0TError: a bad shard or row; names it. Finished shards stay.
     """
     left = [item for item in work if not _is_done(remover, item, output)]
-    rows: list[int] = []
 
     def where() -> str:
-        done = len(work) - len(left) + len(rows)
+        done = sum(_is_done(remover, item, output) for item in work)  # the processes finished what they had begun
         return f"{done} of {len(work)} shards are in {output}; the same command goes on with the others"
 
     with on_stop(where):
-        for written in _each(partial(_apply_one, remover, output), left, jobs, "apply"):
-            rows.append(written)
-    return sum(rows), len(work) - len(left)
+        rows = sum(_each(partial(_apply_one, remover, output), left, jobs, "apply"))
+    return rows, len(work) - len(left)
 
 
 def _apply_one(remover: GapRemover, output: Path, item: tuple[Work, Path]) -> int:
@@ -168,9 +167,18 @@ def _each(work: Callable[[Item], Result], items: list[Item], jobs: int, what: st
 
 
 def _start_process(threads: int) -> None:
-    # On Ctrl-C leave quietly, after removing what is half written; the main process says where the run stands.
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    # When stopped leave quietly, after removing what is half written; the main process says where the run stands.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(130))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     threadpool_limits(threads)
+
+
+def _end_with_parent() -> None:
+    """End this process if its parent is killed: it would wait for work forever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _results(pool: Executor, work: Callable[[Item], Result], items: list[Item], jobs: int) -> Iterable[Result]:
@@ -179,8 +187,9 @@ def _results(pool: Executor, work: Callable[[Item], Result], items: list[Item], 
     Raises:
         I0TError: a process died; names the shards that it may have been at.
     """
-    futures = [pool.submit(work, item) for item in items]
+    futures: list[Future[Result]] = []
     try:
+        futures.extend(pool.submit(work, item) for item in items)
         for future in futures:
             yield future.result()
     except BrokenProcessPool:
@@ -190,7 +199,7 @@ def _results(pool: Executor, work: Callable[[Item], Result], items: list[Item], 
             "--jobs; if it is always the same shard, make or copy that one again."
         ) from None
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # without waiting, the end of `with` would take the cancelling back
         raise
 
 

@@ -10,6 +10,8 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
@@ -135,6 +137,40 @@ def test_the_file_keeps_scores_vectors_and_origin(tmp_path, form, remover):
     np.testing.assert_array_equal(read.vectors(items, "image"), fitted.vectors(items, "image"))
     with pytest.raises(I0TError, match="not a file of modality means"):
         Standardizer.load(tmp_path / "scores.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "says"),
+    [
+        ("checksum", lambda _: "0", "damaged: its content does not match its checksum"),
+        ("text_cohort", lambda cohort: 2 * cohort, "text_cohort: not unit vectors: damaged"),
+        ("text_cohort", lambda cohort: cohort[1:], r"text_cohort: float32 of shape \(54, 12\), expected"),
+        ("image_sum", lambda total: total * np.nan, "image_sum: 40 unit vectors cannot have a sum of length nan"),
+        ("image_product_sum", lambda total: -total, "image_product_sum: cannot be second moments of 40"),
+        ("counts", lambda counts: counts[:1], "counts: int64 of shape"),
+        ("remover.text_sum", lambda total: total[:2], r"text_sum: float64 of shape \(2,\)"),
+        ("remover.text_sum", lambda total: None, "text_sum left out"),
+        ("kinds", lambda kinds: '["image", "image"]', "no distinct names"),
+        ("kinds", lambda kinds: '["image", "audio"]', "audio_sum, audio_product_sum, audio_cohort left out"),
+        ("parameters", lambda _: '{"form": "x", "share": 0.1}', "form: 'x' is none of .* Fit it again"),
+        ("parameters", lambda _: '{"form": "adaptive", "share": "1"}', '"share" is "1", not a number'),
+        ("provenance", lambda _: '{"dim": "x"}', '"dim" is "x"'),
+        ("remover", lambda _: "[]", "the header of its remover"),
+    ],
+)
+def test_damaged_file_is_refused(tmp_path, key, change, says):
+    path = ScoreStandardizer(Standardizer()).fit(cohorts("image", "text")).save(tmp_path / "scores.safetensors")
+    with safe_open(path, framework="numpy") as file:
+        header, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if key != "checksum":
+        del header["checksum"]
+    part = header if key in header else tensors
+    part[key] = change(part[key])
+    if part[key] is None:
+        del part[key]
+    save_file(tensors, path, metadata=header)
+    with pytest.raises(I0TError, match=rf"^{path}.*{says}"):
+        ScoreStandardizer.load(path)
 
 
 def test_an_item_of_the_cohort_does_not_count_itself():

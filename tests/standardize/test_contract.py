@@ -300,13 +300,22 @@ def test_what_is_no_remover_is_refused():
             make_remover(name)
 
 
+ALONE = """
+import os, sys
+sys.path[:] = [folder for folder in sys.path if not os.path.isdir(os.path.join(folder or ".", "baselines"))]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "ditable" not in str(finder)]  # of `pip install --editable`
+from i0t.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_the_library_alone_offers_its_own(tmp_path):
     """Outside the checkout there are no rivals; every command still answers."""
     link = tmp_path / "i0t"
     link.symlink_to(REPO / "i0t")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     for command in (["apply"], ["search-eval"], ["standardize", "fit"]):
-        run = [sys.executable, "-m", "i0t", *command, "--help"]
+        run = [sys.executable, "-c", ALONE, *command, "--help"]
         done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0 and "whitening" in done.stdout, done.stderr
         assert "mind_the_gap" not in done.stdout

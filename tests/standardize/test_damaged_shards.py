@@ -8,6 +8,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import select
+import subprocess
+import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -17,6 +21,7 @@ import pytest
 from i0t import I0TError
 from i0t.commands.standardize import main
 from i0t.locks import only_writer
+from i0t.paths import REPO
 from i0t.standardize import shard_processes
 from i0t.standardize.shards import Shard
 
@@ -90,3 +95,44 @@ def test_ctrl_c_says_how_many_shards_are_there(layout, tmp_path, monkeypatch, ca
     assert re.search(r"stopped: 2 of \d+ shards are in .*moved; the same command goes on with the others\.", said)
     monkeypatch.undo()
     assert _apply(layout, tmp_path / "moved") == 0 and "2 were there already" in capsys.readouterr().out
+
+
+def _fail_at_a(item):
+    if item[1].path.stem == "a":
+        raise I0TError("a is bad.")
+    time.sleep(0.2)
+    item[1].path.touch()
+
+
+def test_an_error_in_one_shard_cancels_those_that_have_not_begun(tmp_path):
+    work = [("image", Shard(tmp_path / f"{name}.npy")) for name in "abcdefghij"]
+    with (
+        pytest.raises(I0TError, match="a is bad"),
+        ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool,
+    ):
+        list(shard_processes._results(pool, _fail_at_a, work, 1))
+    assert len(list(tmp_path.iterdir())) < 5
+
+
+WAITING = """
+import multiprocessing, os, time
+from i0t.standardize.shard_processes import _start_process
+def wait():
+    _start_process(1)
+    print("ready", flush=True)
+    time.sleep(600)
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=wait).start()
+    time.sleep(600)
+"""
+
+
+def test_processes_end_with_a_killed_run(tmp_path):
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING)
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    run = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
+    assert run.stdout.readline() == b"ready\n"
+    run.kill()
+    assert select.select([run.stdout], [], [], 20)[0] and run.stdout.read() == b""  # closed by the last that holds it
+    run.wait()

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from mutations import array_damaged, bytes_damaged, json_file_damaged, tensors_damaged
 from PIL import Image
+from safetensors.numpy import save_file
 from small_clip import small_clip
 
 from i0t import Embeddings, load_embeddings, load_encoder
@@ -29,7 +30,9 @@ from i0t.paths import Roots, configured_roots
 from i0t.results.comparison import read_record
 from i0t.results.tables import dataset_table, joined_table
 from i0t.scoring.pairs import read_pairs
+from i0t.search import ScoreStandardizer
 from i0t.search.qrels import layout_of_qrels, read_placed
+from i0t.search.scores import FORMS
 from i0t.search.transform import VectorTransform
 from i0t.standardize.registry import load_remover
 from i0t.standardize.second_moments import Whitening
@@ -80,6 +83,9 @@ def make(root: Path, sample: Roots) -> None:
     remover = Whitening().fit_embeddings(embeddings)
     remover.save(root / "means.safetensors")
     VectorTransform.of(remover).save(root / "moves.safetensors")
+    for form in FORMS:
+        ScoreStandardizer(Whitening(), form).fit_embeddings(embeddings).save(root / f"scores-{form}.safetensors")
+    save_file({"x": embeddings.image_features}, root / "v.safetensors")
     save_checkpoint(root / "model.safetensors", small_clip(), {"recipe": {"name": "x"}, "step": 3})
     (root / "pairs.csv").write_text('image,caption,references\na.jpg,"a dog, asleep",\nb.jpg,two,"[""a"", ""b""]"\n')
     (root / "pairs.json").write_text('[{"image": "a.jpg", "caption": "x"}, {"caption": "y", "other_caption": "z"}]')
@@ -166,6 +172,15 @@ def _moved(root: Path) -> Any:
     return load_remover(root / "means.safetensors").transform_image(np.eye(4))
 
 
+def _scores(form: str) -> Format:
+    name = f"scores-{form}.safetensors"
+
+    def read(root: Path) -> Any:
+        return ScoreStandardizer.load(root / name).scores(np.eye(4), "text", np.eye(4), "image")
+
+    return Format(lambda root: root / name, read, damage_file=tensors_damaged)
+
+
 def _by_bytes(path: Path, rng: Random) -> None:
     path.write_bytes(bytes_damaged(path.read_bytes(), rng))
 
@@ -217,6 +232,8 @@ FORMATS = {
         damage_file=tensors_damaged,
     ),
     "shard npy": _blocks("images.npy", _npy_damaged),
+    **{f"scores {form}": _scores(form) for form in FORMS},
+    "shard safetensors": _blocks("v.safetensors", tensors_damaged),
     "shard parquet": _blocks("v.parquet", _by_bytes),
     "tar": Format(
         lambda root: root / "0.tar",

@@ -89,7 +89,7 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable[list[Record]]]]:
         try:
             yield pool.map
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # on Ctrl-C, stop at once
+            pool.shutdown(cancel_futures=True)  # on Ctrl-C, stop at once; waits, as `with` would take it back
             raise
 
 
