@@ -34,7 +34,7 @@ def cone(n: int, seed: int, shift: float) -> np.ndarray:
 
 
 class StandInModel:
-    """A stand-in for SentenceTransformer, which is not installed: `encode` maps texts to vectors by their words."""
+    """A stand-in for a SentenceTransformer of 16 dimensions (tests/encoders has the real package)."""
 
     def encode(self, items: list[str], convert_to_numpy: bool = True, batch_size: int = 32) -> np.ndarray:
         assert convert_to_numpy

@@ -5,18 +5,25 @@ Run: python -m pytest tests/encoders/test_sentence_models.py
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from library_models import CONTEXT, TEXTS, bert_tokenizer, make
+from PIL import Image
 from small_clip import largest
 
 from i0t import I0TError, load_encoder
+from i0t.commands.apply import main as apply
 from i0t.encoders import EncodeOptions
 from i0t.encoders.encode import encode_texts
+from i0t.paths import REPO
+from i0t.standardize import ZScore
 
 st = pytest.importorskip("sentence_transformers")
 PLAIN = EncodeOptions(cache=False, progress=False)
@@ -85,3 +92,25 @@ def test_without_the_package_the_error_says_how_to_get_it(clip, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(I0TError, match="pip install sentence-transformers"):
         load_encoder(clip)
+
+
+def test_recipe_of_the_search_page_with_the_package_itself(clip, pictures, tmp_path, monkeypatch):
+    """The page's class moves pictures and texts of a real model as the fitted remover does."""
+    monkeypatch.chdir(tmp_path)
+    model = st.SentenceTransformer(str(clip), device="cpu")
+    shades = [Image.new("RGB", (40, 40), (shade, 255 - shade, 90)) for shade in range(0, 250, 10)]
+    words = [f"a photo of {number} cats" for number in range(25)]
+    vectors = {"images.npy": model.encode([*pictures, *shades]), "texts.npy": model.encode(words)}
+    for name, array in vectors.items():
+        np.save(name, array)
+    assert apply(["images.npy", "texts.npy", "--fit-on", "images.npy", "texts.npy", "--output", "corrected"]) == 0
+    blocks = re.findall(r"^```python\n(.*?)^```$", (REPO / "docs" / "search.md").read_text(), re.M | re.S)
+    names: dict[str, Any] = {}
+    exec(compile(next(block for block in blocks if "class GapFreeModel" in block), "search.md", "exec"), names)
+    gap_free = names["GapFreeModel"](model, "corrected/transform.safetensors")
+    remover = ZScore().fit(*vectors.values())
+    for items, modality, move in (
+        (pictures, "image", remover.transform_image),
+        (TEXTS[:2], "text", remover.transform_text),
+    ):
+        np.testing.assert_allclose(gap_free.encode(items, modality), move(model.encode(items)), atol=1e-5)
