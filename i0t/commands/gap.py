@@ -207,7 +207,7 @@ def measure(embeddings: Embeddings, n_bootstrap: int = 1000, seed: int = 0) -> d
 
     items = UnitPairs.of(embeddings.image_features, embeddings.text_features, embeddings.pairs)
     values = measures_of(items, seed)
-    intervals = intervals_of(items, seed, n_bootstrap) if n_bootstrap else {}
+    intervals = intervals_of(items, seed, n_bootstrap, values) if n_bootstrap else {}
     names = [name for name, value in values.items() if isinstance(value, float)]
     debiased = intervals.get("centroid_distance_debiased")
     dimensions = dimensions_of(items)

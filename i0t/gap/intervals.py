@@ -10,14 +10,15 @@ Shapes: N images x, M texts y, G groups, D dimensions.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from i0t.gap.measures import FOLDS, NAN, first_rank_of, held_out_errors, held_out_scores, mean_area, severity
+from i0t.gap.measures import FOLDS, NAN, held_out_errors, held_out_scores, mean_area, ranks_of, severity
 from i0t.gap.resampled import bootstrap, ranks_without
-from i0t.gap.unit_pairs import UnitPairs, squared_distance
+from i0t.gap.unit_pairs import ASKED, UnitPairs, blocks_of, gram_of, squared_distance, sum_of
 from i0t.metrics.resampling import jackknife_variance, percentile_interval, random_blocks
 
 LEVEL = 0.95
@@ -71,14 +72,20 @@ def gap_intervals(
     return intervals_of(UnitPairs.of(image_features, text_features, pairs), seed, n_bootstrap)
 
 
-def intervals_of(items: UnitPairs, seed: int = 0, n_bootstrap: int = 1000) -> dict[str, Interval]:
-    """`gap_intervals` for checked and normalised items."""
+def intervals_of(
+    items: UnitPairs, seed: int = 0, n_bootstrap: int = 1000, values: Mapping[str, Any] | None = None
+) -> dict[str, Interval]:
+    """`gap_intervals` for checked and normalised items; `values` of `measures_of` save measuring the ranks again."""
     intervals = {"min_cosine_distance": Interval(NAN, NAN, NO_MINIMUM)}
-    if items.n_groups < FEWEST_GROUPS:
+    if min(items.n_groups, items.sample.n_groups) < FEWEST_GROUPS:
         return dict.fromkeys(_NAMES, Interval(NAN, NAN, TOO_FEW)) | intervals
     intervals |= population_intervals(items, seed, n_bootstrap)
-    block = random_blocks(items.n_groups, BLOCKS, seed)[items.group]
-    return intervals | _of_separability(items, block, seed) | _of_ranks(items, block)
+    return intervals | _of_separability(items.sample, seed) | _of_ranks(items, seed, values or ranks_of(items))
+
+
+def _blocks(items: UnitPairs, seed: int) -> np.ndarray:
+    """(N + M,) block of the jackknife of each item, images first."""
+    return random_blocks(items.n_groups, BLOCKS, seed)[items.group]
 
 
 def population_intervals(items: UnitPairs, seed: int, n_bootstrap: int) -> dict[str, Interval]:
@@ -123,10 +130,10 @@ def squared_distance_bounds(differences: np.ndarray, quantile: float) -> tuple[f
     along an average direction, a = tr S^2 / tr S: v = (z1 + a sqrt(e)) / (max(U, 0) + sqrt(e)).
     """
     n, value = len(differences), squared_distance(differences)
-    total, lengths = differences.sum(axis=0), np.sum(differences**2, axis=1)
-    gram = differences.T @ differences if differences.shape[1] < n else differences @ differences.T
+    total, gram = sum_of(differences), gram_of(differences)
+    lengths = np.concatenate([np.sum(block**2, axis=1) for block in blocks_of(differences)])
     z2 = (np.sum(gram**2) - np.sum(lengths**2)) / (n * (n - 1)) - value**2
-    rows = (differences @ total - lengths) / (n - 1)
+    rows = (np.concatenate([block @ total for block in blocks_of(differences)]) - lengths) / (n - 1)
     spread = rows.var(ddof=1) * ((n - 1) / (n - 2)) ** 2
     z1 = max(0.0, (spread - z2 / (n - 2)) * (n - 2) / (n - 4))
     e = 2 * max(0.0, z2 - 2 * z1) / (n * (n - 1))
@@ -138,7 +145,9 @@ def squared_distance_bounds(differences: np.ndarray, quantile: float) -> tuple[f
 
 
 def _of_distance(differences: np.ndarray) -> dict[str, Interval]:
-    bias = float(np.sum(differences.mean(axis=0) ** 2)) - squared_distance(differences)  # of finite samples
+    bias = float(np.sum(differences.mean(axis=0, dtype=np.float64) ** 2)) - squared_distance(
+        differences
+    )  # of finite samples
     low, high = squared_distance_bounds(differences, _t(len(differences) - 1))
     return {
         "centroid_distance": Interval(math.sqrt(low + bias), math.sqrt(high + bias), "delta"),
@@ -146,12 +155,13 @@ def _of_distance(differences: np.ndarray) -> dict[str, Interval]:
     }
 
 
-def _of_separability(items: UnitPairs, block: np.ndarray, seed: int) -> dict[str, Interval]:
+def _of_separability(items: UnitPairs, seed: int) -> dict[str, Interval]:
     """Jackknife over held-out blocks, without refitting the classifiers.
 
     The error of the fit is added as in Nadeau & Bengio (2003): variance times 1 + held out / fitted. Refitting
     without each block overstates the error in many dimensions, up to twice.
     """
+    block = _blocks(items, seed)
     rows, errors = held_out_errors(items, seed)
     left_out = 1 - np.array([errors[block[rows] != k].mean() for k in range(BLOCKS)])
     variance = jackknife_variance(left_out) * len(block) / (len(block) - len(rows))
@@ -170,21 +180,18 @@ def _of_separability(items: UnitPairs, block: np.ndarray, seed: int) -> dict[str
     }
 
 
-def _of_ranks(items: UnitPairs, block: np.ndarray) -> dict[str, Interval]:
-    x, y, n_groups = items.x, items.y, items.n_groups
-    blocks = block[: len(x)], block[len(x) :]
+def _of_ranks(items: UnitPairs, seed: int, values: Mapping[str, Any]) -> dict[str, Interval]:
+    block, ends = _blocks(items, seed), (len(items.x), len(items.y))
+    n_groups = min(items.n_groups, ASKED) if items.is_large else items.n_groups  # that ask
     place: list[float] = []  # of images and of texts as queries
-    share: list[float] = []
     places: list[np.ndarray] = []  # the same by block left out
     shares: list[np.ndarray] = []
-    for own, others, own_block, other_block in ((x, y, *blocks), (y, x, *blocks[::-1])):
-        rank, nearest = first_rank_of(own, others)
-        without = ranks_without(own, others, own_block, other_block, BLOCKS)
-        place.append((rank - 1) / max(len(own) - 1, 1))
-        share.append(nearest)
+    for queries, end in zip(("image", "text"), ends):
+        without = ranks_without(items, queries, block, BLOCKS)
+        place.append((values[f"first_cross_modal_rank_{queries}"] - 1) / max(end - 1, 1))
         places.append(without[0])
         shares.append(without[1])
-    intervals, ends = {}, (len(x), len(y))
+    intervals = {}
     for k, side in enumerate(("image", "text")):
         unit = _wilson(place[k], jackknife_variance(places[k]), n_groups)
         intervals[f"first_cross_modal_rank_{side}"] = _stretched(unit, ends[k])
@@ -193,7 +200,7 @@ def _of_ranks(items: UnitPairs, block: np.ndarray) -> dict[str, Interval]:
     unit = _wilson(weights[0] * place[0] + weights[1] * place[1], jackknife_variance(left_out), n_groups)
     intervals["first_cross_modal_rank"] = _stretched(unit, sum(ends) / 2)
     together = (shares[0] + shares[1]) / 2
-    nearer = _wilson((share[0] + share[1]) / 2, jackknife_variance(together), n_groups)
+    nearer = _wilson(values["cross_modal_neighbor_share"], jackknife_variance(together), n_groups)
     return {**intervals, "cross_modal_neighbor_share": nearer}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from i0t.gap.intervals import squared_distance_bounds
 from i0t.gap.measures import ROUNDING, auc_of
-from i0t.gap.unit_pairs import UnitPairs, squared_distance
+from i0t.gap.unit_pairs import ASKED, SAMPLED, UnitPairs, column_slices, gram_of, squared_distance, sum_of
 
 NULL_DRAWS = 4999  # draws of the length of a mean difference by chance
 SUSPICIOUS = 0.001  # if means are this close by chance only so rarely, they were probably made equal
@@ -50,12 +50,14 @@ def gap_dimensions(image_features: Any, text_features: Any, pairs: Any = None, t
 
 def dimensions_of(items: UnitPairs) -> list[GapDimension]:
     """All of `gap_dimensions`, for checked and normalised items."""
-    means = items.x.mean(axis=0), items.y.mean(axis=0)
+    means = tuple(side.mean(axis=0, dtype=np.float64) for side in (items.x, items.y))
     difference = means[0] - means[1]
     whole = float(difference @ difference)
     error = np.full(len(difference), np.nan)
     if items.n_groups > 1:
-        error = items.differences.std(axis=0, ddof=1) / np.sqrt(items.n_groups)
+        apart = items.differences
+        spread = [apart[:, some].std(axis=0, ddof=1, dtype=np.float64) for some in column_slices(apart, len(apart))]
+        error = np.concatenate(spread) / np.sqrt(items.n_groups)
     with np.errstate(divide="ignore", invalid="ignore"):  # constant dimensions: z is infinite, or NaN
         z = np.abs(difference) / error
     shares = difference**2 / whole if whole else np.zeros(len(difference))
@@ -78,7 +80,7 @@ def means_leak(image_features: Any, text_features: Any, pairs: Any = None, seed:
 def _means_leak(items: UnitPairs, seed: int) -> bool:
     if squared_distance(items.differences) >= 0:  # not closer than by chance
         return False
-    return chance_of_less(items.differences, seed) <= SUSPICIOUS and auc_of(items, seed) < 0.5
+    return chance_of_less(items.differences, seed) <= SUSPICIOUS and auc_of(items.sample, seed) < 0.5
 
 
 def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
@@ -89,10 +91,8 @@ def chance_of_less(differences: np.ndarray, seed: int = 0) -> float:
     samples, normal with covariance C = sum of d_g d_g', so its squared length is a sum of the eigenvalues of C,
     each times a chi-square variable with one degree of freedom. These are drawn.
     """
-    n, dim = differences.shape
-    gram = differences.T @ differences if dim < n else differences @ differences.T  # of the same eigenvalues
-    scales = np.maximum(np.linalg.eigvalsh(gram), 0.0)
-    total = differences.sum(axis=0)
+    scales = np.maximum(np.linalg.eigvalsh(gram_of(differences)), 0.0)
+    total = sum_of(differences)
     rng = np.random.default_rng(seed)
     closer = 0
     for draws in np.array_split(np.arange(NULL_DRAWS), 10):
@@ -104,7 +104,7 @@ def chance_of_nearer(items: UnitPairs, seed: int = 0) -> float:
     """Probability, 0..1, that shuffled pairs are as near as these: a permutation test of their mean cosine."""
     rng = np.random.default_rng(seed)
     image, text = rng.permutation(items.pairs)[:SHUFFLED_PAIRS].T
-    cosines = items.x[image] @ items.y[text].T
+    cosines = items.x[image].astype(np.float64) @ items.y[text].T
     rows = np.arange(len(cosines))
     matched = cosines[rows, rows].mean() - ROUNDING
     nearer = sum(cosines[rows, rng.permutation(rows)].mean() >= matched for _ in range(SHUFFLES))
@@ -136,6 +136,11 @@ def doubts_of(items: UnitPairs, seed: int = 0) -> list[str]:
         )
     if n_groups < FEW:
         lines.append(f"rough: error bars from fewer than {FEW} {what} are themselves uncertain")
+    if items.is_large:
+        lines.append(
+            f"sampled: uniformities and separabilities are of about {SAMPLED} of the vectors, ranks and neighbours of "
+            f"{ASKED} queries of each kind; their intervals include that. All else is of all vectors"
+        )
     if not len(items.pairs):
         lines.append("no pairs are known: alignment and relative modality gap cannot be measured")
     return lines

@@ -155,7 +155,10 @@ def activations(stages: Stages) -> dict[str, Any]:
         means per modality, before; "carriers", those with the largest (image mean - text mean)^2 before,
         and "carried", their share of CD^2.
     """
-    means = {name: (stage.x.mean(axis=0), stage.y.mean(axis=0)) for name, stage in stages.items()}
+    means = {
+        name: tuple(side.mean(axis=0, dtype=np.float64) for side in (stage.x, stage.y))
+        for name, stage in stages.items()
+    }
     carriers = dimensions_of(stages["before"])[:CARRIERS]
     carried = sum(part.share for part in carriers)
     return {

@@ -103,7 +103,7 @@ def test_ranks_without_blocks_equal_fresh_ranks():
 
     x, y, pairs = features(2, n=60)
     block = np.random.default_rng(0).integers(0, 4, 60)[linked_groups(pairs, 60, 60)]
-    places, shares = ranks_without(x, y, block[:60], block[60:], 4)
+    places, shares = ranks_without(UnitPairs(x, y, pairs), "image", block, 4)
     for k in range(4):
         keep_x, keep_y = block[:60] != k, block[60:] != k
         rank, share = first_cross_modal_rank(x[keep_x], y[keep_y])
