@@ -263,8 +263,7 @@ def usable_device(asked: str | None = None) -> str:
 
 def workers_of(arguments: argparse.Namespace) -> int:
     """Read `--workers`; by default one per core of this process, at most 8."""
-    cores = max(1, (os.cpu_count() or 1) // count_here())
-    return min(8, cores) if arguments.workers is None else arguments.workers
+    return min(8, max(1, (os.cpu_count() or 1) // count_here())) if arguments.workers is None else arguments.workers
 
 
 def positive(text: str) -> int:
@@ -275,6 +274,13 @@ def positive(text: str) -> int:
 def not_negative(text: str) -> int:
     """Type of a flag that is 0 or more."""
     return _whole(text, 0, 2**31 - 1)
+
+
+def share_number(text: str) -> float:
+    """Type of a share between 0 and 1."""
+    if not 0 < float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return float(text)
 
 
 def seed_number(text: str) -> int:

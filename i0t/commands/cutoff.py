@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import textwrap
@@ -12,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from i0t.cli import Parser, not_negative, program
+from i0t.cli import Parser, not_negative, program, share_number
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
 from i0t.files import check_outputs, write_json
 from i0t.metrics.cutoff import conformal_cutoff, least_scores
@@ -65,9 +64,9 @@ def parse(argv: Sequence[str] | None) -> CutoffOptions:
         "--scores", metavar="FILE", help="standardised scores (default: cosines), fitted to other items"
     )
     parser.add_argument(
-        "--false-alarms", type=_share, nargs="+", default=[0.01], metavar="SHARE", help="in 0..1 (default 0.01)"
+        "--false-alarms", type=share_number, nargs="+", default=[0.01], metavar="SHARE", help="in 0..1 (default 0.01)"
     )
-    parser.add_argument("--confidence", type=_share, default=0.95, metavar="SHARE", help="in 0..1 (default 0.95)")
+    parser.add_argument("--confidence", type=share_number, default=0.95, metavar="SHARE", help="in 0..1 (default 0.95)")
     parser.add_argument("--seed", type=not_negative, default=0, help="of the pairs (default 0)")
     parser.add_argument("--json", metavar="FILE", help="write cutoffs and calibration scores")
     given = parser.parse_args(argv)
@@ -81,13 +80,6 @@ def parse(argv: Sequence[str] | None) -> CutoffOptions:
         given.seed,
         given.json,
     )
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 @program

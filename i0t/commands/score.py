@@ -22,6 +22,7 @@ from i0t.cli import (
     program,
     remover_choices,
     resolve_roots,
+    share_number,
 )
 from i0t.digests import list_sha256
 from i0t.embeddings import Embeddings, load_embeddings
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_PAIRS = 1000
 RECORD = "scores.json"  # in --output
-FLAGS = ("output", "csv", "json", "device", "seed", "data_dir", "data_dir_sub")
+FLAGS = ("output", "csv", "json", "false_alarms", "device", "seed", "data_dir", "data_dir_sub")
 DESCRIPTION = """\
 Score an image with a caption, or a list of such pairs. I0T-S is the cosine after the modality gap is removed, so that
 image-caption, caption-caption and image-image pairs are on one scale. Its percentiles say what a score means: the
@@ -58,6 +59,7 @@ columns
   I0T-S            cosine of standardised features
   matched %        share of the calibration set's image-caption pairs with a lower score
   unmatched %      the same for images with the captions of other images: 99 is above all but 1 in 100 wrong captions
+  p, *              with --false-alarms: chance of such a score without a match, and whether it is above the cutoff
   Calibration scores are held out: each part was standardised with the means of the other part.
 
 a list (--pairs FILE.csv or FILE.json, a list of objects) has the columns
@@ -96,6 +98,7 @@ class ScoreOptions:
     seed: int  # of calibration pairs, of their split and of untrained weights
     data_dir: str | None  # instead of the path files
     data_dir_sub: str | None
+    false_alarms: float | None = None  # share, for marks and p-values
 
 
 def parse(argv: Sequence[str] | None) -> ScoreOptions:
@@ -123,6 +126,8 @@ def parse(argv: Sequence[str] | None) -> ScoreOptions:
     parser.add_argument(
         "--calibration-pairs", type=positive, metavar="N", help="number of pairs of a data set (default 1000)"
     )
+    marks = "p-values, and a mark for pairs above the cutoff that this share of the pairs that do not match exceed"
+    parser.add_argument("--false-alarms", type=share_number, metavar="SHARE", help=marks)
     add_remover_flags(parser, "--remover", default="i0t_post")
     parser.add_argument("--prefix", default=PREFIX, help=f"put before every text (default {PREFIX!r})")
     parser.add_argument("--json", metavar="FILE", help="write scores and protocol here")
@@ -188,7 +193,13 @@ def _score_here(folder: Path, options: ScoreOptions) -> tuple[Rows, dict[str, An
     embeddings = _calibration_embeddings(encoder, roots, options)
     calibration = calibrate(embeddings, options.choice.make, options.seed)
     protocol = {**_protocol(encoder, embeddings, calibration, options), "model_note": note}
-    return _score(encoder, calibration, protocol, options), protocol
+    rows, partial = _score(encoder, calibration, protocol, options)
+    if options.false_alarms is not None:
+        protocol |= {"false_alarms": options.false_alarms, "cutoffs": calibration.known_cutoffs(options.false_alarms)}
+        rows = [{**row, **calibration.judged(row, options.false_alarms)} for row in rows]
+    _write(rows, protocol, options)
+    partial.remove()
+    return rows, protocol
 
 
 def partial_path(options: ScoreOptions) -> Path | None:
@@ -251,8 +262,10 @@ def _protocol(
     }
 
 
-def _score(encoder: Encoder, calibration: Calibration, protocol: dict[str, Any], options: ScoreOptions) -> Rows:
-    """Score all pairs, except those that an interrupted run has scored, and write the files."""
+def _score(
+    encoder: Encoder, calibration: Calibration, protocol: dict[str, Any], options: ScoreOptions
+) -> tuple[Rows, PartialScores]:
+    """Score all pairs, except those that an interrupted run has scored."""
     partial = PartialScores(partial_path(options), protocol)
     if partial.known:
         say(f"{partial.path}: {len(partial.known)} pairs of an interrupted run are read from it")
@@ -270,13 +283,16 @@ def _score(encoder: Encoder, calibration: Calibration, protocol: dict[str, Any],
         for chunk in partial.score(options.pairs, scorer.score):
             rows += chunk
             bar.update(len(chunk))
+    return rows, partial
+
+
+def _write(rows: Rows, protocol: dict[str, Any], options: ScoreOptions) -> None:
+    """Write all files."""
     if options.csv:
         write_csv(options.csv, rows)
     for path in (options.json, Path(options.output) / RECORD):
         if path:
             write_json(path, {"protocol": protocol, "rows": rows})
-    partial.remove()
-    return rows
 
 
 if __name__ == "__main__":

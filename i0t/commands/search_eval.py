@@ -43,6 +43,8 @@ columns (k is 10, or --k)
   texts in top k   share of texts in the top k of text queries and of image queries; below the table, among their
             relevant items
   AUC       how often an image is closer to its caption than to another image: 0.5 is chance
+  kept      share of images with their caption above the cutoff with 1 % of false alarms (`i0t cutoff`): one cutoff for
+            all queries. "-" with fewer than 198 tested pairs
 In brackets: the 95 % interval for other queries (bootstrap over images, paired for differences; not for other corpora
 or calibration items).
 
@@ -143,6 +145,7 @@ def _levels(results: dict[str, MethodResult], k: int) -> str:
         "text_share_text_queries": f"texts in top {k}:\nof texts",
         "text_share_image_queries": "\nof images",
         "above_picture": "AUC",
+        "kept": "kept",
     }
     means = {name: result.mean() for name, result in results.items()}
     by_kind = not any(np.isnan(held[name]) for held in means.values() for name in ("ndcg_own", "ndcg_other"))

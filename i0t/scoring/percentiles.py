@@ -5,13 +5,16 @@ Shapes: N images, M texts, P pairs, K reference scores.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
+from i0t.metrics.cutoff import conformal_cutoff, conformal_p_values, disjoint_pairs
 from i0t.metrics.resampling import random_split
 from i0t.standardize import GapRemover, Standardizer
 
@@ -29,12 +32,35 @@ class Calibration:
         matched: (K,) sorted, of images with their own texts.
         unmatched: kind to (K,) sorted, of items that do not match.
         n_pairs: number of calibration pairs.
+        independent: kind to (K,) of items that do not match, no two of which share an item, for cutoffs.
     """
 
     remover: GapRemover
     matched: np.ndarray
     unmatched: dict[str, np.ndarray]
     n_pairs: int
+    independent: dict[str, np.ndarray]
+
+    def cutoffs(self, false_alarms: float) -> dict[str, float]:
+        """Score by kind that at most this share of pairs that do not match exceed; infinity if not decidable.
+
+        Conformal, on average over calibration sets (`i0t.metrics.conformal_cutoff`). The calibration scores are
+        cross-fitted, each half by means of the other, while new pairs are scored by means of all: the promise is
+        as good as these means are alike, so close, not exact.
+        """
+        return {kind: conformal_cutoff(scores, false_alarms) for kind, scores in self.independent.items()}
+
+    def known_cutoffs(self, false_alarms: float) -> dict[str, float | None]:
+        """`cutoffs` for a record: None where they are not decidable."""
+        return {kind: end if math.isfinite(end) else None for kind, end in self.cutoffs(false_alarms).items()}
+
+    def judged(self, row: dict[str, Any], false_alarms: float) -> dict[str, Any]:
+        """`p_value` of a scored pair, and whether it is `above_cutoff`; both None for one without scores."""
+        if row["error"]:
+            return {"p_value": None, "above_cutoff": None}
+        score, unmatched = row["i0t_s"], self.independent[row["kind"]]
+        above = score > conformal_cutoff(unmatched, false_alarms)
+        return {"p_value": float(conformal_p_values(np.array([score]), unmatched)[0]), "above_cutoff": bool(above)}
 
     def place(self, scores: np.ndarray, kind: str) -> dict[str, np.ndarray]:
         """Percentiles, 0..100, of standardised cosines.
@@ -97,19 +123,25 @@ def calibrate(embeddings: Embeddings, make: Callable[[], GapRemover] = Standardi
         )
     rng = np.random.default_rng(seed)
     one, other = random_split(owners, rng)
-    found = [_held_out_scores(embeddings, *parts, make(), rng) for parts in ((one, other), (other, one))]
+    found = [_held_out_scores(embeddings, *parts, make(), rng, seed) for parts in ((one, other), (other, one))]
     return Calibration(
         remover=make().fit_embeddings(embeddings),
-        matched=np.sort(np.concatenate([matched for matched, _ in found])),
-        unmatched={kind: np.sort(np.concatenate([unmatched[kind] for _, unmatched in found])) for kind in KINDS},
+        matched=np.sort(np.concatenate([matched for matched, _, _ in found])),
+        unmatched={kind: np.sort(np.concatenate([unmatched[kind] for _, unmatched, _ in found])) for kind in KINDS},
         n_pairs=len(pairs),
+        independent={kind: np.concatenate([single[kind] for _, _, single in found]) for kind in KINDS},
     )
 
 
 def _held_out_scores(
-    embeddings: Embeddings, fitted_on: np.ndarray, scored: np.ndarray, remover: GapRemover, rng: np.random.Generator
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Cosines of matched and, by kind, of unmatched pairs of `scored` images, standardised on `fitted_on` images."""
+    embeddings: Embeddings,
+    fitted_on: np.ndarray,
+    scored: np.ndarray,
+    remover: GapRemover,
+    rng: np.random.Generator,
+    seed: int,
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Cosines of `scored` images, standardised on `fitted_on` images: matched; by kind, unmatched and disjoint ones."""
     pairs = embeddings.pairs
     own = pairs[np.isin(pairs[:, 0], fitted_on)]
     remover.fit(embeddings.image_features[fitted_on], embeddings.text_features[own[:, 1]])
@@ -118,7 +150,10 @@ def _held_out_scores(
     texts = remover.transform_text(embeddings.text_features[held_out[:, 1]])
     one, other = _unmatched_rows(held_out[:, 0], MOST_UNMATCHED // 2, rng)
     sides = {IMAGE_TEXT: (images, texts), TEXT_TEXT: (texts, texts), IMAGE_IMAGE: (images, images)}
-    return pair_cosines(images, texts), {kind: _in_blocks(*pair, one, other) for kind, pair in sides.items()}
+    unmatched = {kind: _in_blocks(*pair, one, other) for kind, pair in sides.items()}
+    _, firsts = np.unique(held_out[:, 0], return_index=True)
+    single = tuple(firsts[rows] for rows in disjoint_pairs(len(firsts), seed))
+    return pair_cosines(images, texts), unmatched, {kind: _in_blocks(*pair, *single) for kind, pair in sides.items()}
 
 
 def _unmatched_rows(owner: np.ndarray, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

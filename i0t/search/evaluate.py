@@ -16,9 +16,11 @@ from tqdm import tqdm
 from i0t.digests import file_sha256, list_sha256
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
+from i0t.metrics.cutoff import conformal_cutoff, disjoint_pairs
 from i0t.metrics.one_scale import one_scale_auc
 from i0t.metrics.resampling import random_split
 from i0t.paths import TENSORS, say
+from i0t.search.calibration import Scorer
 from i0t.search.methods import RULES, Method, MixedTask, summary
 from i0t.search.mixed_index import MixedLayout, either_kind
 from i0t.search.qrels import layout_of_qrels, read_placed, without_relevant
@@ -30,6 +32,7 @@ from i0t.standardize.registry import RemoverChoice, fit_to_files, vectors_to_fit
 Fitted = Mapping[str, Method]  # None: vectors as they are
 Fit = Callable[[np.ndarray, np.ndarray], Fitted]  # image features and text features of the calibration items
 
+ALARMS = 0.01  # share of pairs that do not match above the cutoff of `kept_share`
 SPLITS = 20  # random splits, if no other pairs are fitted on
 
 
@@ -237,8 +240,10 @@ class SplitRuns:
         for name, method in fitted.items():
             per_query = task.quality(method, self._k)
             means = summary(per_query, layout)
-            if method is None or isinstance(method, GapRemover):
-                means |= one_scale_auc(*_moved(method, of_images[tested[:, 0]], of_texts[tested[:, 1]]))
+            if not isinstance(method, str):
+                pairs = of_images[tested[:, 0]], of_texts[tested[:, 1]]
+                means |= {"kept": kept_share(method, *pairs)}
+                means |= {} if isinstance(method, ScoreStandardizer) else one_scale_auc(*_moved(method, *pairs))
             self._splits.setdefault(name, []).append(means)
             self._index[name] = task.description
             assert layout.group_of_query is not None
@@ -261,6 +266,28 @@ def evaluate_layout(
         totals.add(per_query, groups)
         results[name] = totals.result([summary(per_query, layout)], task.description)
     return results
+
+
+def kept_share(method: Method, images: np.ndarray, texts: np.ndarray) -> float:
+    """Share of matches above one cutoff that, on average, `ALARMS` of the pairs that do not match exceed.
+
+    The cutoff is conformal, from the image of one pair with the text of another, each item in one pair only.
+
+    Args:
+        method: None, a gap remover or scores, fitted to other items.
+        images: (T, D).
+        texts: (T, D), row i the text of image i.
+
+    Returns:
+        NaN if the T pairs are too few to decide: fewer than 198.
+    """
+    scorer = Scorer(method if isinstance(method, ScoreStandardizer) else None)
+    if isinstance(method, GapRemover):
+        images, texts = _moved(method, images, texts)
+    one, other = disjoint_pairs(len(images))
+    cutoff = conformal_cutoff(scorer.pairs(images[one], "image", texts[other], "text"), ALARMS)
+    matched = scorer.pairs(images, "image", texts, "text")
+    return float(np.mean(matched > cutoff)) if np.isfinite(cutoff) else float("nan")
 
 
 def _moved(remover: GapRemover | None, images: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

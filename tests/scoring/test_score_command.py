@@ -236,6 +236,47 @@ def test_scores_follow_their_formulas(scorer):
     assert row["matched_percentile"] == pytest.approx(percentileofscore(reference, row["i0t_s"], kind="mean"))
 
 
+def test_cutoffs_keep_their_share_of_false_alarms():
+    """Calibrated on 1 000 pairs: wrong pairs among 1 000 others exceed the cutoff as rarely as stated."""
+    calibration, new = calibrate(embeddings_of(1000, agree=0.8)), embeddings_of(1000, agree=0.8, seed=1)
+    images, texts = new.image_features, new.text_features
+    moved = calibration.remover.transform_image(images), calibration.remover.transform_text(texts)
+    assert all(len(scores) == 500 for scores in calibration.independent.values())
+    for kind, (one, other) in {
+        "image-text": moved,
+        "text-text": (moved[1],) * 2,
+        "image-image": (moved[0],) * 2,
+    }.items():
+        wrong = (one @ other.T)[~np.eye(1000, dtype=bool)]
+        assert np.mean(wrong > calibration.cutoffs(0.05)[kind]) == pytest.approx(0.05, abs=0.03)  # 3 standard errors
+        row = {"kind": kind, "i0t_s": float(np.sort(calibration.independent[kind])[-25]), "error": None}
+        assert calibration.judged(row, 0.05) == {"p_value": 26 / 501, "above_cutoff": False}
+        assert calibration.judged(row, 0.06)["above_cutoff"]
+    assert calibration.judged({"error": "unreadable"}, 0.05) == {"p_value": None, "above_cutoff": None}
+
+
+def test_pairs_above_the_cutoff_are_marked(tmp_path):
+    """The files keep p-values; with too few pairs to decide, no pair is marked, and the number needed is said."""
+    whole = embeddings_of(60, agree=0.8)
+    calibration = calibrate(whole)
+    rows = [
+        {"kind": "text-text", "first": "a", "second": text, "error": None, **dict.fromkeys(PERCENTILES, 50.0)}
+        | dict.fromkeys(SCORE_NAMES, score)
+        for text, score in (("b", -1.0), ("c", 1.0))
+    ]
+    about = {"calibration_is_built_in_sample": False, "model": "m", "model_note": "", "calibration": "x"}
+    for share, expected in ((0.1, [False, True]), (0.01, [False, False])):
+        found = [{**row, **calibration.judged(row, share)} for row in rows]
+        assert [row["above_cutoff"] for row in found] == expected
+        cutoffs = calibration.known_cutoffs(share)
+        protocol = {**about, "calibration_pairs": 60, "false_alarms": share, "cutoffs": cutoffs}
+        shown = scores_table(found, protocol)
+        assert ("* above" not in shown) and ("0.032 *" in shown) == (share == 0.1)
+        assert ("not decidable with 60 pairs: 200 images with a text are needed" in shown) == (share == 0.01)
+    write_csv(tmp_path / "s.csv", found)
+    assert [row["p_value"] for row in csv.DictReader((tmp_path / "s.csv").open())] == ["1.0", str(1 / 31)]
+
+
 def test_one_scale_for_every_kind_of_pair(scorer):
     """For equal similarity, raw cosines of two images are higher; standardised ones are not."""
     calibration = scorer.calibration

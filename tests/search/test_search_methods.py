@@ -13,6 +13,7 @@ import pytest
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics import metrics_by_kind, ranked_search_metrics
+from i0t.metrics.cutoff import disjoint_pairs
 from i0t.paths import REPO
 from i0t.search import (
     MixedIndex,
@@ -28,8 +29,10 @@ from i0t.search import (
     offset_queries,
     search_kinds,
 )
+from i0t.search.evaluate import kept_share
 from i0t.search.results import best_rival, differences, intervals
 from i0t.search.score_arithmetic import standardized
+from i0t.standardize import ZScore
 
 REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 FORMS = ("constants", "adaptive")
@@ -265,3 +268,27 @@ def test_a_corpus_and_queries_of_one_kind_are_searched_all_the_same():
     results = evaluate_layout(images, texts, only, all_methods({}, images, texts))
     assert results["own_kind"].mean()["ndcg"] == 0
     assert results["raw"].mean()["ndcg"] == results["other_kind"].mean()["ndcg"] == results["constants"].mean()["ndcg"]
+
+
+# --- matches above a cutoff -------------------------------------------------------------------
+
+
+def test_kept_share_is_of_matches_above_the_cutoff_of_wrong_pairs():
+    """By hand from the definition; all of equal vectors; about the stated share where nothing matches."""
+    rng = np.random.default_rng(0)
+    images, noise = rng.normal(size=(2, 400, 64))
+    images, texts, noise = (
+        side / np.linalg.norm(side, axis=1, keepdims=True) for side in (images, images + noise, noise)
+    )
+    one, other = disjoint_pairs(400)
+    highest = np.sort(np.sum(images[one] * texts[other], axis=1))[-2]  # 1 % of 201, less 1, may be higher
+    assert kept_share(None, images, texts) == np.mean(np.sum(images * texts, axis=1) > highest)
+    assert kept_share(None, images, images) == 1
+    assert kept_share(None, images, noise) < 0.04
+    cohorts = {"image": rng.normal(size=(50, 64)) + 1, "text": rng.normal(size=(50, 64)) - 1}
+    moved = ZScore().fit(*cohorts.values())
+    assert kept_share(moved, images, texts) == kept_share(
+        None, moved.transform_image(images), moved.transform_text(texts)
+    )
+    assert kept_share(ScoreStandardizer().fit(cohorts), images, texts) > 0.9
+    assert np.isnan(kept_share(None, images[:197], texts[:197])) and kept_share(None, images[:198], texts[:198]) > 0.9
