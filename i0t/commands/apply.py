@@ -19,8 +19,10 @@ from i0t.errors import I0TError
 from i0t.features import l2_normalize, row_slices
 from i0t.files import atomic_path, ensure_folder, write_npy
 from i0t.locks import only_writer
+from i0t.remote import is_url, local_copy, place
 from i0t.search.transform import VectorTransform
 from i0t.standardize import MODALITIES, GapRemover, Modality
+from i0t.standardize.engines import LOCAL, Engine
 from i0t.standardize.registry import RemoverChoice, fit_to_files, load_remover, name_in_file
 from i0t.standardize.saved import remover_named_in
 from i0t.standardize.shard_processes import LEDGER, Work, apply_shards
@@ -66,7 +68,7 @@ class ApplyOptions:
     choice: RemoverChoice | None  # the remover; None: that of the fitted file
     vectors: tuple[str, ...] = ()  # an Embeddings file or arrays, moved in memory
     shards: Sequence[Work] = ()  # instead: modality and file, moved in blocks
-    jobs: int = 1  # processes for shards
+    engine: Engine = Engine()  # for shards
     metadata: Path | None = None  # folder to copy beside moved shards, if it exists
     flag: str = "--remover"  # the program's flag for a remover, for errors
 
@@ -93,16 +95,16 @@ def parse(argv: Sequence[str] | None) -> ApplyOptions:
     sharded = bool(arguments.images or arguments.texts or arguments.folder)
     if sharded == bool(arguments.source):
         parser.error("give SOURCE, or shards by --images, --texts or --folder")
-    if not sharded and (arguments.key or arguments.jobs):
-        parser.error("--key and --jobs are for shards")
+    if not sharded and (arguments.key or arguments.jobs or arguments.scheduler):
+        parser.error("--key, --jobs and --scheduler are for shards")
     return ApplyOptions(
         arguments.output,
         tuple(arguments.fit_on),
         choice,
         tuple(arguments.source),
         shards_of(arguments) if sharded else (),
-        arguments.jobs or CORES,
-        Path(arguments.folder) / "metadata" if arguments.folder else None,
+        engine_of(arguments),
+        metadata_of(arguments),
     )
 
 
@@ -113,6 +115,25 @@ def add_shard_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--folder", metavar="DIR", help="instead: clip-retrieval's img_emb, text_emb, metadata")
     parser.add_argument("--key", metavar="NAME", help="tensor or column with the vectors, if there are several")
     parser.add_argument("--jobs", type=positive, metavar="N", help="processes (default: one per core)")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="instead: a Dask scheduler, or 'local' for a cluster of --jobs workers"
+    )
+
+
+def engine_of(arguments: argparse.Namespace) -> Engine:
+    """The engine of the flags of `add_shard_flags`.
+
+    Raises:
+        I0TError: a number of processes for a cluster that is there already.
+    """
+    if arguments.jobs and arguments.scheduler not in (None, LOCAL):
+        raise I0TError("--jobs: the workers of --scheduler are there already. Leave --jobs out.")
+    return Engine(arguments.jobs or CORES, arguments.scheduler)
+
+
+def metadata_of(arguments: argparse.Namespace) -> Path | None:
+    """The folder of metadata to copy beside moved shards, which need not exist."""
+    return place(arguments.folder) / "metadata" if arguments.folder else None
 
 
 def shards_of(arguments: argparse.Namespace) -> list[Work]:
@@ -123,7 +144,7 @@ def shards_of(arguments: argparse.Namespace) -> list[Work]:
     """
     patterns: dict[Modality, list[str]] = {"image": list(arguments.images), "text": list(arguments.texts)}
     if arguments.folder:
-        root = Path(arguments.folder)
+        root = place(arguments.folder)
         for modality, name in zip(MODALITIES, ("img_emb", "text_emb"), strict=True):
             if (root / name).is_dir():
                 patterns[modality].append(str(root / name))
@@ -148,10 +169,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def apply(options: ApplyOptions) -> None:
     """Move vectors and write them with the transform of queries."""
-    folder = Path(options.output)
+    folder = place(options.output)
+    if is_url(folder) and not options.shards:
+        raise I0TError(f"{folder}: is a URL, where only shards can be written. Give --output a folder.")
     targets = _targets(options, folder)
     names = [TRANSFORM] if options.shards else [VECTORS, IMAGES, TEXTS, TRANSFORM]
-    own = {os.path.realpath(path) for path in (*targets, *(folder / name for name in names))}
+    own = {os.path.realpath(str(path)) for path in (*targets, *(folder / name for name in names))}
     for path in (*options.vectors, *options.fit_on, *(str(shard.path) for _, shard in options.shards)):
         if os.path.realpath(path) in own:
             raise I0TError(f"{path}: would be overwritten by the moved vectors. Choose another --output.")
@@ -166,7 +189,8 @@ def apply(options: ApplyOptions) -> None:
         ensure_folder(folder)
         with only_writer(folder / LEDGER):
             _move_shards(remover, options, folder, targets)
-            transform.save(folder / TRANSFORM)
+            with atomic_path(folder / TRANSFORM) as temporary:
+                transform.save(temporary)
         return
     # In float64: if vectors hardly differ, little is left after subtracting the mean, and float32 loses most of it.
     moved = remover.transform_embeddings(source, check_overlap=False, in_float64=True)
@@ -203,11 +227,12 @@ def _targets(options: ApplyOptions, folder: Path) -> dict[Path, Path]:
 
 
 def _move_shards(remover: GapRemover, options: ApplyOptions, folder: Path, targets: Iterable[Path]) -> None:
-    rows, skipped = apply_shards(remover, list(zip(options.shards, targets)), folder, options.jobs)
+    rows, skipped = apply_shards(remover, list(zip(options.shards, targets)), folder, options.engine)
     if options.metadata and options.metadata.is_dir():
-        for source in filter(Path.is_file, options.metadata.rglob("*")):
-            with atomic_path(folder / "metadata" / source.relative_to(options.metadata), sync=False) as temporary:
-                shutil.copy2(source, temporary)
+        for source in (path for path in options.metadata.rglob("*") if path.is_file()):
+            target = folder / "metadata" / str(source.relative_to(options.metadata))
+            with local_copy(source) as copy, atomic_path(target, sync=False) as temporary:
+                shutil.copy2(copy, temporary)
     written = len(options.shards) - skipped
     print(f"{written} shards, {rows} vectors written to {folder}; {skipped} were there already ({LEDGER}).")
 

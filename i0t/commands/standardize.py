@@ -8,10 +8,11 @@ from functools import reduce
 from pathlib import Path
 
 from i0t.cli import Parser, add_remover_flags, program, remover_choices
-from i0t.commands.apply import CORES, ApplyOptions, add_shard_flags, apply, shards_of
+from i0t.commands.apply import ApplyOptions, add_shard_flags, apply, engine_of, metadata_of, shards_of
 from i0t.errors import I0TError
 from i0t.files import check_outputs, ensure_folder
 from i0t.origin import Origin
+from i0t.standardize.engines import Engine
 from i0t.standardize.registry import RemoverChoice, load_remover
 from i0t.standardize.remover import GapRemover
 from i0t.standardize.shard_processes import Work, fit_shards
@@ -47,36 +48,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.command == "fit":
         (choice,) = remover_choices(options, [options.remover], none=False)
-        fit(choice, shards_of(options), Path(options.output), options.jobs or CORES)
+        fit(choice, shards_of(options), Path(options.output), engine_of(options))
     elif options.command == "merge":
         merge(options.files, options.remover, Path(options.output))
     else:
         another = RemoverChoice(options.remover) if options.remover else None
-        copied = Path(options.folder) / "metadata" if options.folder else None
         apply(
             ApplyOptions(
                 output=options.output,
                 fit_on=(options.statistics,),
                 choice=another,
                 shards=shards_of(options),
-                jobs=options.jobs or CORES,
-                metadata=copied,
+                engine=engine_of(options),
+                metadata=metadata_of(options),
                 flag="--remover",
             )
         )
     return 0
 
 
-def fit(choice: RemoverChoice, work: list[Work], output: Path, jobs: int) -> None:
+def fit(choice: RemoverChoice, work: list[Work], output: Path, engine: Engine) -> None:
     """Fit a remover to shards and save it."""
     for modality, flag, folder in (("image", "--images", "img_emb"), ("text", "--texts", "text_emb")):
         if all(held != modality for held, _ in work):  # a fitted file has the means of both
             raise I0TError(
                 f"fit: no shards of {modality}s, and both are needed. Give {flag}, or a folder with {folder}."
             )
-    check_outputs({"--output": output}, [shard.path for _, shard in work])
+    check_outputs({"--output": output}, [str(shard.path) for _, shard in work])
     ensure_folder(output.parent)  # before reading, which may take hours
-    remover = fit_shards(choice.make, work, jobs)
+    remover = fit_shards(choice.make, work, engine)
     _say_fitted(remover, remover.save(output))
 
 

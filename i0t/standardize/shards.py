@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from i0t.features import to_numpy
 from i0t.files import atomic_path, write_npy_blocks
 from i0t.reading import read_npy
 from i0t.reading.arrays import CHECKSUM
+from i0t.remote import is_url, local_copy, matches, place
 
 BLOCK_BYTES = 64 * 2**20  # in memory at once; a Parquet row group may be larger
 SUFFIXES = (".npy", ".safetensors", ".parquet")
@@ -35,15 +36,20 @@ def find_shards(patterns: list[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
-        path = Path(pattern)
-        # Without hidden files, as `*`: temporary files of a killed run, or macOS' ._ files.
-        held = [str(file) for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else None
-        matches = glob.glob(pattern, recursive=True) if held is None else held
-        shards = [Path(match) for match in matches if Path(match).suffix in SUFFIXES]
+        matched = matches(pattern) if is_url(pattern) else _matches_here(pattern)
+        shards = [path for path in map(place, matched) if path.suffix in SUFFIXES]
         if not shards:
             raise I0TError(f"{pattern}: no {', '.join(SUFFIXES)} file matches. Quote patterns: 'folder/*.npy'.")
         found.update(dict.fromkeys(sorted(shards, key=_by_number)))
     return list(found)
+
+
+def _matches_here(pattern: str) -> list[str]:
+    path = Path(pattern)
+    if not path.is_dir():
+        return glob.glob(pattern, recursive=True)
+    # Without hidden files, as `*`: temporary files of a killed run, or macOS' ._ files.
+    return [str(file) for file in path.iterdir() if not file.name.startswith(".")]
 
 
 def _by_number(path: Path) -> list[Any]:
@@ -56,7 +62,7 @@ class Shard:
     """One file of vectors.
 
     Attributes:
-        path: the file.
+        path: the file; a `UPath` of a URL is copied to a temporary folder to be read.
         key: the tensor (safetensors) or column (Parquet) of the vectors; None if there is only one.
     """
 
@@ -69,8 +75,8 @@ class Shard:
         Raises:
             I0TError: unreadable, or without floating-point vectors.
         """
-        with self._reading():
-            yield from {".npy": self._npy, ".safetensors": self._safetensors, ".parquet": self._parquet}[
+        with self._here() as shard, shard._reading():
+            yield from {".npy": shard._npy, ".safetensors": shard._safetensors, ".parquet": shard._parquet}[
                 self.path.suffix
             ]()
 
@@ -83,10 +89,23 @@ class Shard:
         Raises:
             I0TError: as `blocks`, an error of `move`, or a folder that cannot be written.
         """
-        with atomic_path(output) as temporary:
-            return {".npy": self._to_npy, ".safetensors": self._to_safetensors, ".parquet": self._to_parquet}[
+        with self._here() as shard, atomic_path(output) as temporary:
+            return {".npy": shard._to_npy, ".safetensors": shard._to_safetensors, ".parquet": shard._to_parquet}[
                 self.path.suffix
             ](temporary, move)
+
+    @contextmanager
+    def _here(self) -> Iterator[Shard]:
+        """Yield this shard, or a copy on this machine of one at a URL; errors name the URL."""
+        with ExitStack() as stack:
+            with self._reading():
+                here = stack.enter_context(local_copy(self.path))
+            try:
+                yield Shard(here, self.key)
+            except I0TError as error:
+                if here is self.path:
+                    raise
+                raise I0TError(str(error).replace(str(here), str(self.path))) from None
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -102,8 +121,9 @@ class Shard:
         array = read_npy(self.path, "vectors", mapped=True)
         if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.floating):
             raise I0TError(f"{self.path}: expected floating (N, D) vectors, got {array.dtype} {array.shape}.")
-        for start in _starts(array.shape, array.dtype.itemsize):
-            yield start[0], np.asarray(array[start[0] : start[1]])
+        for start, stop in _starts(array.shape, array.dtype.itemsize):
+            # Mapped anew: pages of earlier blocks would count as memory of this process.
+            yield start, np.asarray(read_npy(self.path, "vectors", mapped=True)[start:stop])
 
     def _to_npy(self, temporary: Path, move: Move) -> int:
         with self._reading():

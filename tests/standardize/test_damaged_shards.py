@@ -22,7 +22,7 @@ from i0t import I0TError
 from i0t.commands.standardize import main
 from i0t.locks import only_writer
 from i0t.paths import REPO
-from i0t.standardize import shard_processes
+from i0t.standardize import engines, shard_processes
 from i0t.standardize.shards import Shard
 
 
@@ -44,7 +44,7 @@ def _apply(layout: Path, output: Path) -> int:
     return main(["apply", fitted, "--folder", str(layout), "--output", str(output), "--jobs=1"])
 
 
-def _die_at_b(item):
+def _die_at_b(_, item):
     if item[1].path.stem == "b":
         os._exit(1)
     return 1
@@ -57,7 +57,7 @@ def test_a_process_that_dies_names_its_shard():
         pytest.raises(I0TError, match=r"a process died at one of .*b\.npy; .* --jobs"),
         ProcessPoolExecutor(1, context) as pool,
     ):
-        list(shard_processes._results(pool, _die_at_b, work, 2))
+        list(engines._in_processes(pool, _die_at_b, None, work, 2))
 
 
 def test_damaged_notes_are_made_again(layout, tmp_path, capsys):
@@ -97,7 +97,7 @@ def test_ctrl_c_says_how_many_shards_are_there(layout, tmp_path, monkeypatch, ca
     assert _apply(layout, tmp_path / "moved") == 0 and "2 were there already" in capsys.readouterr().out
 
 
-def _fail_at_a(item):
+def _fail_at_a(_, item):
     if item[1].path.stem == "a":
         raise I0TError("a is bad.")
     time.sleep(0.2)
@@ -110,13 +110,13 @@ def test_an_error_in_one_shard_cancels_those_that_have_not_begun(tmp_path):
         pytest.raises(I0TError, match="a is bad"),
         ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool,
     ):
-        list(shard_processes._results(pool, _fail_at_a, work, 1))
+        list(engines._in_processes(pool, _fail_at_a, None, work, 1))
     assert len(list(tmp_path.iterdir())) < 5
 
 
 WAITING = """
 import multiprocessing, os, time
-from i0t.standardize.shard_processes import _start_process
+from i0t.standardize.engines import _start_process
 def wait():
     _start_process(1)
     print("ready", flush=True)

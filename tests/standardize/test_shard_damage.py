@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from i0t import Embeddings, I0TError, Standardizer
+from i0t.standardize.engines import Engine
 from i0t.standardize.shard_processes import apply_shards, fit_shards
 from i0t.standardize.shards import Shard
 
@@ -22,7 +23,7 @@ def test_shard_of_another_width_is_named(tmp_path):
     for modalities in (("image", "image"), ("image", "text")):
         work = list(zip(modalities, (shards["a"], shards["b"])))
         with pytest.raises(I0TError, match=r"b\.npy: .*5 dimensions, expected 6"):
-            fit_shards(Standardizer, work, 1)
+            fit_shards(Standardizer, work, Engine())
 
 
 def test_bfloat16_shards_are_read_and_stay_so(tmp_path):
@@ -47,7 +48,7 @@ def test_damaged_notes_mean_that_a_shard_is_moved_again(tmp_path, content):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(9, 6)))
     remover = Standardizer().fit(np.eye(6), np.eye(6)[:3])
     work = [(("image", Shard(tmp_path / "a.npy")), tmp_path / "out" / "a.npy")]
-    assert apply_shards(remover, work, tmp_path / "out", 1) == (9, 0)
-    assert apply_shards(remover, work, tmp_path / "out", 1) == (0, 1)
+    assert apply_shards(remover, work, tmp_path / "out", Engine()) == (9, 0)
+    assert apply_shards(remover, work, tmp_path / "out", Engine()) == (0, 1)
     next((tmp_path / "out" / "i0t_apply").iterdir()).write_text(content)
-    assert apply_shards(remover, work, tmp_path / "out", 1) == (9, 0)
+    assert apply_shards(remover, work, tmp_path / "out", Engine()) == (9, 0)

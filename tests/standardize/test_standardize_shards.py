@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from baselines.mind_the_gap import MindTheGap
 from i0t import I0TError, Standardizer
 from i0t.commands.standardize import main
-from i0t.standardize import arithmetic, shard_processes, shards
+from i0t.standardize import arithmetic, engines, shards
 from i0t.standardize.registry import load_remover, remover_class
 
 DIM = 6
@@ -328,10 +328,10 @@ def test_workers_are_waited_for_unless_one_fails():
             super().shutdown(wait, cancel_futures=cancel_futures)
 
     with Pool(2) as pool:
-        assert list(shard_processes._results(pool, abs, [-1, -2, -3], 2)) == [1, 2, 3]
+        assert list(engines._in_processes(pool, pow, 2, [1, 2, 3], 2)) == [2, 4, 8]
     assert pool.ended == [False]
     with pytest.raises(TypeError), Pool(2) as pool:
-        list(shard_processes._results(pool, abs, [-1, "no number", -3], 2))
+        list(engines._in_processes(pool, pow, 2, [1, "no number", 3], 2))
     assert pool.ended == [False, True, False]
 
 
