@@ -63,13 +63,13 @@ def check_outputs(outputs: Mapping[str, str | Path | None], inputs: Iterable[str
     Raises:
         I0TError: names the flag and the file.
     """
-    taken = {os.path.realpath(path): "is an input" for path in inputs if path is not None}
+    taken = {_real_path(path): "is an input" for path in inputs if path is not None}
     for flag, path in outputs.items():
         if path is None:
             continue
         if is_url(path):
             raise I0TError(f"{path}: is a URL. Give {flag} a file on this machine, and copy that.")
-        place = os.path.realpath(path)
+        place = _real_path(path)
         if os.path.isdir(place):
             raise I0TError(f"{path}: is a folder. Give {flag} the name of a file in it.")
         if len(os.fsencode(os.path.basename(place))) > NAME_BYTES:
@@ -79,6 +79,13 @@ def check_outputs(outputs: Mapping[str, str | Path | None], inputs: Iterable[str
         if place in taken:
             raise I0TError(f"{path}: {taken[place]}, and {flag} would overwrite it. Give {flag} another name.")
         taken[place] = f"is written by {flag}"
+
+
+def _real_path(path: str | Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # no name of a file, e.g. with a NUL or half of a surrogate pair
+        return str(path)
 
 
 @contextmanager

@@ -136,6 +136,10 @@ def test_device_is_not_replaced_by_a_file(tmp_path):
     assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
+def test_inputs_without_a_possible_name_are_no_output(tmp_path):
+    check_outputs({"--json": tmp_path / "x.json"}, ["a\0b.jpg", "half \ud800.jpg"])
+
+
 def test_name_that_is_too_long_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(I0TError, match="--json a shorter one"):

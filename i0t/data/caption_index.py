@@ -20,9 +20,10 @@ from tqdm import tqdm
 from i0t.errors import I0TError
 from i0t.files import atomic_path, file_sha256, is_writable
 from i0t.paths import TENSORS, say
+from i0t.reading import has_words
 from i0t.reading.json_list import json_list
 
-VERSION = "4"  # raise it whenever the same JSON would give another index
+VERSION = "5"  # raise it whenever the same JSON would give another index
 BATCH_RECORDS = 10_000
 BLOCK = 1 << 20
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -165,7 +166,7 @@ def _pairs(stream: IO[bytes], source: Path) -> Iterator[tuple[str, str]]:
             image.encode()  # refuses anything but a string, and half of a surrogate pair
         except (TypeError, KeyError, IndexError, AttributeError, UnicodeEncodeError) as error:
             raise I0TError(f"{source}: record {number - 1} is not in ShareGPT4V's form ({error!r}).") from None
-        if caption.strip():
+        if has_words(caption):
             yield image, caption.encode("utf-8", "replace").decode()  # half of a surrogate pair becomes "?"
         else:  # of a million records a few may be: nobody corrects them one by one
             empty.append(number - 1)

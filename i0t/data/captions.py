@@ -21,7 +21,7 @@ from i0t.data.entries import DatasetEntry
 from i0t.data.items import Items
 from i0t.errors import I0TError
 from i0t.paths import Roots, say
-from i0t.reading import REMEDY, check_json, read_json
+from i0t.reading import REMEDY, check_json, has_words, read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class CaptionSet(Dataset):
 
 
 def _words(value: str) -> str:
-    if not value.strip():
+    if not has_words(value):
         raise PydanticCustomError("words", "a text with words")
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from i0t.errors import I0TError
 from i0t.paths import Roots, config_file, say
 from i0t.reading import read_text
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-LEFTOVERS = {"__MACOSX", "__pycache__", "@eaDir", "lost+found"}  # folders of archives and tools
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+# Folders of archives, tools and file servers.
+LEFTOVERS = {"__MACOSX", "__pycache__", "@eaDir", "#recycle", "#snapshot", "@Recycle", "$RECYCLE.BIN", "lost+found"}
+LEFTOVERS |= {"System Volume Information"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,8 @@ def read_class_folders(entry: DatasetEntry, roots: Roots) -> ClassSet:
     skipped = sum(len(list(path.iterdir())) - len(without_leftovers(path)) for path in (folder, *classes))
     if skipped:
         say(f"{folder}: {skipped} hidden files and folders (.* and those of archives) are left out.")
+    if other := sum(len(without_leftovers(path)) for path in classes) - len(images):
+        say(f"{folder}: {other} files and folders in its class folders are left out: none of {', '.join(SUFFIXES)}.")
     return ClassSet(
         name=entry.name,
         split=entry.split,
@@ -130,7 +135,8 @@ def pictures_in(folder: Path) -> list[Path]:
 def _refuse_same_name(folders: Sequence[Path], names: Sequence[str]) -> None:
     seen: dict[str, Path] = {}
     for folder, name in zip(folders, names, strict=True):
-        other = seen.setdefault(" ".join(name.casefold().split()), folder)
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        other = seen.setdefault(" ".join(plain.split()), folder)
         if other is not folder:
             raise I0TError(f"{folder}: the same class as {other} ({name}). Put their images into one folder.")
 

@@ -6,8 +6,10 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Literal
 
 import numpy as np
@@ -19,11 +21,13 @@ from i0t.data.entries import DatasetEntry
 from i0t.data.items import Items
 from i0t.errors import I0TError
 from i0t.paths import Roots
+from i0t.reading import has_words
 
 NAME = "sharegpt4v"
 VALIDATION_RECORDS = 1_000
 SMALL_FILE = 10_000  # below this a tenth is validation, so that something is left to train on
 SHOWN_MISSING = 10
+STAT_THREADS, STAT_NAMES = 16, 2_000  # and images that each looks at in one go
 
 Split = Literal["train", "validation"]
 
@@ -34,7 +38,8 @@ class LongCaptions(Dataset):
 
     Attributes:
         captions: N long captions, without line breaks.
-        digest: identifies the pairs: SHA-256 of the JSON's content, split, subset and missing images.
+        digest: identifies the pairs: SHA-256 of the JSON's content, split, subset, missing images, and size and time of
+            change of the others.
     """
 
     images: Sequence[Path]
@@ -77,8 +82,8 @@ class LongCaptions(Dataset):
 
 
 def short_caption(caption: str) -> str:
-    """Return the first sentence of a long caption."""
-    return caption.split(". ")[0]
+    """Return the first sentence of a long caption that has words."""
+    return next(filter(has_words, caption.split(". ")), caption)
 
 
 def load_sharegpt4v(data_dir: Path, split: Split, subset: str = "coco", skip_missing: bool = False) -> LongCaptions:
@@ -128,9 +133,11 @@ def _pairs(
     entry: DatasetEntry, roots: Roots, index: CaptionIndex, rows: np.ndarray, split: str, subset: str
 ) -> LongCaptions:
     folder = roots.below(entry.root, entry.pictures)
-    there = _images_there(index, rows, folder)
+    states = _image_states(index, rows, folder)
+    there = states[:, 0] >= 0
     kept, missing = rows[there], [index.images[int(row)].as_py() for row in rows[~there]]
-    what = "\0".join([index.digest, split, subset, *missing])
+    digest = hashlib.sha256("\0".join([index.digest, split, subset, *missing]).encode())
+    digest.update(states.tobytes())
     return LongCaptions(
         name=entry.name,
         split=split,
@@ -139,23 +146,29 @@ def _pairs(
         image_ids=Rows(index, "images", kept),
         missing=missing,
         captions=Rows(index, "captions", kept),
-        digest=hashlib.sha256(what.encode()).hexdigest(),
+        digest=digest.hexdigest(),
     )
 
 
-def _images_there(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.ndarray:
-    """(N,) bool: whether the images of some records exist.
+def _image_states(index: CaptionIndex, rows: np.ndarray, folder: Path) -> np.ndarray:
+    """(N, 2) int64: size and time of change, in ns, of the images of some records; -1 where there is none.
 
-    Each folder is listed once, which is quicker than a check per file.
+    In threads, because a network drive takes its time for each file.
     """
-    listed: dict[str, set[str]] = {}
-    there = np.empty(len(rows), dtype=bool)
-    for place, name in enumerate(index.images.take(rows).to_pylist()):
-        parent, _, file = name.rpartition("/")
-        if parent not in listed:
-            listed[parent] = set(os.listdir(folder / parent)) if os.path.isdir(folder / parent) else set()
-        there[place] = file in listed[parent]
-    return there
+
+    def state(name: str) -> tuple[int, int]:
+        try:
+            found = os.stat(f"{folder}/{name}")
+        except (OSError, ValueError):  # or no name of a file, e.g. with a NUL
+            return -1, -1
+        return (found.st_size, found.st_mtime_ns) if S_ISREG(found.st_mode) else (-1, -1)
+
+    def states(first: int) -> np.ndarray:
+        names = index.images.take(rows[first : first + STAT_NAMES]).to_pylist()
+        return np.array([state(name) for name in names], dtype=np.int64).reshape(-1, 2)
+
+    with ThreadPoolExecutor(STAT_THREADS) as pool:
+        return np.concatenate([np.empty((0, 2), np.int64), *pool.map(states, range(0, len(rows), STAT_NAMES))])
 
 
 def _missing_text(source: Path, listed: int, missing: Sequence[Path | str]) -> str:

@@ -23,6 +23,11 @@ MARKS = {
 }
 
 
+def has_words(text: str) -> bool:
+    """Whether anything of a text shows: white space, zero-width and control characters alone are an empty text."""
+    return any(sign.isprintable() and not sign.isspace() for sign in text)
+
+
 def read_text(path: str | Path, what: str) -> str:
     r"""Read a UTF-8 file, with or without a byte-order mark; line ends stay (`\r\n`).
 
@@ -153,7 +158,10 @@ def parse_yaml(text: str, place: str | Path) -> Any:
 
 
 class _Yaml(yaml.SafeLoader):
-    """Loader for YAML 1.2 floats (PyYAML reads 1e-5, without a point, as text) that refuses a key given twice."""
+    """Loader for numbers of YAML 1.2 that refuses a key given twice.
+
+    PyYAML's are of YAML 1.1: 1e-5 is a text, 1:30 is 90, and 010 is 8.
+    """
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -167,6 +175,22 @@ class _Yaml(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+def _whole_number(loader: _Yaml, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_Yaml.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if tag not in (_INT, _FLOAT)]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    _INT, re.compile(r"([-+]?\d[\d_]*|0o[0-7]+|0x[\da-fA-F]+)$", re.ASCII), list("-+0123456789")
 )
+_Yaml.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"([-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$", re.ASCII),
+    list("-+.0123456789"),
+)
+_Yaml.add_constructor(_INT, _whole_number)

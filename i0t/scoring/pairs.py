@@ -13,7 +13,7 @@ from typing import Any
 from i0t.digests import file_state
 from i0t.errors import I0TError
 from i0t.paths import say
-from i0t.reading import parse_json, read_json, read_text
+from i0t.reading import has_words, parse_json, read_json, read_text
 from i0t.scoring.percentiles import IMAGE_IMAGE, IMAGE_TEXT, TEXT_TEXT
 
 COLUMNS = ("image", "caption", "other_image", "other_caption", "references")
@@ -80,7 +80,7 @@ def _rows_of_csv(path: Path) -> list[tuple[str, dict[str, Any]]]:
     rows, start = [], 1
     try:
         with io.StringIO(read_text(path, "pairs to score"), newline="") as stream:
-            reader = csv.reader(stream, strict=True)
+            reader = csv.reader(stream, strict=True, skipinitialspace=True)  # else quotes after a blank stay
             header = next(reader, [])
             _check_columns(header, f"{path}: line 1")
             named = sum(bool(name.strip()) for name in header)
@@ -89,6 +89,11 @@ def _rows_of_csv(path: Path) -> list[tuple[str, dict[str, Any]]]:
             start = reader.line_num + 1
             for cells in reader:
                 unnamed = any(cell.strip() for name, cell in zip(header, cells) if not name.strip())
+                if unnamed and len(cells) == len(header) and not header[0].strip():
+                    raise I0TError(
+                        f"{path}: line 1 does not name its first column. Name it, or leave it out (in pandas, "
+                        "index=False)."
+                    )
                 if cells and (unnamed or len(cells) != len(header)):
                     raise I0TError(
                         f"{path}: line {start}: {len(cells)} cells, but line 1 names {named} columns. Quote a text "
@@ -121,10 +126,12 @@ def _check_columns(names: list[str], place: str) -> None:
 
 
 def _pair(row: dict[str, Any], folder: Path, place: str) -> ScoredPair:
-    cells = {name: row.get(name) or "" for name in COLUMNS}
+    cells = {name: "" if row.get(name) is None else row[name] for name in COLUMNS}
     for name in COLUMNS[:-1]:
         if not isinstance(cells[name], str):
             raise I0TError(f"{place}: {name} is {cells[name]!r:.60}, expected text.")
+        if cells[name].strip() and not has_words(cells[name]):
+            raise I0TError(f"{place}: {name} is {cells[name]!r:.60}: nothing of it shows. Correct it.")
     images = tuple(str(folder / cells[name].strip()) for name in ("image", "other_image") if cells[name].strip())
     texts = tuple(cells[name].strip() for name in ("caption", "other_caption") if cells[name].strip())
     if len(images) + len(texts) != 2:
@@ -140,6 +147,6 @@ def _references(cell: Any, place: str) -> tuple[str, ...]:
     if isinstance(cell, str):
         text = cell.strip()
         cell = parse_json(text, place, "references") if text.startswith("[") else [text] if text else []
-    if not isinstance(cell, list) or not all(isinstance(item, str) and item.strip() for item in cell):
+    if not isinstance(cell, list) or not all(isinstance(item, str) and has_words(item) for item in cell):
         raise I0TError(f"{place}: references is {cell!r:.60}, expected a list of texts.")
     return tuple(cell)

@@ -12,6 +12,7 @@ image, the entry of a text in the metadata's list `text_ids`; or row numbers, `i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from i0t.search.mixed_index import MixedLayout
 
 WHAT = "relevance judgments"
 COLUMNS = ("query_id", "doc_id", "relevance")
+PLAIN = re.compile(r"\s*[-+.0-9a-zA-Z]+\s*")
 Judgment = tuple[str, str, float]
 
 
@@ -49,6 +51,8 @@ def read_placed(path: str | Path) -> tuple[list[Judgment], list[str]]:
     judgments, places, seen = [], [], set()
     for place, query, document, grade in reader(path):
         try:
+            if isinstance(grade, str) and not PLAIN.fullmatch(grade):  # Python also reads 1_0, and digits of any script
+                raise ValueError
             value = float(grade) if not isinstance(grade, bool) else np.nan
         except (TypeError, ValueError, OverflowError):
             raise I0TError(f"{path}: {place}: the grade {grade!r} is not a number.") from None
@@ -200,6 +204,8 @@ def _from_json(path: Path) -> Iterator[tuple[str, str, str, Any]]:
     try:
         if isinstance(content, dict):
             for query, documents in content.items():
+                if not documents:
+                    raise I0TError(f"{path}: query {query} lists no document. Leave it out, or list one of grade 0.")
                 for document, grade in documents.items():
                     yield f"query {query}", query, document, grade
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from i0t.data.items import Preprocess, load_pixels
 from i0t.data.sharegpt4v import LongCaptions, short_caption
 from i0t.data.workers import ImagesInHand, end_workers, leave_signals_to_main
 from i0t.errors import I0TError
+from i0t.processes import from_main
 
 SUBSTITUTES = 100  # pairs to try in place of an unreadable one; if all fail, something else is wrong
 Pair = tuple[torch.Tensor | None, str, list[str]]  # (3, H, W) pixels (None: unreadable), caption, errors
@@ -112,7 +114,15 @@ class DiskPairs:
     """A `PairSource`: images on disk with their long captions."""
 
     def __init__(self, pairs: LongCaptions) -> None:
-        self.pairs, self.digest = pairs, pairs.digest
+        self.pairs = pairs
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies the pairs; all processes must call this.
+
+        The main process decides, as a copy on another machine may have other times of change.
+        """
+        return from_main(self.pairs.digest)
 
     def __len__(self) -> int:
         return len(self.pairs)

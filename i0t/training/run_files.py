@@ -143,6 +143,7 @@ class RunFiles:
             "skipped_pictures": self.progress["skipped"],
             "processes": self.accelerator.num_processes,
             "mixed_precision": self.accelerator.mixed_precision,
+            "exif_orientation": "applied",  # photographs are turned upright, in validation, too
             **self.inputs,
         }
         self.encoder.training_summary = summary

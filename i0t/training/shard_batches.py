@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import count, islice
@@ -42,13 +43,15 @@ class ShardPairs:
         pairs: number of pairs in the training shards (all but the first), the length of an epoch.
 
     Raises:
-        I0TError: fewer than two shards.
+        I0TError: fewer than two shards, or one is listed twice: it would be validation and training, or count double.
     """
 
     def __init__(self, shards: str, pairs: int) -> None:
         urls = shard_urls(shards)
         if len(urls) < 2:
             raise I0TError(f"shards={shards}: {len(urls)} shard; the first is for validation, so two are needed.")
+        if twice := [url for url, times in Counter(urls).items() if times > 1]:
+            raise I0TError(f"shards={shards}: {twice[0]} is listed {urls.count(twice[0])} times. List it once.")
         self.first, self.urls, self.pairs = urls[0], urls[1:], pairs
         self._read = torch.zeros(1, 2, dtype=torch.int64)  # shards and pairs that each worker read in the first pass
 

@@ -14,6 +14,7 @@ from webdataset.gopen import gopen
 from webdataset.tariterators import group_by_keys
 
 from i0t.errors import I0TError
+from i0t.reading import has_words
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 METADATA = re.compile(r"__[^/]*__($|/)")  # names that webdataset keeps for itself
@@ -63,7 +64,10 @@ def image_and_caption(sample: dict[str, Any]) -> tuple[str, str]:
     suffixes = [suffix for suffix in PICTURES if suffix in sample]
     if not suffixes or "txt" not in sample:
         found = ", ".join(key for key in sample if not key.startswith("__"))
-        raise I0TError(f"{place_of(sample)}: needs an image ({', '.join(PICTURES)}) and a txt, has {found}.")
+        raise I0TError(
+            f"{place_of(sample)}: needs an image ({', '.join(PICTURES)}) and a txt, has {found:.60} (suffixes begin at "
+            "the first dot of a name)."
+        )
     if len(suffixes) > 1:
         raise I0TError(f"{place_of(sample)}: has two images, {' and '.join(suffixes)}. Keep one.")
     try:
@@ -74,7 +78,7 @@ def image_and_caption(sample: dict[str, Any]) -> tuple[str, str]:
         ) from None
     if "\0" in caption:  # as of pages that were never written
         raise I0TError(f"{place_of(sample)}: its txt is damaged: it has zero bytes. Make or copy the shard again.")
-    if not caption.strip():
+    if not has_words(caption):
         raise I0TError(f"{place_of(sample)}: its txt is empty. Write a caption, or leave the sample out.")
     return suffixes[0], caption
 
@@ -132,4 +136,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error.args[0] if error.args else type(error).__name__)
-    return text.partition("\n")[0].partition(" @ <")[0]
+    return text.partition("\n")[0].partition(" @ <")[0].partition(" in tar file ")[0]

@@ -6,6 +6,7 @@ Run: python -m pytest tests/data/test_caption_index.py
 from __future__ import annotations
 
 import json
+import os
 import pickle
 
 import pytest
@@ -157,3 +158,15 @@ def test_missing_images_are_an_error_with_the_first_ten_or_are_left_out(tmp_path
     assert len(pairs.missing) == 12
     write_sharegpt4v(tmp_path, 40, missing=11)
     assert load_sharegpt4v(tmp_path, "train", skip_missing=True).digest != pairs.digest
+
+
+def test_digest_changes_with_the_images_under_the_same_names(tmp_path):
+    write_sharegpt4v(tmp_path, 40)
+    first = load_sharegpt4v(tmp_path, "train")
+    assert load_sharegpt4v(tmp_path, "train").digest == first.digest
+    image, before = first.images[3], first.images[3].stat()
+    image.write_bytes(image.read_bytes() + b"\0")
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    larger = load_sharegpt4v(tmp_path, "train").digest
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert len({first.digest, larger, load_sharegpt4v(tmp_path, "train").digest}) == 3

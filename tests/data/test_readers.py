@@ -110,6 +110,7 @@ def test_line_breaks_become_spaces_and_short_captions_end_at_the_first_sentence(
     assert list(pairs.captions) == ["A bus. It is red. And big.", "One  two", "No end", "At 3.5 m. Or more."]
     assert [short_caption(caption) for caption in pairs.captions] == ["A bus", "One  two", "No end", "At 3.5 m"]
     assert short_caption("") == ""
+    assert short_caption(". A dog. It runs") == "A dog"  # an empty text would be trained on
 
 
 ASK, SAY, SYSTEM = (
@@ -128,7 +129,7 @@ def test_the_caption_is_what_gpt_says_wherever_its_turn_stands(tmp_path, turns):
 
 
 def test_records_with_an_empty_caption_are_left_out_and_counted(tmp_path, capsys):
-    records = [long_record(f"coco/{row}.jpg", text) for row, text in enumerate(["A.", " \n", "B.", ""])]
+    records = [long_record(f"coco/{row}.jpg", text) for row, text in enumerate(["A.", " \n", "B.", "\u200b\ufeff"])]
     sharegpt4v(tmp_path, records)
     assert list(load_sharegpt4v(tmp_path, "train").captions) == ["A.", "B."]
     assert "2 of 4 records have an empty caption and are left out, first 1" in capsys.readouterr().err
@@ -311,6 +312,7 @@ def test_byte_order_marks_are_no_content(tmp_path):
             [{"image_id": "a.jpg", "captions": ["a", " "]}],
             r'"captions"\[1\] is " ", not a text with words',
         ),
+        ("flickr", [{"image_id": "a.jpg", "captions": ["\u00a0\u200b"]}], "not a text with words"),
         ("flickr", [GOOD, GOOD], r"entry 1: a\.jpg is listed twice"),
         ("flickr", [GOOD, {**GOOD, "captions": ["one"]}], r"entry 1: a\.jpg is listed twice"),
         ("flickr", [{**GOOD, "image_id": f"{f}/a.jpg"} for f in "xy"], r"x/a\.jpg and y/a\.jpg would be one file"),
@@ -434,15 +436,23 @@ def test_class_folders_keep_empty_classes_and_skip_what_is_no_image(tmp_path):
 def test_hidden_and_archive_leftovers_are_no_classes_or_pictures_and_are_counted(tmp_path, capsys):
     folder = tmp_path / BIRDSNAP
     pictures(folder, "Wood_Duck/1.png", "Wood_Duck/._1.png", ".ipynb_checkpoints/1-checkpoint.png", "__MACOSX/2.png")
+    pictures(folder, "#recycle/3.png", "$RECYCLE.BIN/4.png", "Wood_Duck/more/5.png", "Wood_Duck/6.tif")
     (folder / "Wood_Duck" / "folder.png").mkdir()
     data = read("birdsnap", tmp_path)
     assert (data.class_names, data.image_ids) == (["Wood Duck"], ["Wood_Duck/1.png"])
-    assert "birdsnap/test: 3 hidden files and folders" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "birdsnap/test: 5 hidden files and folders" in said
+    assert "3 files and folders in its class folders are left out: none of .jpg" in said
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("Snowy Owl", "Snowy_Owl"), ("Allen's Hummingbird", "Allens_Hummingbird"), ("Red_Ball", "red_ball")],
+    [
+        ("Cafe\u0301", "Caf\u00e9"),
+        ("Snowy Owl", "Snowy_Owl"),
+        ("Allen's Hummingbird", "Allens_Hummingbird"),
+        ("Red_Ball", "red_ball"),
+    ],
 )
 def test_two_class_folders_of_one_name_are_refused(tmp_path, one, other):
     pictures(tmp_path / BIRDSNAP, f"{one}/1.png", f"{other}/2.png")

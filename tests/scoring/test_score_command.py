@@ -74,6 +74,8 @@ def test_csv_and_json_lists_read_alike(tmp_path):
         ("image,caption,caption\na.jpg,x,y\n", "line 1: column 'caption' stands there twice"),
         ("image,caption,reference\na.jpg,x,y\n", "line 1: unknown column 'reference'. Write references"),
         ("Image,Caption\na.jpg,x\n", "line 1: unknown column 'Image'. Write image"),
+        (",image,caption\n0,a.jpg,x\n", "line 1 does not name its first column"),
+        ("image,caption\na.jpg,\u200b\n", "row 1 .line 2.: caption is .*nothing of it shows"),
     ],
 )
 def test_bad_lists_name_the_row(tmp_path, text, message):
@@ -81,6 +83,18 @@ def test_bad_lists_name_the_row(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(I0TError, match=message):
         read_pairs(path)
+
+
+def test_blank_before_a_quote_is_no_part_of_the_text(tmp_path):
+    (tmp_path / "list.csv").write_text('image, caption\na.jpg, "a dog, asleep"\n')
+    assert read_pairs(tmp_path / "list.csv", "/p") == [ScoredPair(("/p/a.jpg",), ("a dog, asleep",))]
+
+
+@pytest.mark.parametrize("wrong", [{"image": 0}, {"other_caption": False}, {"references": {}}, {"references": 0}])
+def test_values_that_python_takes_for_nothing_are_refused(tmp_path, wrong):
+    (tmp_path / "list.json").write_text(json.dumps([{"image": "a.jpg", "caption": "a dog", **wrong}]))
+    with pytest.raises(I0TError, match=f"row 1: {next(iter(wrong))} is "):
+        read_pairs(tmp_path / "list.json")
 
 
 def test_unknown_columns_are_named_and_left_out(tmp_path, capsys):

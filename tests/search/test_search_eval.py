@@ -312,6 +312,9 @@ def test_a_query_twice_in_judgments_of_json_is_refused(tmp_path):
     path.write_text('{"q": {"a.jpg": 1}, "q": {"t1": 1}}')
     with pytest.raises(I0TError, match=r'judged\.json: the key "q" is given twice'):
         read_qrels(path)
+    path.write_text('{"q": {}, "t1": {"a.jpg": 1}}')  # without q, its item would become a document
+    with pytest.raises(I0TError, match=r"judged\.json: query q lists no document"):
+        read_qrels(path)
 
 
 def test_ids_as_numbers_and_as_strings_are_one_id(tmp_path):
@@ -392,6 +395,8 @@ def test_two_names_of_one_item_are_refused(judged_corpus, judgments, message):
         ("q 0 a.jpg\n", "line 1: 3 columns"),
         ("q 0 a.jpg one\n", "line 1: the grade 'one' is not a number"),
         ("q 0 a.jpg 1\n\nq 0 a.jpg 2\n", "line 3: query q and document a.jpg are judged twice"),
+        ("q 0 a.jpg 1_0\n", "line 1: the grade '1_0' is not a number"),
+        ("q 0 a.jpg \u0661\n", "line 1: the grade .* is not a number"),
         ("q 0 a.jpg 0\n", "no relevant document"),
     ],
 )

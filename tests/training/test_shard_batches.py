@@ -89,6 +89,8 @@ def test_shards_that_cannot_be_used_are_reported(tmp_path):
     pattern = write_shards(tmp_path / "s", spoil=10)
     with pytest.raises(I0TError, match="1 shard; the first is for validation"):
         ShardPairs(str(tmp_path / "s" / "00000.tar"), 6)
+    with pytest.raises(I0TError, match="00000.tar is listed 2 times"):
+        ShardPairs(str(tmp_path / "s" / "{00000,00001,00000}.tar"), 6)
     source = ShardPairs(pattern, 24)
     with pytest.raises(I0TError, match="4 training shards are fewer than 1 processes x 5 workers.*--workers 4"):
         next(source.batches(options(workers=5)))
