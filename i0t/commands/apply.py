@@ -140,7 +140,7 @@ def shards_of(arguments: argparse.Namespace) -> list[Work]:
     """Find the shards of the flags of `add_shard_flags`, images first.
 
     Raises:
-        I0TError: no shards named or found.
+        I0TError: no shards named or found, or one is of both modalities.
     """
     patterns: dict[Modality, list[str]] = {"image": list(arguments.images), "text": list(arguments.texts)}
     if arguments.folder:
@@ -157,6 +157,10 @@ def shards_of(arguments: argparse.Namespace) -> list[Work]:
     ]
     if not work:
         raise I0TError("no shards: give --images, --texts or --folder.")
+    images = {os.path.realpath(shard.path) for modality, shard in work if modality == "image"}
+    for modality, shard in work:
+        if modality == "text" and os.path.realpath(shard.path) in images:
+            raise I0TError(f"{shard.path}: given as images and as texts. Correct --images or --texts.")
     return work
 
 

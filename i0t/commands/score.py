@@ -259,6 +259,7 @@ def _protocol(
         "seed": options.seed,
         "precision": resolve_precision(encoder.device, options.encoding.precision),
         "exif_orientation": options.encoding.exif_orientation,
+        "calibration_exif_orientation": embeddings.metadata.get("exif_orientation"),
     }
 
 

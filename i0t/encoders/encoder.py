@@ -195,8 +195,12 @@ class Encoder(nn.Module):
         skip_unreadable: bool = False,
         progress: bool = False,
         precision: str = AUTO,
+        upright: bool = False,
     ) -> torch.Tensor:
         """Encode N paths or PIL images, without the cache; see `EncodeOptions` for the arguments.
+
+        `upright=True` for photographs, which may lie on their side: it turns them as their EXIF orientation says, as
+        `i0t score` does.
 
         `i0t.encoders.encode.encode_pictures` also returns which images were skipped.
 
@@ -208,7 +212,9 @@ class Encoder(nn.Module):
         """
         from i0t.encoders.encode import encode_pictures
 
-        options = EncodeOptions(batch_size, workers, precision, skip_unreadable, cache=False, progress=progress)
+        options = EncodeOptions(
+            batch_size, workers, precision, skip_unreadable, cache=False, progress=progress, upright=upright
+        )
         return torch.from_numpy(encode_pictures(self, images, options).features)
 
     def encode_texts(

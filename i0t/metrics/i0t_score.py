@@ -30,6 +30,7 @@ class I0TScore(Metric):
         standardizer: fitted to other pairs, encoded by the same model (with the same prefix).
         encoder: for images and texts; not needed for features.
         prefix: put before texts.
+        upright: turn images as their EXIF orientation says, as `i0t score` does; published benchmarks do not.
         **kwargs: arguments of `torchmetrics.Metric`.
 
     Raises:
@@ -56,11 +57,16 @@ class I0TScore(Metric):
     encoder: Encoder | None
 
     def __init__(
-        self, standardizer: GapRemover, encoder: Encoder | None = None, prefix: str = PREFIX, **kwargs: Any
+        self,
+        standardizer: GapRemover,
+        encoder: Encoder | None = None,
+        prefix: str = PREFIX,
+        upright: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         standardizer.image_mean_, standardizer.text_mean_  # noqa: B018 (raises unless fitted)
-        self.standardizer, self.prefix = standardizer, prefix
+        self.standardizer, self.prefix, self.upright = standardizer, prefix, upright
         # Not as a submodule: the metric's device, state and `reset` must not affect the model.
         object.__setattr__(self, "encoder", encoder)
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
@@ -96,7 +102,7 @@ class I0TScore(Metric):
         if isinstance(images, torch.Tensor):
             check_shape(images, "image features")
             return images
-        return self._need_encoder("images").encode_images(_listed(images, "images"))
+        return self._need_encoder("images").encode_images(_listed(images, "images"), upright=self.upright)
 
     def _text_features(self, texts: Any) -> torch.Tensor:
         if isinstance(texts, torch.Tensor):

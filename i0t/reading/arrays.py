@@ -192,7 +192,7 @@ def read_npy(path: str | Path, what: str, mapped: bool = False) -> np.ndarray:
         mapped: map the file into memory (read-only) instead of reading it.
 
     Raises:
-        I0TError: missing, not a .npy file, an archive of several arrays, or shorter than its header says.
+        I0TError: missing, not a .npy file, several arrays, or shorter or longer than its header says.
     """
     try:
         with open(path, "rb") as stream:
@@ -209,6 +209,8 @@ def read_npy(path: str | Path, what: str, mapped: bool = False) -> np.ndarray:
             )
         if needed > held:
             raise ValueError(f"its header says {shape} {dtype}, {needed} bytes, but {held} follow: cut off?")
+        if needed < held:  # numpy.load would take the first array for all
+            raise ValueError(f"its header says {shape} {dtype}, {needed} bytes, but {held} follow: several arrays?")
         return np.load(path, mmap_mode="r" if mapped and needed else None, allow_pickle=False)
     except FileNotFoundError:
         raise I0TError(f"{path}: no such file (.npy {what} were expected).") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from i0t.cli import Parser, program, seed_number
 from i0t.embeddings import PAIRED, load_embeddings
+from i0t.files import file_stem
 from i0t.paths import TENSORS
 from i0t.report import add_report_flags, report_options
 from i0t.report.page import write_report
@@ -23,13 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="example: python -m i0t.report images.npy texts.npy --output tensors/mine",
     )
     parser.add_argument("embeddings", nargs="+", metavar="FILE", help=PAIRED)
-    parser.add_argument("--output", metavar="DIR", help="folder of the report (default: tensors/report-NAME)")
+    parser.add_argument("--output", metavar="DIR", help="folder of the report (default: tensors/report-NAME-DIGEST)")
     parser.add_argument("--seed", type=seed_number, default=0, help="of everything random (default 0)")
     add_report_flags(parser)
     arguments = parser.parse_args(argv)
     options = report_options(arguments)
-    folder = arguments.output or TENSORS / f"report-{Path(arguments.embeddings[0]).stem}"
-    print(write_report(load_embeddings(arguments.embeddings), folder, options))
+    embeddings = load_embeddings(arguments.embeddings)
+    stem, digest = Path(arguments.embeddings[0]).stem, embeddings.features_sha256[:8]  # many files are called x.npy
+    print(write_report(embeddings, arguments.output or TENSORS / file_stem(["report", stem], digest), options))
     return 0
 
 

@@ -45,6 +45,9 @@ def fit_shards(make: Callable[[], GapRemover], work: list[Work], engine: Engine)
         with _named(shard, 0):
             total = total.merge(fitted)
         rows[modality].append(digest)
+    for modality, count in (("image", total.n_images_), ("text", total.n_texts_)):
+        if not count and (empty := [str(shard.path) for held, shard in work if held == modality]):
+            raise I0TError(f"{empty[0]}: no vectors of {modality}s in it, or in the other {len(empty) - 1} shards.")
     shards = {
         modality: {"files": len(held), "sha256": list_sha256(sorted(held))} for modality, held in rows.items() if held
     }

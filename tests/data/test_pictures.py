@@ -13,11 +13,13 @@ import torch
 from PIL import Image
 
 from evaluation.pac_score import _image as pac_image
+from i0t import Standardizer
 from i0t.data.captions import look_for
 from i0t.data.items import ImageDataset, open_image
 from i0t.encoders import EncodeOptions, load_encoder
 from i0t.encoders.encode import encode_pictures
 from i0t.errors import I0TError
+from i0t.metrics import I0TScore
 
 RAMP = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (8, 1))
 SKIPPING = EncodeOptions(skip_unreadable=True, progress=False)
@@ -117,6 +119,21 @@ def turned(image: Image.Image, orientation: int) -> tuple[Image.Image, Image.Exi
     exif = Image.Exif()
     exif[274] = orientation
     return image.transpose(Image.Transpose(ways[orientation])), exif
+
+
+def test_encoder_and_score_turn_photographs_if_asked(tmp_path):
+    tiny, upright = load_encoder("tiny"), Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 64, 3), "u1"))
+    stored, exif = turned(upright, 6)
+    stored.save(tmp_path / "a.png", exif=exif)
+    right, lying = tiny.encode_images([upright]), tiny.encode_images([tmp_path / "a.png"])
+    assert tiny.encode_images([tmp_path / "a.png"], upright=True).equal(right) and not lying.equal(right)
+    means = Standardizer().fit(np.eye(2, tiny.embed_dim), np.eye(3, tiny.embed_dim)[1:])
+    scores = []
+    for image, asked in ((upright, False), (tmp_path / "a.png", True), (tmp_path / "a.png", False)):
+        metric = I0TScore(means, tiny, upright=asked)
+        metric.update([image], ["a dog"])
+        scores.append(float(metric.compute()))
+    assert scores[0] == scores[1] != scores[2]
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])

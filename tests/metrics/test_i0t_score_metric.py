@@ -93,7 +93,7 @@ def test_half_precision_and_many_vectors_an_image():
 class StubEncoder:
     """Encodes images by their mean colour and texts by their length."""
 
-    def encode_images(self, images: list) -> torch.Tensor:
+    def encode_images(self, images: list, upright: bool = False) -> torch.Tensor:
         means = [np.asarray(image).reshape(-1, 3).mean(axis=0) for image in images]
         return torch.tensor(np.array(means), dtype=torch.float32)
 

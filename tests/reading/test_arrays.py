@@ -48,6 +48,14 @@ def test_what_numpy_writes_is_read(tmp_path, mapped):
         assert np.array_equal(read_npy(tmp_path / "a.npy", "embeddings", mapped), form)
 
 
+def test_two_arrays_in_one_file_are_refused(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as stream:
+        np.save(stream, np.eye(4))
+        np.save(stream, np.eye(4))
+    with pytest.raises(I0TError, match=r"a\.npy: .*128 bytes, but 384 follow: several arrays"):
+        read_npy(tmp_path / "a.npy", "embeddings")
+
+
 @pytest.mark.parametrize("length", [0, 1, 9, 60, 150])
 def test_cut_arrays_are_refused(tmp_path, length):
     np.save(tmp_path / "a.npy", np.eye(4))

@@ -309,7 +309,7 @@ def test_too_few_items_are_refused():
     assert quick(cones(4))["counts"]["tested"] == 2
 
 
-def test_program_reads_files_and_says_what_is_wrong(tmp_path, capsys):
+def test_program_reads_files_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
     embeddings = cones(10)
     stacked = np.stack([embeddings.image_features, embeddings.text_features])
     np.save(tmp_path / "pairs.npy", stacked)
@@ -320,6 +320,13 @@ def test_program_reads_files_and_says_what_is_wrong(tmp_path, capsys):
         assert capsys.readouterr().out.strip() == str(output / "report.html")
     first, second = (page_data(tmp_path / f"out{number}" / "report.html")["measures"] for number in range(2))
     assert first == second
+    monkeypatch.setattr("i0t.report.__main__.TENSORS", tmp_path / "tensors")
+    (tmp_path / "other").mkdir()
+    np.save(tmp_path / "other" / "pairs.npy", stacked[::-1])
+    for folder in (tmp_path, tmp_path / "other"):
+        assert main([str(folder / "pairs.npy"), "--projection", "pca"]) == 0
+    assert len(list(tmp_path.glob("tensors/report-pairs-*/report.html"))) == 2  # of one name, and other content
+    capsys.readouterr()
     assert main([str(given), str(tmp_path / "pairs.npy")]) == 2
     assert "give an Embeddings file" in capsys.readouterr().err
     assert main([str(given), "--neighbors", "1"]) == 2

@@ -136,3 +136,13 @@ def test_processes_end_with_a_killed_run(tmp_path):
     run.kill()
     assert select.select([run.stdout], [], [], 20)[0] and run.stdout.read() == b""  # closed by the last that holds it
     run.wait()
+
+
+def test_shards_of_both_kinds_and_kinds_without_vectors_are_refused(layout, tmp_path, capsys):
+    images, texts, output = layout / "img_emb", layout / "text_emb", str(tmp_path / "s.safetensors")
+    assert main(["fit", "--images", str(images), "--texts", str(images / "img_emb_1.npy"), "--output", output]) == 2
+    assert "img_emb_1.npy: given as images and as texts" in capsys.readouterr().err
+    for path in images.iterdir():
+        np.save(path, np.zeros((0, 4), np.float16))
+    assert main(["fit", "--images", str(images), "--texts", str(texts), "--output", output, "--jobs=1"]) == 2
+    assert "img_emb_0.npy: no vectors of images in it, or in the other 2 shards" in capsys.readouterr().err
