@@ -157,9 +157,9 @@ def shards_of(arguments: argparse.Namespace) -> list[Work]:
     ]
     if not work:
         raise I0TError("no shards: give --images, --texts or --folder.")
-    images = {os.path.realpath(shard.path) for modality, shard in work if modality == "image"}
+    images = {os.path.realpath(str(shard.path)) for modality, shard in work if modality == "image"}
     for modality, shard in work:
-        if modality == "text" and os.path.realpath(shard.path) in images:
+        if modality == "text" and os.path.realpath(str(shard.path)) in images:
             raise I0TError(f"{shard.path}: given as images and as texts. Correct --images or --texts.")
     return work
 
