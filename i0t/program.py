@@ -63,6 +63,8 @@ def program(main: Callable[[Sequence[str] | None], int]) -> Program:
 
     @wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        if sys.stdout is None:  # closed by the caller (`>&-`)
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names that are not UTF-8, half surrogate pairs
         try:
@@ -73,12 +75,13 @@ def program(main: Callable[[Sequence[str] | None], int]) -> Program:
         except I0TError as error:
             return _end(str(error), BAD_INPUT)
         except KeyboardInterrupt as stop:
-            print(f"stopped: {str(stop) or TO_FINISH}.", file=sys.stderr)
-            return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+            return _stopped(stop)
         except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
             _silence_output()
             return CLOSED_PIPE
         except Exception as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):  # in compiled code, such as UMAP's, it is a SystemError
+                return _stopped(error.__cause__)
             if os.environ.get(TRACEBACK_VARIABLE) or TRACEBACK_FLAG in (sys.argv[1:] if argv is None else argv):
                 raise
             _silence_output()
@@ -135,6 +138,11 @@ def quiet_interrupts() -> None:
                 shown(kind, error, traceback)
 
         sys.excepthook = show
+
+
+def _stopped(stop: KeyboardInterrupt) -> int:
+    print(f"stopped: {str(stop) or TO_FINISH}.", file=sys.stderr)
+    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
 
 
 def _end(message: str, status: int) -> int:

@@ -124,6 +124,19 @@ def test_error_without_a_file_says_what_is_short(monkeypatch, capsys, number, sa
     assert says in said and said.count("\n") == 1
 
 
+def test_stop_within_compiled_code_is_a_stop(capsys):
+    @program
+    def main(argv):
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    assert main([]) == 130 and capsys.readouterr().err.startswith("stopped: ")
+
+
+def test_closed_output_is_no_fault():
+    run = subprocess.run(["bash", "-c", 'exec "$0" -c "$1" >&-', sys.executable, PRINTING], stderr=subprocess.PIPE)
+    assert (run.returncode, run.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("package", ["i0t", "evaluation", "benchmarks"])
 def test_ctrl_c_while_a_program_is_imported_is_one_line(package):
     code = "import sys; sys.argv[0] = {!r}; import {}; raise KeyboardInterrupt"
