@@ -1,6 +1,7 @@
 """`Standardizer.fit` and `transform` against reading and copying the same vectors: an array with NumPy, and shards.
 
-Shards are worked on by each engine of `i0t standardize` with two workers, with starting and stopping them.
+Shards are worked on by each engine of `i0t standardize` with two processes: those of --jobs are started and stopped in
+the time measured; a Dask cluster is there already, and the time that a local one takes to start and stop is printed.
 
 python -m benchmarks --only standardizing
 """
@@ -17,12 +18,11 @@ from benchmarks.measure import alternate, spread, unit_vectors
 from benchmarks.row import Row
 from i0t import Standardizer
 from i0t.files import sync_to_disk
-from i0t.standardize.engines import LOCAL, Engine
+from i0t.standardize.engines import LOCAL, Engine, cluster
 from i0t.standardize.shard_processes import Work, apply_shards, fit_shards
 from i0t.standardize.shards import Shard
 
 SHARDS = 10  # of each modality
-ENGINES = {"--jobs 1": Engine(1), "--jobs 2": Engine(2), "--scheduler local": Engine(2, LOCAL)}
 
 
 def rows(quick: bool) -> list[Row]:
@@ -47,7 +47,9 @@ def _array_rows(quick: bool) -> list[Row]:
 def _shard_rows(quick: bool) -> list[Row]:
     n = 10_000 if quick else 100_000
     found = []
-    with tempfile.TemporaryDirectory() as folder:
+    start, _, _ = alternate(_start_and_stop, lambda: None, rounds=2)
+    print(f"a local cluster of two workers starts and stops in {start:.1f} s")
+    with cluster(LOCAL, 2) as client, tempfile.TemporaryDirectory() as folder:
         work: list[Work] = []
         for number in range(SHARDS):
             for modality in ("image", "text"):
@@ -57,7 +59,12 @@ def _shard_rows(quick: bool) -> list[Row]:
                 work.append((modality, Shard(path)))
         remover = fit_shards(Standardizer, work, Engine())
         size = f"{len(work)} shards of {n} x 512 float32"
-        for name, engine in ENGINES.items():
+        engines = {
+            "--jobs 1": Engine(1),
+            "--jobs 2": Engine(2),
+            "--scheduler": Engine(scheduler=client.scheduler.address),
+        }
+        for name, engine in engines.items():
             fit, read, fit_ratios = alternate(
                 lambda engine=engine: fit_shards(Standardizer, work, engine), lambda: _read(work), rounds=3
             )
@@ -72,6 +79,11 @@ def _shard_rows(quick: bool) -> list[Row]:
             found.append(Row(f"standardize fit {name}, {size}", "reading them", fit / read, goal, spread(fit_ratios)))
             found.append(Row(f"standardize apply {name}", "copying them", move / copy, goal, spread(move_ratios)))
     return found
+
+
+def _start_and_stop() -> None:
+    with cluster(LOCAL, 2):
+        pass
 
 
 def _read(work: list[Work]) -> None:

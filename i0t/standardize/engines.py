@@ -56,7 +56,7 @@ class Engine:
         if not items:
             return
         if self.scheduler:
-            with _cluster(self.scheduler, self.jobs) as client:
+            with cluster(self.scheduler, self.jobs) as client:
                 yield from bar(_on_cluster(client, work, shared, items))
         elif min(self.jobs, len(items)) < 2:
             yield from bar(work(shared, item) for item in items)
@@ -120,7 +120,7 @@ def _in_processes(
 
 
 @contextmanager
-def _cluster(scheduler: str, workers: int) -> Iterator[Any]:
+def cluster(scheduler: str, workers: int) -> Iterator[Any]:
     """Connect to a cluster; yield Dask's client.
 
     Raises:
@@ -141,7 +141,7 @@ def _cluster(scheduler: str, workers: int) -> Iterator[Any]:
             "silence_logs": "CRITICAL",
             "preload": __name__,
         }
-        with LocalCluster(n_workers=workers, **settings) as cluster, _cluster(cluster.scheduler_address, 0) as client:
+        with LocalCluster(n_workers=workers, **settings) as here, cluster(here.scheduler_address, 0) as client:
             yield client
         return
     try:
