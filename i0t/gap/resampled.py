@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from i0t.gap.unit_pairs import UnitPairs, column_slices, squared_lengths
+from i0t.gap.unit_pairs import UnitPairs, squared_lengths
 from i0t.metrics.ranking import score_blocks
 from i0t.metrics.resampling import resampled_counts
 
@@ -62,8 +62,8 @@ def _of_pairs(items: UnitPairs, chunks: Iterable[np.ndarray]) -> dict[str, np.nd
 
 def _mean_cosine(z: np.ndarray, group: np.ndarray, counts: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """(B,) weighted mean cosine of different items, without a matrix of cosines."""
-    of_items = counts[:, group].astype(np.float64)
-    whole = sum(np.sum((of_items @ z[:, some]) ** 2, axis=1) for some in column_slices(z, len(z)))
+    of_items = counts[:, group].astype(z.dtype, copy=False)  # float32 of a large set, without a copy of z
+    whole = np.sum((of_items @ z).astype(np.float64, copy=False) ** 2, axis=1)
     return _without_copies(whole - np.sum(of_items**2, axis=1), group, counts, of_items, inner)
 
 
