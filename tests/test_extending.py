@@ -71,8 +71,9 @@ def test_a_gap_remover(stranger, monkeypatch, capsys, tmp_path):
     exec(LINES["REMOVERS"], {"REMOVERS": REMOVERS})  # our own page
     by_name = run(retrieval, capsys, *flags, "--remove-gap", "partial_mean", "--part", "0.7")
     assert by_name["metrics"] == by_path["metrics"] and by_name["gap"] == by_path["gap"]
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(9, 4)))
-    shards = ["--images", str(tmp_path / "x.npy"), "--texts", str(tmp_path / "x.npy"), "--jobs", "1"]
+    for seed, name in enumerate(("x.npy", "y.npy")):
+        np.save(tmp_path / name, np.random.default_rng(seed).normal(size=(9, 4)))
+    shards = ["--images", str(tmp_path / "x.npy"), "--texts", str(tmp_path / "y.npy"), "--jobs", "1"]
     assert standardize(["fit", *shards, "--remover", "partial_mean", "--output", str(tmp_path / "s.safetensors")]) == 0
 
 
