@@ -18,7 +18,10 @@ from i0t.encoders.load import files_of, known_models, read_spec
 from i0t.paths import CHECKPOINT_FOLDER, TENSORS, Roots, configured_roots
 
 UNKNOWN = "not stated"
-BESIDES = "Besides: ARCH/TAG of open_clip, e.g. ViT-B-16/laion2b_s34b_b88k, and any checkpoint file of ours."
+WIDTHS = [31, 30, 12, 12, 4]  # characters of each column; longer cells are wrapped
+BESIDES = """Besides: ARCH/TAG of open_clip, e.g. ViT-B-16/laion2b_s34b_b88k; hf:NAME (transformers), st:NAME
+(sentence-transformers), hf-hub:OWNER/NAME, a folder that such a library saved;
+any checkpoint file of ours."""
 
 
 class Part(NamedTuple):
@@ -51,19 +54,19 @@ def is_cached(repository: str) -> bool:
 
 
 def listing(roots: Roots) -> str:
-    """Format the table."""
+    """Format the table: a row per file of a model, at most 100 columns wide."""
     rows = []
     for name in known_models():
         spec = read_spec(name)
-        parts = list(parts_of(spec, roots.main)) or [Part("none: random weights", "-", True)]
         licence = (spec.get("about") or {}).get("licence", UNKNOWN)
-        here = ["yes" if part.is_here else "no" for part in parts]
-        rows.append([name, *("\n".join(column) for column in ([p.place for p in parts], [p.size for p in parts]))])
-        rows[-1] += [licence, "\n".join(here)]
+        for place, size, is_here in list(parts_of(spec, roots.main)) or [Part("none: random weights", "-", True)]:
+            rows.append([name, place, size, licence, "yes" if is_here else "no"])
+            name = licence = ""  # once a model
     folders = [folder / CHECKPOINT_FOLDER for folder in (roots.main, TENSORS) if folder]
     for path in (path for folder in folders for path in sorted(folder.glob("*.safetensors"))):
         rows.append([path.name, str(path), f"{path.stat().st_size / 1e9:.2f} GB", "yours", "yes"])
-    return tabulate(rows, headers=["model", "weights", "size", "licence", "here"], disable_numparse=True)
+    headers = ["model", "weights", "size", "licence", "here"]
+    return tabulate(rows, headers=headers, disable_numparse=True, maxcolwidths=WIDTHS)
 
 
 @program
