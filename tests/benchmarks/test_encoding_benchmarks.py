@@ -58,8 +58,11 @@ def test_rival_that_is_not_there_is_left_out_and_said(monkeypatch, tiny, sample_
 
 def test_second_run_is_measured_from_a_cache_of_its_own(tiny, sample_roots, monkeypatch, tmp_path):
     monkeypatch.setenv("I0T_CACHE", str(tmp_path / "mine"))
-    row = from_cache(tiny, sample_roots, 20, 1)
-    assert 0 < row.ratio < 1
+    encoded: list[int] = []
+    plain = tiny.features_of_pixels
+    monkeypatch.setattr(tiny, "features_of_pixels", lambda pixels: encoded.append(len(pixels)) or plain(pixels))
+    assert from_cache(tiny, sample_roots, 20, 2).ratio > 0
+    assert sum(encoded) == 2 * len(load_dataset("flickr", sample_roots).images)  # first runs only, of two rounds
     assert not (tmp_path / "mine").exists()
     calls: list[str] = []
     taken = in_turn(lambda: calls.append("ours"), lambda: calls.append("rival"), 2)
