@@ -115,7 +115,7 @@ def load_pixels(source: ImageSource | IO[bytes], preprocess: Preprocess, upright
     image = open_image(source, upright)
     try:
         return preprocess(image)
-    except Exception as error:
+    except Exception as error:  # a user's preprocessing may raise any type, and decodes lazily
         raise _unreadable(source, error) from None
 
 
