@@ -18,10 +18,9 @@ from i0t.encoders.load import files_of, known_models, read_spec
 from i0t.paths import CHECKPOINT_FOLDER, TENSORS, Roots, configured_roots
 
 UNKNOWN = "not stated"
-WIDTHS = [31, 30, 12, 12, 4]  # characters of each column; longer cells are wrapped
-BESIDES = """Besides: ARCH/TAG of open_clip, e.g. ViT-B-16/laion2b_s34b_b88k; hf:NAME (transformers), st:NAME
-(sentence-transformers), hf-hub:OWNER/NAME, a folder that such a library saved;
-any checkpoint file of ours."""
+BESIDES = """Besides: open_clip:ARCH/TAG, such as ViT-B-16/laion2b_s34b_b88k; hf-hub:OWNER/NAME (open_clip);
+hf:OWNER/NAME (transformers); st:OWNER/NAME (sentence-transformers); a folder that such a library
+saved; any checkpoint file of ours."""
 
 
 class Part(NamedTuple):
@@ -54,19 +53,22 @@ def is_cached(repository: str) -> bool:
 
 
 def listing(roots: Roots) -> str:
-    """Format the table: a row per file of a model, at most 100 columns wide."""
-    rows = []
+    """Format the table: a row per model, and below it one per file or repository that it needs."""
+    rows: list[list[str]] = []
     for name in known_models():
         spec = read_spec(name)
+        parts = list(parts_of(spec, roots.main))
         licence = (spec.get("about") or {}).get("licence", UNKNOWN)
-        for place, size, is_here in list(parts_of(spec, roots.main)) or [Part("none: random weights", "-", True)]:
-            rows.append([name, place, size, licence, "yes" if is_here else "no"])
-            name = licence = ""  # once a model
+        rows.append([name, "" if parts else "random weights", licence, _yes(all(part.is_here for part in parts))])
+        rows += [[f"└ {place}", size, "", _yes(is_here)] for place, size, is_here in parts]
     folders = [folder / CHECKPOINT_FOLDER for folder in (roots.main, TENSORS) if folder]
     for path in (path for folder in folders for path in sorted(folder.glob("*.safetensors"))):
-        rows.append([path.name, str(path), f"{path.stat().st_size / 1e9:.2f} GB", "yours", "yes"])
-    headers = ["model", "weights", "size", "licence", "here"]
-    return tabulate(rows, headers=headers, disable_numparse=True, maxcolwidths=WIDTHS)
+        rows.append([str(path), f"{path.stat().st_size / 1e9:.2f} GB", "yours", _yes(True)])
+    return tabulate(rows, headers=["model", "size", "licence", "here"], disable_numparse=True)
+
+
+def _yes(is_here: bool) -> str:
+    return "yes" if is_here else "no"
 
 
 @program

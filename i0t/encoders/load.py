@@ -9,7 +9,7 @@ A spec, `configs/models/NAME.yaml`, has the dotted path of a loader, its argumen
       published: https://huggingface.co/BeichenZhang/LongCLIP-B-32
       size: 0.6 GB
 
-    about: {licence: apache-2.0}   # for `i0t models`, with `hub` and `size` where no file has them
+    about: {licence: Apache-2.0}   # for `i0t models`, with `hub` and `size` where no file has them
 
 The loader is called with these arguments (files as paths) and `name`, and returns an `Encoder`. In this
 way `i0t` loads models of `baselines` without importing it. The command line can change arguments:
