@@ -20,10 +20,10 @@ from i0t.files import ensure_folder, file_stem, write_json
 from i0t.gap import centroid_distance
 from i0t.paths import TENSORS
 from i0t.search.evaluate import SPLITS, SearchOptions, evaluate, items_sha256
-from i0t.search.methods import LABELS
+from i0t.search.methods import label_of
 from i0t.search.results import MethodResult, best_rival, differences, intervals
 from i0t.standardize import fitted_origin
-from i0t.standardize.registry import own_names, remover_class
+from i0t.standardize.registry import own_names
 
 DESCRIPTION = """\
 Search an index of images and texts and measure the results: NDCG@10, recall@10, and the modality of the top ten. The
@@ -151,7 +151,7 @@ def _levels(results: dict[str, MethodResult], k: int) -> str:
     by_kind = not any(np.isnan(held[name]) for held in means.values() for name in ("ndcg_own", "ndcg_other"))
     shown = [name for name in columns if by_kind or not name.endswith(("_own", "_other"))]
     shown = [name for name in shown if any(name in held for held in means.values())]
-    rows = [[_label(name), *(_shown(held, metric) for metric in shown)] for name, held in means.items()]
+    rows = [[label_of(name), *(_shown(held, metric) for metric in shown)] for name, held in means.items()]
     return tabulate(rows, ["", *(columns[metric] for metric in shown)], disable_numparse=True)
 
 
@@ -171,8 +171,8 @@ def _compared(results: dict[str, MethodResult], k: int) -> str:
         gains = [mean - results[base].mean()["ndcg"] for mean in means]
         ranges = differences(held, results[base], "ndcg")
         cells = [f"{gain:+.3f} ({low:+.3f} {high:+.3f})" for gain, (low, high) in zip(gains, ranges)]
-        columns[f"against {_label(base)}"] = ["" if name == base else cell for name, cell in zip(results, cells)]
-    return tabulate({"": list(map(_label, results)), **columns}, headers="keys", disable_numparse=True)
+        columns[f"against {label_of(base)}"] = ["" if name == base else cell for name, cell in zip(results, cells)]
+    return tabulate({"": list(map(label_of, results)), **columns}, headers="keys", disable_numparse=True)
 
 
 def _notes(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
@@ -192,11 +192,6 @@ def _notes(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
         f"Index: {index}. Fitted on: {fit_on}{leak.get(protocol['means_leak'], '')}.",
     ]
     return "\n".join(textwrap.fill(note, 100) for note in notes)
-
-
-def _label(name: str) -> str:
-    known = LABELS.get(name, name)
-    return known if name == "raw" or name in LABELS else remover_class(name).label or name
 
 
 def _save(

@@ -22,6 +22,7 @@ from i0t.search.mixed_index import MixedLayout
 from i0t.search.mixed_search import MixedIndex
 from i0t.search.scores import ScoreStandardizer
 from i0t.standardize import GapRemover
+from i0t.standardize.registry import remover_class
 
 Method = GapRemover | ScoreStandardizer | str | None
 RRF_K = 60  # Cormack, Clarke and Buettcher 2009
@@ -69,6 +70,12 @@ LABELS = {
     "constants": "scores, constants",
     "adaptive": "scores, adaptive",
 }
+
+
+def label_of(name: str) -> str:
+    """Name of a method in a table: raw, a rule, a form of scores or a remover."""
+    known = LABELS.get(name, name)
+    return known if name == "raw" or name in LABELS else remover_class(name).label or name
 
 
 class MixedTask:
