@@ -26,6 +26,7 @@ from i0t.standardize.registry import remover_class
 
 Method = GapRemover | ScoreStandardizer | str | None
 RRF_K = 60  # Cormack, Clarke and Buettcher 2009
+FUSED = 100  # best items of each modality whose scores say what is usual, in score fusions
 
 
 def _rank(scores: np.ndarray) -> np.ndarray:
@@ -50,6 +51,25 @@ def reciprocal_rank_fusion(scores: np.ndarray, is_own: bool, k: int) -> np.ndarr
     return np.where(np.isfinite(scores), 1 / (RRF_K + _rank(scores)), -np.inf)
 
 
+def min_max_fusion(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
+    """Map the best 100 cosines of each modality to 0..1 (relative score fusion of Weaviate, minmax of Elasticsearch)."""
+    best = np.ma.masked_invalid(scores[:, :FUSED])
+    return _scaled(scores, best.min(axis=1), best.max(axis=1))
+
+
+def distribution_fusion(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
+    """Map three deviations about the mean of the best 100 cosines of each modality to 0..1 (DBSF of Qdrant)."""
+    best = np.ma.masked_invalid(scores[:, :FUSED])
+    mean, deviation = best.mean(axis=1), best.std(axis=1, ddof=1)
+    return _scaled(scores, mean - 3 * deviation, mean + 3 * deviation)
+
+
+def _scaled(scores: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Map low to 0 and high to 1, (A,) each; 0.5 where they are equal; what is not there stays so."""
+    width = np.ma.masked_equal(high - low, 0)[:, None]
+    return np.where(np.isfinite(scores), np.ma.filled((scores - low[:, None]) / width, 0.5), -np.inf)
+
+
 def equal_quotas(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
     """Take half of the places for each modality, and order these items by cosine."""
     return np.where(_rank(scores) <= (k + is_own) // 2, scores, -np.inf)
@@ -60,12 +80,16 @@ RULES: dict[str, Callable[[np.ndarray, bool, int], np.ndarray]] = {
     "own_kind": own_kind,
     "other_kind": other_kind,
     "rank_fusion": reciprocal_rank_fusion,
+    "min_max": min_max_fusion,
+    "dbsf": distribution_fusion,
     "quotas": equal_quotas,
 }
 LABELS = {
     "own_kind": "own kind only",
     "other_kind": "other kind only",
     "rank_fusion": "rank fusion (RRF)",
+    "min_max": "min-max fusion",
+    "dbsf": "score fusion (DBSF)",
     "quotas": "equal quotas",
     "constants": "scores, constants",
     "adaptive": "scores, adaptive",
@@ -153,7 +177,7 @@ class MixedTask:
     def _by_rule(self, rule: str, queries: np.ndarray, kind: str, depth: int, k: int) -> Lists:
         lists = []
         for of_items, places in self.places.items():
-            rows, cosines = self._raw[of_items].search(queries, depth)
+            rows, cosines = self._raw[of_items].search(queries, max(depth, FUSED))
             scores = RULES[rule](cosines, of_items == kind, k).astype(np.float64)
             lists.append((np.where(np.isfinite(scores), places[rows], -1), scores))
         self.description = next(iter(self._raw.values())).description

@@ -30,6 +30,7 @@ from i0t.search import (
     read_qrels,
     search_quality,
 )
+from i0t.search.methods import RULES
 from i0t.search.qrels import read_placed, without_relevant
 from i0t.search.results import MethodResult
 from i0t.standardize import Standardizer, ZScore
@@ -423,7 +424,7 @@ def test_program_prints_a_table_and_leaves_a_record(pairs_file, tmp_path, capsys
     printed = capsys.readouterr().out
     assert all(len(line) <= 100 for line in printed.splitlines()[:-1])  # the last is the record's path
     record = json.loads(Path(printed.splitlines()[-1]).read_text())
-    rivals = ["own_kind", "other_kind", "rank_fusion", "quotas"]
+    rivals = list(RULES)
     assert list(record["methods"]) == ["raw", *rivals, "i0t_post", "z_score", "whitening", "constants", "adaptive"]
     assert record["protocol"]["means_leak"] is False
     assert len(record["data"]["data_sha256"]) == 64
