@@ -52,7 +52,7 @@ def reciprocal_rank_fusion(scores: np.ndarray, is_own: bool, k: int) -> np.ndarr
 
 
 def min_max_fusion(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
-    """Map the best 100 cosines of each modality to 0..1 (relative score fusion of Weaviate, minmax of Elasticsearch)."""
+    """Map the best 100 cosines of each modality to 0..1 (relative scores of Weaviate, minmax of Elasticsearch)."""
     best = np.ma.masked_invalid(scores[:, :FUSED])
     return _scaled(scores, best.min(axis=1), best.max(axis=1))
 
