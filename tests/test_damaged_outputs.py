@@ -23,7 +23,7 @@ from small_clip import small_clip
 from i0t import Embeddings, I0TError, Standardizer
 from i0t.encoders.checkpoint import save_checkpoint
 from i0t.files import atomic_path, check_outputs, write_json, write_npy
-from i0t.report.figures import _save
+from i0t.report.figure_style import save as save_figure
 from i0t.results.record import Record
 from i0t.scoring.output import write_csv
 from i0t.search.transform import VectorTransform
@@ -53,8 +53,8 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "transform": ("x.safetensors", lambda path: VectorTransform.of(Standardizer().fit(ROWS, ROWS)).save(path)),
     "checkpoint": ("x.safetensors", lambda path: save_checkpoint(path, small_clip(), {})),
     "record": (f"{RECORD.stem}.json", lambda path: RECORD.save(path.parent)),
-    "png": ("x.png", lambda path: _save(_figure, [path])),
-    "pdf": ("x.pdf", lambda path: _save(_figure, [path])),
+    "png": ("x.png", lambda path: save_figure(_figure, [path])),
+    "pdf": ("x.pdf", lambda path: save_figure(_figure, [path])),
     "shard.npy": ("x.npy", _rewritten),
     "shard.safetensors": ("x.safetensors", _rewritten),
     "shard.parquet": ("x.parquet", _rewritten),

@@ -127,6 +127,31 @@ OTHERS = {
         "%",
         good="high",
     ),
+    "mixed_search": Definition(
+        "One list of images and texts",
+        "A search that returns images and texts together. The index has the image of half of the images, and a text of "
+        "each of the others; another text asks, and the image where a text is in the index. Removers and scores are "
+        "fitted to images that are not searched. The rivals (grey) need no fitting.",
+        "as `i0t search-eval`, which has further columns",
+    ),
+    "ndcg": Definition(
+        "NDCG@10",
+        "How high the relevant items stand in the first ten results: 1 is the best possible list, 0 none of them. Own "
+        "kind: only relevant items of the query's own kind count (texts, if a text asks); other kind: only those of "
+        "the other.",
+        "Järvelin & Kekäläinen 2002",
+        good="high",
+    ),
+    "own_share": Definition(
+        "Kinds in the top ten",
+        "Share of the query's own kind among the first ten results. 100 %: images find only images, texts only texts, "
+        "as with a large gap. Dashed: its share among the items that are relevant. With one relevant item a query, "
+        "nine of ten results are others, so even a good list need not be there.",
+        "",
+        0,
+        "%",
+        100,
+    ),
     "modality_gap": Definition(
         "Modality gap",
         "Models such as CLIP put all images in one narrow cone and all texts in another, so that two random images "

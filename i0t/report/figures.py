@@ -13,18 +13,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i0t.embeddings import Embeddings
-from i0t.files import atomic_path
 from i0t.report import ReportOptions
 from i0t.report.calibration_curve import spread
+from i0t.report.figure_style import (
+    AFTER_COLOUR,
+    IMAGE_COLOUR,
+    MATCHED_COLOUR,
+    TEXT_COLOUR,
+    UNMATCHED_COLOUR,
+    save,
+    two_panels,
+)
 from i0t.report.measurements import cosine_histograms, sphere, unit_pairs
+from i0t.report.search_figure import search_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe-Ito: distinct for all common kinds of colour blindness, and in grey.
-IMAGE_COLOUR, TEXT_COLOUR, MATCHED_COLOUR = "#0072B2", "#D55E00", "#009E73"
-UNMATCHED_COLOUR, AFTER_COLOUR = "#6b7280", "#a03a78"
 KINDS = {
     "matched": ("matched", MATCHED_COLOUR),
     "unmatched": ("unmatched", UNMATCHED_COLOUR),
@@ -36,20 +42,6 @@ VERSIONS = {
     "before": ("before", UNMATCHED_COLOUR, "s"),
     "after": ("after, held-out means", AFTER_COLOUR, "o"),
     "leak": ("after, test means (leak)", AFTER_COLOUR, "^"),
-}
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.linewidth": 0.6,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "legend.frameon": False,
-    "savefig.dpi": 300,
-    "pdf.fonttype": 42,  # TrueType: conferences refuse Type 3 fonts
 }
 
 
@@ -63,10 +55,12 @@ def save_figures(measured: dict[str, Any], folder: Path) -> list[Path]:
     }
     if measured["recall"]:
         drawers["recall"] = _recall
+    if "methods" in measured["search"]:
+        drawers["search"] = search_figure
     saved = []
     for name, draw in drawers.items():
         saved += [folder / f"{name}{suffix}" for suffix in (".png", ".pdf")]
-        _save(partial(draw, measured), saved[-2:])
+        save(partial(draw, measured), saved[-2:])
     return saved
 
 
@@ -103,34 +97,12 @@ def gap_picture(stages: dict[str, Embeddings], path: str | Path, seed: int = 0) 
         )
         return figure
 
-    _save(draw, [Path(path)], dpi=180)
+    save(draw, [Path(path)], dpi=180)
     return Path(path)
 
 
-def _save(draw: Callable[[], Figure], paths: list[Path], **options: Any) -> None:
-    """Draw in the common style and write files atomically."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    with matplotlib.rc_context(STYLE):
-        figure = draw()
-        for path in paths:
-            with atomic_path(path) as temporary:
-                figure.savefig(temporary, **options)
-        pyplot.close(figure)
-
-
-def _two(height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(7.0, height), layout="constrained", **options)
-    return figure, list(axes)
-
-
 def _sphere(measured: dict[str, Any]) -> Figure:
-    figure, both = _two(3.7)
+    figure, both = two_panels(3.7)
     for axes, (stage, title) in zip(both, STAGES.items()):
         _draw_sphere(axes, measured["sphere"][stage], title)
     figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -165,7 +137,7 @@ def _draw_sphere(axes: Axes, points: dict[str, list[float]], title: str) -> None
 
 
 def _cosines(measured: dict[str, Any]) -> Figure:
-    figure, both = _two(3.0, sharex=True)
+    figure, both = two_panels(3.0, sharex=True)
     for axes, (stage, title) in zip(both, STAGES.items()):
         _draw_cosines(axes, measured["cosines"], stage, title)
     both[1].set_yticks([])
@@ -195,7 +167,7 @@ def _draw_cosines(axes: Axes, found: dict[str, Any], stage: str, title: str) -> 
 
 
 def _activations(measured: dict[str, Any]) -> Figure:
-    figure, both = _two(2.7, sharey=True)
+    figure, both = two_panels(2.7, sharey=True)
     found = measured["activations"]
     for axes, (stage, title) in zip(both, STAGES.items()):
         for side, colour, marker in (("image", IMAGE_COLOUR, "o"), ("text", TEXT_COLOUR, "^")):

@@ -21,6 +21,7 @@ from i0t.gap.unit_pairs import UnitPairs
 from i0t.report import DEFAULTS, ReportOptions
 from i0t.report.calibration_curve import calibration_curve
 from i0t.report.definitions import MEASURES
+from i0t.report.mixed_search import mixed_search
 from i0t.report.recall import recall_at_1
 from i0t.report.sphere import facing, project
 from i0t.report.splits import Groups, centred, groups_of, take
@@ -55,6 +56,8 @@ def measure(embeddings: Embeddings, options: ReportOptions = DEFAULTS, say: Any 
     recall = _recall(embeddings, groups, versions, seed)
     say("calibration curve")
     curve = calibration_curve(groups, seed)
+    say("mixed search")
+    search = mixed_search(embeddings, seed)
     say("cosines")
     cosines = cosine_histograms(shown, seed)
     say(f"sphere ({options.projection})")
@@ -64,6 +67,7 @@ def measure(embeddings: Embeddings, options: ReportOptions = DEFAULTS, say: Any 
         "severity": {name: gap["severity"] for name, gap in gaps.items()},
         "measures": {key: {name: gap[key] for name, gap in gaps.items()} for key in MEASURES},
         "recall": recall,
+        "search": search,
         "cosines": cosines,
         "activations": activations(shown),
         "calibration": curve.record(),

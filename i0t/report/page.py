@@ -27,7 +27,7 @@ from i0t.report.measurements import measure
 from i0t.report.prose import captions, columns, headline, method, notes_on, protocol, title
 
 SCRIPTS = ("page.js", "charts.js", "sphere.js")
-STEPS = 6
+STEPS = 7
 
 
 def write_report(
@@ -43,7 +43,7 @@ def write_report(
 
     Args:
         embeddings: four or more linked groups (mostly pairs). Without pairs, retrieval and the measures of
-            pairs are shown as a dash.
+            pairs are shown as a dash, and mixed search is left out.
         folder: made if missing; gets `report.html` and each figure as .png (300 dpi) and .pdf.
         options: projection of the sphere, and seed.
         notes: lines at the top of the page, such as warnings.

@@ -5,6 +5,7 @@ Run: python -m pytest tests/report/test_report.py
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from functools import partial
@@ -14,21 +15,25 @@ import pytest
 from PIL import Image
 from report_cases import cones, page_data
 
-from i0t.embeddings import Embeddings
+from i0t.commands.search_eval import main as search_eval
+from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
 from i0t.gap import modality_gap
 from i0t.metrics.retrieval import retrieval_metrics
-from i0t.report import ReportOptions
+from i0t.report import ReportOptions, prose
 from i0t.report.__main__ import main
 from i0t.report.calibration_curve import calibration_curve, fit_law, sizes, spread
 from i0t.report.definitions import GLOSSARY, MEASURES
 from i0t.report.measurements import cosine_histograms, measure, unit_pairs
+from i0t.report.mixed_search import mixed_search
 from i0t.report.page import render, write_report
 from i0t.report.prose import headline
 from i0t.report.recall import recall_at_1
 from i0t.report.sphere import facing, project
 from i0t.report.splits import Groups
+from i0t.search.methods import RULES
 from i0t.standardize import Standardizer
+from i0t.standardize.registry import own_names
 
 SEED = 3
 QUICK = ReportOptions("pca", seed=SEED)
@@ -81,6 +86,48 @@ def test_recall_on_the_page_is_the_librarys(data, stages):
             assert low <= value <= high
             if column in ("after", "leak"):
                 assert change == pytest.approx(value - data["recall"][direction]["before"][0], abs=1e-4)
+
+
+@pytest.mark.parametrize("captions", [1, 2])
+def test_mixed_search_on_the_page_is_that_of_search_eval(tmp_path, captions, capsys):
+    file = cones(captions=captions).save(tmp_path / "cones.safetensors")
+    assert search_eval([str(file), "--seed", str(SEED), "--output", str(tmp_path)]) == 0
+    record = json.loads(next(tmp_path.glob("search-*.json")).read_text(encoding="utf-8"))
+    measured = quick(load_embeddings(file))
+    data = page_data(render(measured, {}))["search"]
+    assert list(map(len, (data["methods"], record["methods"]))) == [len(own_names()) + 7] * 2
+    table = capsys.readouterr().out
+    for shown, (name, expected) in zip(data["methods"], record["methods"].items()):
+        assert shown["label"] in table and shown["fitted"] == (name not in {"raw", *RULES})
+        means = expected["metrics"]
+        assert shown["ndcg"] == pytest.approx([means["ndcg"], *expected["ndcg_95"]], rel=1e-6)
+        if captions == 2:
+            assert [shown["own"], shown["other"]] == pytest.approx([means["ndcg_own"], means["ndcg_other"]], rel=1e-6)
+        assert shown["own_share"]["image"] == pytest.approx(1 - means["text_share_image_queries"], rel=1e-6)
+    rival, best = (data["methods"][data[which]] for which in ("rival", "best"))
+    assert not rival["fitted"] and best["fitted"]
+    assert rival["ndcg"][0] == max(one["ndcg"][0] for one in data["methods"] if not one["fitted"])
+    assert rival["against"] == [0, 0, 0]
+    assert best["against"][0] == pytest.approx(best["ndcg"][0] - rival["ndcg"][0], abs=1e-6)
+    assert (data["methods"][0]["own"] is None) == (captions == 1)
+    note = prose.captions(measured)["search"]
+    assert f"“{best['label']}” with {best['ndcg'][0]:.3f}" in note
+    assert ("only half of the question can be judged" in note) == (captions == 1)
+
+
+def test_mixed_search_that_cannot_be_judged_says_why(monkeypatch):
+    whole = cones(40)
+    stacked = np.stack([whole.image_features, np.roll(whole.image_features, 1, axis=1)], axis=1)
+    classes = {"labels": np.arange(40) % 10, "image_of_text": np.full(40, -1)}
+    cases = {
+        "no text has an image": cones(40, image_of_text=np.full(40, -1)),
+        "2 vectors per item": replace(whole, image_features=stacked),
+        "images are in classes": cones(40, **classes),
+    }
+    for reason, embeddings in cases.items():
+        assert reason in mixed_search(embeddings)["skipped"]
+    monkeypatch.setattr("i0t.report.mixed_search.MOST_IMAGES", 39)
+    assert "40 images (at most 39)" in mixed_search(whole)["skipped"]
 
 
 def test_headline_tells_the_numbers_of_the_page(folder, data):
@@ -255,7 +302,7 @@ def test_page_loads_nothing(folder):
 
 
 def test_figures_for_papers_lie_beside_the_page(folder):
-    names = ("sphere", "cosines", "activations", "calibration", "recall")
+    names = ("sphere", "cosines", "activations", "calibration", "recall", "search")
     expected = {f"{name}{suffix}" for name in names for suffix in (".png", ".pdf")} | {"report.html"}
     assert {path.name for path in folder.iterdir()} == expected
     for name in names:

@@ -192,3 +192,58 @@ function drawRecall(width) {
   parts.push(words((left + width - right) / 2, bottom + 38, "R@1 in %, with 95 % interval", { anchor: "middle", class: "quiet" }));
   return { height: bottom + 46, marks: parts };
 }
+
+// Per method: NDCG with its interval, and for both kinds of relevant items; and the share of the query's own kind in
+// the top k, for queries of each kind.
+function drawSearch(width) {
+  const { methods, relevant, rival, best, k, skipped } = DATA.search;
+  if (skipped) return { height: 8, marks: [] };
+  const { own, place, total } = panels(width), side = own < width, row = 30, top = 52;
+  const left = Math.max(...methods.map(({ label }) => label.length)) * 7 + 16, right = 52, bottom = top + row * methods.length, height = bottom + 44;
+  const x = (value, from = left) => from + value * (own - from - right), middle = (index) => top + (index + .5) * row;
+  const names = () => methods.map(({ label }, index) => words(0, middle(index) + 4, label, [best, rival].includes(index) ? { class: "strong" } : {}));
+  const axis = (title, from, digits, unit) => [words(side ? (x(0, from) + x(1, from)) / 2 : own / 2, bottom + 38, title, { anchor: "middle", class: "quiet" }),
+    ...ticks(0, 1, own > 420 ? 5 : 2).flatMap(([value]) => [line(x(value, from), top - 6, x(value, from), bottom, { class: "grid" }),
+      words(x(value, from), bottom + 18, number(unit ? 100 * value : value, digits, unit), { anchor: "middle", class: "tick" })])];
+  const quality = [words(0, 16, "How good the list is", { class: "title" }), ...axis(`NDCG@${k} with 95 % interval; dashed: best rival`, left, 1, ""), ...names()];
+  const line0 = x(methods[rival].ndcg[0]);
+  quality.push(line(line0, top - 6, line0, bottom, { stroke: "var(--unmatched)", "stroke-width": 1.5, "stroke-dasharray": "5 4" }));
+  const byKind = methods[best].own !== null;
+  if (byKind) quality.push(...key(side ? left : 0, [[square, "own kind", "var(--ink)"], [diamond, "other kind", "var(--ink)"]]));
+  methods.forEach(({ label, fitted, ndcg: [value, low, high], own: ofOwn, other }, index) => {
+    const y = middle(index), colour = fitted ? "var(--after)" : "var(--unmatched)";
+    const tip = `${label}: ${number(value)} (${number(low)} to ${number(high)})` + (byKind ? `; own kind ${number(ofOwn)}, other kind ${number(other)}` : "");
+    quality.push(svg("rect", { class: "mark", x: x(0), y: y - 8, width: Math.max(1, x(value) - x(0)), height: 16, fill: colour, "fill-opacity": .3 }, svg("title", {}, tip)),
+      line(x(value), y - 8, x(value), y + 8, { stroke: colour, "stroke-width": 3 }), line(x(low), y, x(high), y, { stroke: colour, "stroke-width": 2 }),
+      words(own, y + 4, number(value), { anchor: "end", class: [best, rival].includes(index) ? "strong" : "" }));
+    if (byKind) quality.push(square(x(ofOwn), y, "var(--ink)"), diamond(x(other), y, "var(--ink)"));
+  });
+  const from = side ? 12 : left, kinds = [["text", "var(--text)", arrow], ["image", "var(--image)", dot]];
+  const shares = [words(0, 16, `Own kind among the first ${k} results`, { class: "title" }), ...axis("share; dashed: among the relevant items", from, 0, "%"), ...(side ? [] : names()),
+    ...key(side ? from : 0, [[dot, "an image asks", "var(--image)"], [arrow, "a text asks", "var(--text)"]])];
+  for (const [kind, colour] of kinds) {
+    const at = relevant[kind];
+    if (at !== null) shares.push(line(x(at, from), top - 6, x(at, from), bottom, { stroke: colour, "stroke-width": 1.5, "stroke-dasharray": kind === "text" ? "5 4" : "2 3" }));
+  }
+  methods.forEach(({ own_share }, index) => {
+    const y = middle(index), known = kinds.filter(([kind]) => own_share[kind] !== null);
+    if (known.length > 1) shares.push(line(x(own_share.text, from), y, x(own_share.image, from), y, { stroke: "var(--line)", "stroke-width": 3 }));
+    for (const [kind, colour, shape] of known) shares.push(shape(x(own_share[kind], from), y, colour));
+  });
+  return { height: total(height), marks: [quality, shares].map((parts, index) => svg("g", { transform: `translate(${place(index, height)})` }, parts)) };
+}
+
+const dot = (x, y, colour) => svg("circle", { class: "mark", cx: x, cy: y, r: 5, fill: colour });
+const arrow = (x, y, colour) => svg("path", { class: "mark", d: triangle(x, y, 5.5), fill: colour });
+const square = (x, y, colour) => svg("rect", { class: "mark", x: x - 4, y: y - 4, width: 8, height: 8, fill: "var(--paper)", stroke: colour, "stroke-width": 1.5 });
+const diamond = (x, y, colour) => svg("path", { class: "mark", d: `M${x} ${y - 6}L${x + 6} ${y}L${x} ${y + 6}L${x - 6} ${y}Z`, fill: "var(--paper)", stroke: colour, "stroke-width": 1.5 });
+
+// A line of marks and what they mean, from x = `left`.
+function key(left, entries) {
+  let x = left;
+  return entries.flatMap(([shape, text, colour]) => {
+    const at = x + 6;
+    x += 36 + text.length * 7;
+    return [shape(at, 34, colour), words(at + 12, 38, text, { class: "tick" })];
+  });
+}

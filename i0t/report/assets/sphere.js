@@ -190,5 +190,6 @@ setUpChart("cosines", "Histograms of cosines before and after", drawCosines);
 setUpChart("activations", "Mean activation per dimension before and after", drawActivations);
 setUpChart("calibration", "Centroid distance against the number of calibration samples", drawCalibration);
 setUpChart("recall", "R@1 before and after", drawRecall);
+setUpChart("search", "NDCG of mixed search, and kinds in the top ten, by method", drawSearch);
 setUpSpheres();
 setUpDefinitions();

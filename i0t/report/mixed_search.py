@@ -1,0 +1,80 @@
+"""Mixed search on the report page: the results of `i0t search-eval` for the same file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from i0t.embeddings import Embeddings
+from i0t.errors import I0TError
+from i0t.search.evaluate import SearchOptions, evaluate, first_pairs
+from i0t.search.methods import RULES, label_of
+from i0t.search.results import MethodResult, best_rival, differences, intervals
+from i0t.standardize.registry import RemoverChoice, own_names
+
+MOST_IMAGES = 5000  # with a text: more would take longer than the rest of the page
+
+
+def mixed_search(embeddings: Embeddings, seed: int = 0) -> dict[str, Any]:
+    """Search an index of images and texts with every method, as `i0t search-eval` does by default.
+
+    Args:
+        embeddings: images with texts.
+        seed: of the random halves.
+
+    Returns:
+        "methods", one dictionary each in the order of the table: "label", whether it is "fitted", "ndcg" as [value,
+        low, high], "own" and "other" (NDCG for relevant items of the query's kind and of the other; NaN if there
+        are none), "against" the best rival as [difference, low, high], and "own_share", the share of the query's own
+        kind in the top k of text and of image queries. Also "relevant", this share among the relevant items;
+        "rival" and "best", rows of "methods": the best without and with fitting; "groups", "splits" and "k". Or only
+        "skipped": why there is nothing.
+    """
+    if embeddings.labels is not None:
+        return {"skipped": "Not judged: the images are in classes, whose names are right for many of them."}
+    try:
+        images = len(first_pairs(embeddings))
+        if images > MOST_IMAGES:
+            return {
+                "skipped": f"Left out with {images:,} images (at most {MOST_IMAGES:,}): it would take many minutes. "
+                "i0t search-eval measures it."
+            }
+        choices = tuple(RemoverChoice(name) for name in own_names())
+        results, protocol = evaluate(embeddings, SearchOptions(embeddings.files, choices, seed=seed))
+    except I0TError as error:  # such as too few pairs, or several vectors an item
+        return {"skipped": f"Not judged: {error}"}
+    return {**_compared(results), "splits": protocol["splits"], "k": protocol["k"]}
+
+
+def _compared(results: dict[str, MethodResult]) -> dict[str, Any]:
+    rival, names = best_rival(results), list(results)
+    first, held = results[rival], list(results.values())
+    columns = zip(names, held, intervals(held, "ndcg"), differences(held, first, "ndcg"), strict=True)
+    base = first.mean()["ndcg"]
+    methods = [_method(name, result, own, change, base) for name, result, own, change in columns]
+    return {
+        "methods": methods,
+        "relevant": _own_share(first.mean(), "relevant_text_share"),
+        "rival": names.index(rival),
+        "best": max((row for row, one in enumerate(methods) if one["fitted"]), key=lambda row: methods[row]["ndcg"]),
+        "groups": first.groups,
+    }
+
+
+def _method(
+    name: str, result: MethodResult, interval: tuple[float, float], change: tuple[float, float], base: float
+) -> dict[str, Any]:
+    means = result.mean()
+    return {
+        "label": label_of(name),
+        "fitted": name != "raw" and name not in RULES,
+        "ndcg": [means["ndcg"], *interval],
+        "own": means["ndcg_own"],
+        "other": means["ndcg_other"],
+        "against": [means["ndcg"] - base, *change],
+        "own_share": _own_share(means, "text_share"),
+    }
+
+
+def _own_share(means: dict[str, float], name: str) -> dict[str, float]:
+    """Share of the query's own kind, by the kind of the query."""
+    return {"text": means[f"{name}_text_queries"], "image": 1 - means[f"{name}_image_queries"]}
