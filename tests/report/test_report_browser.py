@@ -174,6 +174,10 @@ def test_dark_follows_the_system_and_the_button(page):
     light = paper(page())
     chrome = page(dark=True)
     assert paper(chrome) != light
+    chrome.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert paper(chrome) == light  # light letters would vanish on paper
+    chrome.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert paper(chrome) != light
     before = picture(chrome, "sphere-before")
     button = chrome.find_element(By.ID, "theme")
     assert button.text == "Light" and button.get_attribute("aria-pressed") == "true"

@@ -202,7 +202,7 @@ function drawSearch(width) {
   const left = Math.max(...methods.map(({ label }) => label.length)) * 7 + 16, right = 52, bottom = top + row * methods.length, height = bottom + 44;
   const x = (value, from = left) => from + value * (own - from - right), middle = (index) => top + (index + .5) * row;
   const names = () => methods.map(({ label }, index) => words(0, middle(index) + 4, label, [best, rival].includes(index) ? { class: "strong" } : {}));
-  const axis = (title, from, digits, unit) => [words(side ? (x(0, from) + x(1, from)) / 2 : own / 2, bottom + 38, title, { anchor: "middle", class: "quiet" }),
+  const axis = (title, from, digits, unit) => [words(own > 420 ? (x(0, from) + x(1, from)) / 2 : own / 2, bottom + 38, title, { anchor: "middle", class: "quiet" }),
     ...ticks(0, 1, own > 420 ? 5 : 2).flatMap(([value]) => [line(x(value, from), top - 6, x(value, from), bottom, { class: "grid" }),
       words(x(value, from), bottom + 18, number(unit ? 100 * value : value, digits, unit), { anchor: "middle", class: "tick" })])];
   const quality = [words(0, 16, "How good the list is", { class: "title" }), ...axis(`NDCG@${k} with 95 % interval; dashed: best rival`, left, 1, ""), ...names()];

@@ -94,6 +94,10 @@ function setUpTheme() {
   apply(system.matches);
   system.addEventListener("change", (event) => apply(event.matches));
   button.addEventListener("click", () => apply(document.documentElement.dataset.theme !== "dark"));
+  // Paper is white: light letters would vanish on it.
+  let printed = false;
+  addEventListener("beforeprint", () => { printed = document.documentElement.dataset.theme === "dark"; apply(false); });
+  addEventListener("afterprint", () => apply(printed));
 }
 
 function tile(key, before, after, detail) {
