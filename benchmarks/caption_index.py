@@ -8,18 +8,19 @@ The rival is `json.load` of the same file. Each is measured in a fresh process.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
 from benchmarks.row import Row
+from i0t.cli import Parser, positive, program
 
 WORK = {
     "make the index": "from i0t.data.caption_index import open_index; index = open_index(path)",
@@ -74,10 +75,11 @@ def rows(quick: bool) -> list[Row]:
     ]
 
 
-def main(argv: list[str] | None = None) -> int:
+@program
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=1_200_000)
+    parser = Parser(prog="python -m benchmarks.caption_index", description=__doc__)
+    parser.add_argument("--records", type=positive, default=1_200_000, help="default 1200000")
     found, size = measure(parser.parse_args(argv).records)
     print(f"{size:.2f} GB")
     print(tabulate(found, headers=["", "seconds", "peak GiB"], floatfmt=".2f"))

@@ -10,8 +10,8 @@ and measures the gap. Both decode images in the same process.
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from scipy.stats import kendalltau
 from benchmarks.encoding_setup import MODEL, evaluation, in_turn, photos, spread, times_faster, uncached
 from benchmarks.row import Row
 from evaluation.correlation import Correlation
+from i0t.cli import Parser, positive, program
 from i0t.data.datasets import load_dataset
 from i0t.data.items import open_image
 from i0t.data.ratings import RatedCaptions
@@ -72,12 +73,13 @@ def _encoded(items: list, batch_size: int, inputs: object, encoder: Encoder, ima
     return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
-def main() -> int:
+@program
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    parser = Parser(prog="python -m benchmarks.correlation_rival", description=__doc__)
+    parser.add_argument("--pictures", type=positive, default=24, help="rated images (default 24)")
+    parser.add_argument("--rounds", type=positive, default=3, help="of ours and the rival in turn (default 3)")
+    arguments = parser.parse_args(argv)
     for row in measure(arguments.pictures, arguments.rounds):
         print(f"{row.ratio:.2f} ({row.goal}): {row.work}; against {row.rival}; {row.note}")
     return 0

@@ -10,14 +10,15 @@ sets, a coverage of 95 % +- 1.35 % is expected.
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
+from i0t.cli import Parser, positive, program
 from i0t.gap import modality_gap, uniformity
 from i0t.gap.intervals import gap_intervals, population_intervals
 from i0t.gap.unit_pairs import UnitPairs
@@ -88,15 +89,19 @@ def coverage(source: Source, n_sets: int, n_pairs: int, n_bootstrap: int, quick:
     return {name: float(np.mean([true[name] in one[name] for one in bounds])) for name in true}
 
 
-def main() -> int:
+@program
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the simulation and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", type=int, default=1000, help="simulated sets per source (default 1000)")
-    parser.add_argument("--pairs", type=int, default=200, help="images per set (default 200)")
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples per interval (default 1000)")
+    parser = Parser(prog="python -m benchmarks.interval_coverage", description=__doc__)
+    parser.add_argument("--sets", type=positive, default=1000, help="simulated sets per source (default 1000)")
+    parser.add_argument("--pairs", type=positive, default=200, help="images per set (default 200)")
+    parser.add_argument("--bootstrap", type=positive, default=1000, help="resamples per interval (default 1000)")
     parser.add_argument("--quick", action="store_true", help="only measures that do not depend on the size of a set")
-    parser.add_argument("--source", choices=SOURCES, nargs="+", default=list(SOURCES))
-    arguments = parser.parse_args()
+    names = list(SOURCES)
+    parser.add_argument(
+        "--source", choices=names, nargs="+", default=names, metavar="NAME", help=f"default: {', '.join(names)}"
+    )
+    arguments = parser.parse_args(argv)
     columns = {
         name: coverage(SOURCES[name], arguments.sets, arguments.pairs, arguments.bootstrap, arguments.quick)
         for name in arguments.source

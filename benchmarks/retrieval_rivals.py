@@ -9,9 +9,9 @@ process. ViT-B/32 with random weights: the speed does not depend on them.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import sys
+from collections.abc import Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -34,6 +34,7 @@ from benchmarks.encoding_setup import (
 )
 from benchmarks.row import Row
 from evaluation.retrieval import Retrieval
+from i0t.cli import Parser, positive, program
 from i0t.data.captions import CaptionSet
 from i0t.data.datasets import load_dataset
 from i0t.data.items import open_image
@@ -183,13 +184,16 @@ def _clip_benchmark() -> ModuleType | None:
     return module
 
 
-def main() -> int:
+@program
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the lines."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", choices=("first", "fp32", "bf16", "cache"))
-    arguments = parser.parse_args()
+    parser = Parser(prog="python -m benchmarks.retrieval_rivals", description=__doc__)
+    parser.add_argument("--pairs", type=positive, default=256, help="images with a caption (default 256)")
+    parser.add_argument("--rounds", type=positive, default=3, help="of ours and the rival in turn (default 3)")
+    parser.add_argument(
+        "--only", default="", choices=("first", "fp32", "bf16", "cache"), help="one comparison (default: all)"
+    )
+    arguments = parser.parse_args(argv)
     for row in measure(arguments.pairs, arguments.rounds, arguments.only):
         print(f"{row.ratio:.3f} ({row.goal}): {row.work}; against {row.rival}; {row.note}")
     return 0

@@ -3,13 +3,12 @@
     record FOLDER [--checkout DIR]    run every program of a checkout, seeded and small, and keep its results
     compare A B                       list what differs from A or is missing in B; exit status 1 if anything does
 
-Programs are called by their command lines, and `i0t` is not imported, so that one script can record versions before
-and after a change. Both recordings must be made on one machine.
+Programs of a checkout are called by their command lines alone, so that one script can record versions before and after
+a change. Both recordings must be made on one machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import numpy as np
 
 from benchmarks.recorded import LENIENT, facts_of, read_recording
 from benchmarks.recording import record
+from i0t.cli import Parser, program
 
 ALLOWED = {  # pattern of "file field": reason why it may differ
     "* data.sha256": "it covers pairs, labels, ratings and images, too",
@@ -100,13 +100,13 @@ def _difference(one: Any, other: Any) -> str:
     return f"{(one != other).sum()} of {one.size} differ, by up to {np.abs(one.astype(float) - other).max():.1e}"
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="same_numbers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    recording, comparison = commands.add_parser("record"), commands.add_parser("compare")
+    parser = Parser(prog="python -m benchmarks.same_numbers", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, help="`COMMAND --help` explains each")
+    recording = commands.add_parser("record", help="run the programs and keep what they write")
+    comparison = commands.add_parser("compare", help="compare two recorded folders")
     recording.add_argument("folder", type=Path, help="new folder for all results")
     recording.add_argument("--checkout", type=Path, default=Path(__file__).parents[1], help="default: this one")
     comparison.add_argument("first", type=Path, help="recorded before")

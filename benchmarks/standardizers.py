@@ -11,9 +11,8 @@ in turn is the training set, and stream and test are drawn from the others.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import numpy as np
 from tabulate import tabulate
 
 from i0t import RunningStandardizer, Standardizer, Whitening, ZScore
+from i0t.cli import Parser, positive, program
 from i0t.features import l2_normalize
 from i0t.gap import centroid_distance
 from i0t.metrics import retrieval_metrics
@@ -112,11 +112,12 @@ def _distance(remover: GapRemover | None, images: np.ndarray, texts: np.ndarray)
     return centroid_distance(remover.transform_image(images), remover.transform_text(texts))
 
 
-def main() -> int:
+@program
+def main(argv: Sequence[str] | None = None) -> int:
     """Print both tables, as mean and standard error of the mean over splits."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--splits", type=int, default=20)
-    arguments = parser.parse_args()
+    parser = Parser(prog="python -m benchmarks.standardizers", description=__doc__)
+    parser.add_argument("--splits", type=positive, default=20, help="random halves (default 20)")
+    arguments = parser.parse_args(argv)
     features = real_features(REPO / "here")
     found = split_rows(features, arguments.splits)
     names, keys = list(found[0]), list(found[0]["raw"])

@@ -9,6 +9,7 @@ with its own flags; add --data-dir and --data-dir-sub for a small sample.
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import sys
 import threading
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from i0t.cli import Parser, program
 from i0t.paths import REPO
 
 ROOMS = ("i0t", "evaluation", "baselines")
@@ -89,13 +91,14 @@ def trace(module: str, argv: Sequence[str]) -> tuple[Trace, int]:
     return found, status
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Trace the program that the first argument names; returns its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(__doc__)
-        return 0
-    found, status = trace(arguments[0], arguments[1:])
+    parser = Parser(prog="python -m benchmarks.trace", description=__doc__)
+    parser.add_argument("module", help="the program, e.g. evaluation.retrieval or i0t")
+    parser.add_argument("flags", nargs=argparse.REMAINDER, metavar="...", help="its flags")
+    arguments = parser.parse_args(argv)
+    found, status = trace(arguments.module, arguments.flags)
     print(*found.files, sep="\n")
     print(f"{len(found.files)} files entered, {len(found.functions)} functions, {found.lines} lines in those files.")
     print("JSON parsed:", ", ".join(f"{name} {count} x" for name, count in found.parsed.items()) or "none")

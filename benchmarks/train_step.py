@@ -14,7 +14,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.row import Row
+from i0t.cli import Parser, positive, program
 from i0t.encoders import load_encoder
 from i0t.encoders.openclip import set_context_length
 from i0t.encoders.precision import autocast
@@ -129,17 +130,24 @@ def rows(quick: bool) -> list[Row]:
     return [Row("training step, recipe lcco", "bare loop of open_clip", ratio, "<= 1.05", note)]
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architecture", default="ViT-B-32/random")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser = Parser(prog="python -m benchmarks.train_step", description=__doc__)
+    parser.add_argument(
+        "--architecture", default="ViT-B-32/random", help="ARCH/TAG of open_clip (default ViT-B-32/random)"
+    )
+    parser.add_argument("--batch", type=positive, default=8, help="pairs per step (default 8)")
+    parser.add_argument("--rounds", type=positive, default=5, help="of ours and the bare loop in turn (default 5)")
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu, cuda, ... (default: cuda if there)",
+    )
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
+@program
+def main(argv: Sequence[str] | None = None) -> int:
     """Print both step times and their ratio."""
     arguments = parse(argv)
     rows = []

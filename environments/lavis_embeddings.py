@@ -20,7 +20,16 @@ from evaluation.options import EvaluationOptions, add_task_flags, task_of
 from evaluation.retrieval import Retrieval
 from evaluation.run import encode_dataset
 from evaluation.task import Task
-from i0t.cli import add_common_flags, add_encoding_flags, add_partial_flag, device_of, encode_options, program, roots_of
+from i0t.cli import (
+    Parser,
+    add_common_flags,
+    add_encoding_flags,
+    add_partial_flag,
+    device_of,
+    encode_options,
+    program,
+    roots_of,
+)
 from i0t.data.datasets import datasets_of, load_dataset
 from i0t.digests import list_sha256
 from i0t.encoders.encoder import Encoder
@@ -33,13 +42,19 @@ TASKS: tuple[type[Task], ...] = (Retrieval, Classification, Correlation)
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="lavis_embeddings",
         description="Embeddings files from LAVIS' own BLIP and BLIP-2, for the evaluations' --embeddings FILE.",
     )
-    parser.add_argument("--model", choices=tuple(MODELS), required=True)
+    parser.add_argument("--model", choices=tuple(MODELS), required=True, help="LAVIS' feature extractor")
     datasets = [dataset for task in TASKS for dataset in datasets_of(task.kind)]
-    parser.add_argument("--dataset", action="append", choices=datasets, help="may be repeated (default: all present)")
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        choices=datasets,
+        metavar="NAME",
+        help=f"may be repeated (default: all present): {', '.join(datasets)}",
+    )
     group = parser.add_argument_group("weights (without --checkpoint: LAVIS' file in <data_dir>, else its download)")
     group.add_argument("--checkpoint", type=Path, metavar="FILE", help="LAVIS' file; nothing is downloaded")
     group.add_argument("--vision-checkpoint", type=Path, metavar="FILE", help="eva_vit_g.pth, which blip2 needs, too")

@@ -6,7 +6,6 @@ tasks and in mixed search, and writes three tables, `results.json` and one figur
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> DemoOptions:
-    parser = Parser(prog="demo", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(prog="demo", description=__doc__)
     parser.add_argument(
         "--output", type=Path, default=TENSORS / "demo", help="folder for everything (default tensors/demo)"
     )

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--metrics", nargs="+", default=[], metavar="NAME", help="instead of the two main metrics of each task"
     )
-    parser.add_argument("--format", choices=tuple(FORMATS), default="text")
+    parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
     arguments = parser.parse_args(argv)
     records = [read_record(path) for path in arguments.records]
     style = FORMATS[arguments.format]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+from i0t.parser import Parser
 from i0t.program import program
 
 
@@ -53,20 +54,20 @@ COMMANDS = {
 
 @program
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the sub-command that the first argument names, with the other arguments."""
-    arguments = _parser().parse_args(argv)
+    """Run the sub-command that the first argument names, with the other arguments; without any, show the help."""
+    given = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(given or ["--help"])
     return import_module(COMMANDS[arguments.command].module).main(arguments.rest)
 
 
 def _parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
     listing = "\n".join(f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="i0t",
         description="Measure the modality gap of CLIP-like models, remove it, and show the effect.",
         epilog=f"commands:\n{listing}\n\n`i0t COMMAND --help` explains each. Pages for the researcher, for search and "
         f"for caption\nscoring are in docs/.\n\n{FOLDERS}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=Versions, nargs=0, help="show the versions in use, and exit")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")

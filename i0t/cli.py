@@ -6,28 +6,23 @@ import argparse
 import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from i0t.errors import I0TError, first_line
+from i0t.parser import Parser as Parser  # for `from i0t.cli import Parser`, and so on
+from i0t.parser import not_negative as not_negative
+from i0t.parser import positive as positive
+from i0t.parser import seed_number as seed_number
+from i0t.parser import share_number as share_number
 from i0t.paths import TENSORS, Roots, configs_folder, configured_roots, say
 from i0t.processes import count_here, own_device
-from i0t.program import TRACEBACK_FLAG
-from i0t.program import program as program  # for `from i0t.cli import program`
+from i0t.program import program as program
 
 if TYPE_CHECKING:
     from i0t.encoders import EncodeOptions
     from i0t.standardize.registry import RemoverChoice
 
 REMOVER_FLAGS = ("remove_gap", "remover", "removers")  # of all programs; evaluations take either of the first two
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that keeps the lines of the description and the epilog, and has `--traceback`, which `program` reads."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
-        text = "on an unexpected error, show where it arose, for a report of it (or set I0T_TRACEBACK=1)"
-        self.add_argument(TRACEBACK_FLAG, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 def add_common_flags(parser: argparse.ArgumentParser, batch_size: str = "items per forward pass") -> None:
@@ -264,37 +259,3 @@ def usable_device(asked: str | None = None) -> str:
 def workers_of(arguments: argparse.Namespace) -> int:
     """Read `--workers`; by default one per core of this process, at most 8."""
     return min(8, max(1, (os.cpu_count() or 1) // count_here())) if arguments.workers is None else arguments.workers
-
-
-def positive(text: str) -> int:
-    """Type of a flag that is 1 or more."""
-    return _whole(text, 1, 2**31 - 1)
-
-
-def not_negative(text: str) -> int:
-    """Type of a flag that is 0 or more."""
-    return _whole(text, 0, 2**31 - 1)
-
-
-def share_number(text: str) -> float:
-    """Type of a share between 0 and 1."""
-    if not 0 < float(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return float(text)
-
-
-def seed_number(text: str) -> int:
-    """Type of a seed: what NumPy, PyTorch and UMAP all take."""
-    return _whole(text, 0, 2**32 - 1)
-
-
-def _whole(text: str, least: int, most: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text:.20} is not a whole number") from None
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text:.20} is {'not a positive number' if least else 'negative'}")
-    if value > most:
-        raise argparse.ArgumentTypeError(f"{text:.20} is more than {most}")
-    return value

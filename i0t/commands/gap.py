@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from i0t.cli import (
     add_partial_flag,
     device_of,
     encode_options,
+    not_negative,
     program,
     roots_of,
 )
@@ -82,7 +84,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_partial_flag(flags)
     flags.add_argument(
         "--bootstrap",
-        type=int,
+        type=not_negative,
         default=1000,
         metavar="N",
         help="resamples for the intervals (default 1000); 0: no intervals (quick)",
@@ -97,7 +99,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     encodes = arguments.model is not None or arguments.dataset is not None
     if bool(arguments.source) == encodes or (encodes and None in (arguments.model, arguments.dataset)):
         raise I0TError("i0t gap: give embeddings (SOURCE), or both --model and --dataset. --help shows examples.")
-    if arguments.bootstrap < 0 or 0 < arguments.bootstrap < 100:
+    if 0 < arguments.bootstrap < 100:
         raise I0TError(f"--bootstrap {arguments.bootstrap}: give 0 for no intervals, or at least 100 resamples.")
     return arguments
 
@@ -269,3 +271,7 @@ def _interval(one: dict[str, Any]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -59,7 +59,7 @@ columns
   I0T-S            cosine of standardised features
   matched %        share of the calibration set's image-caption pairs with a lower score
   unmatched %      the same for images with the captions of other images: 99 is above all but 1 in 100 wrong captions
-  p, *              with --false-alarms: chance of such a score without a match, and whether it is above the cutoff
+  p, *             with --false-alarms: chance of such a score without a match, and whether it is above the cutoff
   Calibration scores are held out: each part was standardised with the means of the other part.
 
 a list (--pairs FILE.csv or FILE.json, a list of objects) has the columns
@@ -68,7 +68,7 @@ a list (--pairs FILE.csv or FILE.json, a list of objects) has the columns
   caption, other_caption    two texts
   Other columns are named and left out. Relative paths of images start at the folder of FILE, or at --images DIR.
   With --csv FILE or --json FILE, an interrupted run can be resumed by the same command: until it ends, FILE.partial
-  keeps the scores. --output DIR always gets scores.json: all scores, and the protocol.
+    keeps the scores. --output DIR always gets scores.json: all scores, and the protocol.
 
   Photographs are turned as their EXIF orientation says, before they are encoded; evaluations do not turn images.
 

@@ -54,7 +54,7 @@ examples
   i0t search-eval corpus.safetensors --qrels judged.qrels --queries asked.safetensors --fit-on calibration.safetensors
 
 judgments (--qrels): a TREC file; a BEIR .tsv; .json {"query": {"document": grade}}; .parquet with query_id, doc_id,
-  relevance. Ids are image_ids, entries of the metadata's list text_ids, or image:ROW and text:ROW.
+relevance. Ids are image_ids, entries of the metadata's list text_ids, or image:ROW and text:ROW.
 """
 ONE_KIND = (
     "No relevant item is of the query's own kind (one text per image), so only half of the question can be judged: "

@@ -26,7 +26,7 @@ Files are .npy (N, D), .safetensors or Parquet with a column of lists; patterns 
 
 def _parser() -> Parser:
     parser = Parser(prog="i0t standardize", description=__doc__, epilog=EPILOG)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, help="`COMMAND --help` explains each")
     fit = commands.add_parser("fit", help="fit a remover to shards", epilog=EPILOG)
     merge = commands.add_parser("merge", help="join fitted files of several machines, exactly")
     apply = commands.add_parser("apply", help="as `i0t apply`, with a fitted file")

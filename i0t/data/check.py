@@ -63,7 +63,13 @@ def parse(argv: Sequence[str] | None) -> CheckOptions:
         description=DESCRIPTION,
         epilog=EPILOG,
     )
-    parser.add_argument("--dataset", action="append", choices=tuple(DATASETS), help="may be repeated (default: all)")
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        choices=tuple(DATASETS),
+        metavar="NAME",
+        help=f"may be repeated (default: all): {', '.join(DATASETS)}",
+    )
     parser.add_argument("--full", action="store_true", help=f"decode every image, not {SAMPLED} per data set")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument(

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 
 from i0t.errors import I0TError
+from i0t.parser import positive
 
 PROJECTIONS = ("umap", "pca")
 
@@ -28,7 +29,7 @@ def add_report_flags(parser: argparse.ArgumentParser) -> None:
         "--projection", choices=PROJECTIONS, default="umap", help="projection to the sphere (default umap)"
     )
     parser.add_argument(
-        "--neighbors", type=int, default=15, metavar="K", help="neighbours per point in UMAP (default 15)"
+        "--neighbors", type=positive, default=15, metavar="K", help="neighbours per point in UMAP (default 15)"
     )
 
 

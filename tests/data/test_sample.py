@@ -362,5 +362,5 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     numbers = ["--train=10", "--flickr=1", "--coco=1", "--nocaps=1", "--birdsnap-per-class=0", "--judged=1"]
     assert main(["--output", str(tmp_path), "--seed", "2", *numbers]) == 0
     assert str(data_dir_sub(tmp_path).resolve()) in capsys.readouterr().out
-    assert main(["--output", str(tmp_path), "--coco", "-1"]) == 2
-    assert "coco" in capsys.readouterr().err
+    with pytest.raises(I0TError, match="Sample size coco: -1"):
+        SampleSize(coco=-1)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from i0t.cli import Parser, program, seed_number
+from i0t.cli import Parser, not_negative, program, seed_number
 from i0t.data.sample.writer import DEFAULT_SIZE, SampleSize, data_dir, data_dir_sub, make_sample
 
 DESCRIPTION = """\
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         default = getattr(DEFAULT_SIZE, name)
         parser.add_argument(
             f"--{name.replace('_', '-')}",
-            type=int,
+            type=not_negative,
             default=default,
             metavar="N",
             help=f"{text} (default {default})",
