@@ -20,6 +20,7 @@ from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics import correlation_metrics
 from i0t.metrics.caption_scores import SCORES, CaptionScore
+from i0t.paths import say
 
 # The tau that the paper prints for each set; records have both.
 PAPER_TAU = {"flickr8k_expert": "tau_c", "flickr8k_cf": "tau_b"}
@@ -69,6 +70,9 @@ class Correlation(Task):
         candidates = embeddings.text_features[rated.candidates]  # (R, D)
         scores = self.formula.reference_free(embeddings.image_features[rated.images], candidates)
         with_references = self.formula.with_references(scores, rated.best_reference_cosines(embeddings))
+        _tell_constant(f"{dataset.source}: all ratings", rated.ratings)
+        _tell_constant(f"{dataset.name}: all {self.formula.name} scores", scores)
+        _tell_constant(f"{dataset.name}: all reference-based {self.formula.name} scores", with_references)
         counts = {
             "ratings_used": rated.n_used,
             "ratings_nan": dataset.n_dropped,
@@ -101,6 +105,11 @@ class Correlation(Task):
             "ratings": "mean of each picture and caption" if self.average_ratings else "one by one, not averaged",
             "tau": PAPER_TAU.get(embeddings.metadata.get("dataset", "")),
         }
+
+
+def _tell_constant(what: str, values: np.ndarray) -> None:
+    if (values == values[0]).all():
+        say(f"{what} are {values[0]:g} ({len(values)} of them): no correlation is defined, and tau is nan")
 
 
 class RatedRows:

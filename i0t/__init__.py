@@ -8,7 +8,7 @@ Names are imported on first use, so that `import i0t` stays quick and needs no t
 from importlib import import_module
 from typing import Any
 
-from i0t.program import quiet_interrupts
+from i0t.interrupts import quiet_interrupts
 
 __version__ = "0.1.0"
 

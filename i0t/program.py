@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from io import TextIOWrapper
 from pathlib import Path
 from traceback import walk_tb
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Protocol
 
 from i0t.errors import I0TError, first_line
@@ -21,6 +23,7 @@ from i0t.processes import rank
 
 TRACEBACK_FLAG, TRACEBACK_VARIABLE = "--traceback", "I0T_TRACEBACK"
 PACKAGES = ("i0t", "evaluation", "baselines", "benchmarks")
+TOGETHER = 1.0  # seconds within which two SIGTERM are one: `timeout` sends it to the program and to its group
 FILE_NAMES = ("path", "source", "file", "image", "shard", "target", "folder")  # local variables that name a file
 BAD_INPUT, FAULT, INTERRUPTED, CLOSED_PIPE, TERMINATED = 2, 1, 130, 141, 143  # exit statuses
 TO_FINISH = "what was finished stays, and the same command starts again"
@@ -106,13 +109,20 @@ def _sigterm_as_stop() -> Iterator[None]:
     if not in_main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-    process = os.getpid()
+    process, first = os.getpid(), math.inf
 
     def receive(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the program at once
-        if os.getpid() != process:  # a forked child, such as a pool's worker, dies as it did
+        nonlocal first
+        now, forked = (
+            time.monotonic(),
+            os.getpid() != process,
+        )  # a forked child, such as a pool's worker, dies as it did
+        if forked or now > first + TOGETHER:  # a second one ends the program at once
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
-        raise Terminated
+        if now < first:
+            first = now
+            raise Terminated
 
     signal.signal(signal.SIGTERM, receive)
     try:
@@ -120,24 +130,6 @@ def _sigterm_as_stop() -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGTERM) is receive:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def quiet_interrupts() -> None:
-    """Let Ctrl-C end a program with one line while it is still being imported, which takes seconds.
-
-    For the packages that hold programs. It does nothing but for `python -m PACKAGE...`: only while Python imports such
-    a program's package, the name of the running script is "-m".
-    """
-    if sys.argv[:1] == ["-m"]:
-        shown = sys.excepthook
-
-        def show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-            if issubclass(kind, KeyboardInterrupt):
-                print("stopped: nothing was begun.", file=sys.stderr)
-            else:
-                shown(kind, error, traceback)
-
-        sys.excepthook = show
 
 
 def _stopped(stop: KeyboardInterrupt) -> int:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+from multiprocessing.resource_sharer import DupFd
 
 import pytest
 
 from i0t import I0TError
 from i0t.cli import Parser, program
+from i0t.data.workers import quiet_if_main_stops
 from i0t.paths import REPO
 from i0t.program import TRACEBACK_VARIABLE, on_stop
 from i0t.reading import text
@@ -102,6 +106,45 @@ def test_sigterm_ends_as_ctrl_c_and_children_die_of_it(capsys):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_two_sigterm_at_once_are_one_and_a_later_one_ends_at_once(capsys, monkeypatch):
+    @program
+    def main(argv):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert main([]) == 143 and capsys.readouterr().err.startswith("stopped: ")  # as `timeout` sends them
+    monkeypatch.setattr("i0t.program.TOGETHER", -1)
+    child = os.fork()
+    if not child:
+        main([])
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_worker_says_nothing_if_the_main_process_hangs_up(capfd, quiet):
+    def share(ours) -> None:
+        if quiet:
+            quiet_if_main_stops(0)
+        ours.send(DupFd(0)._id)
+        ours.recv()
+
+    ours, theirs = multiprocessing.Pipe()
+    worker = multiprocessing.get_context("fork").Process(target=share, args=(theirs,))
+    worker.start()
+    address, _ = ours.recv()
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(address)
+    with socket.socket(socket.AF_UNIX) as caller:  # answered after the first
+        caller.connect(address)
+        caller.recv(1)
+    ours.send("end")
+    worker.join()
+    assert ("Traceback" in capfd.readouterr().err) != quiet
+
+
 @pytest.mark.parametrize(
     ("number", "says"),
     [
@@ -140,7 +183,7 @@ def test_closed_output_is_no_fault():
 @pytest.mark.parametrize("package", ["i0t", "evaluation", "benchmarks"])
 def test_ctrl_c_while_a_program_is_imported_is_one_line(package):
     code = "import sys; sys.argv[0] = {!r}; import {}; raise KeyboardInterrupt"
-    for script, is_traceback in (("-m", False), ("-c", True)):
+    for script, is_traceback in (("-m", False), ("/usr/bin/i0t", False), ("-c", True)):
         run = subprocess.run(
             [sys.executable, "-c", code.format(script, package)], capture_output=True, text=True, cwd=REPO
         )

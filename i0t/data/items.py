@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from i0t.data.workers import ImagesInHand
+from i0t.data.workers import ImagesInHand, quiet_if_main_stops
 from i0t.digests import file_sha256
 from i0t.errors import I0TError, first_line
 
@@ -236,6 +236,7 @@ def image_loader(
         num_workers=workers,
         collate_fn=collate_images,
         pin_memory=pin_memory,
+        worker_init_fn=quiet_if_main_stops,
     )
     with dataset.in_hand.explained():  # torch raises the error wherever this process is
         yield loader

@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 import torch
 from torch.utils.data import get_worker_info
@@ -68,7 +70,19 @@ def end_workers() -> None:
             child.kill()
 
 
-def leave_signals_to_main(_: int) -> None:
+def quiet_if_main_stops(_: int) -> None:
+    """Say nothing in a worker if the main process, stopped while it takes a batch from shared memory, hangs up."""
+    shown = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not issubclass(kind, (ConnectionError, EOFError)):
+            shown(kind, error, traceback)
+
+    sys.excepthook = show  # of the thread that shares memory; errors of decoding do not come here
+
+
+def leave_signals_to_main(worker: int) -> None:
     """Ignore SIGTERM and Ctrl-C in a worker: it may get them, too, but the last step still needs it."""
+    quiet_if_main_stops(worker)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
