@@ -26,6 +26,7 @@ from i0t.encoders.encoder import Encoder
 from i0t.errors import I0TError
 from i0t.files import ensure_folder
 from i0t.gap import modality_gap
+from i0t.locks import only_writer
 from i0t.paths import Roots, last_checkpoint, say
 from i0t.program import on_stop
 from i0t.results.record import Record, run_table
@@ -191,12 +192,16 @@ def evaluate(
 
 
 def save(folder: Path, result: Result) -> Path:
-    """Write embeddings (as encoded), means and record; returns the record's path, written last."""
+    """Write embeddings (as encoded), means and record; returns the record's path, written last.
+
+    An equal run writes files of the same names, at most with other rounding: the three are of one run.
+    """
     stem = result.record.stem
-    result.embeddings.save(folder / f"{stem}.embeddings.safetensors")
-    if result.remover is not None:
-        result.remover.save(folder / f"{stem}.means.safetensors")
-    return result.record.save(folder)
+    with only_writer(folder / f"{stem}.json", wait=True):
+        result.embeddings.save(folder / f"{stem}.embeddings.safetensors")
+        if result.remover is not None:
+            result.remover.save(folder / f"{stem}.means.safetensors")
+        return result.record.save(folder)
 
 
 def _model_of(embeddings: Embeddings) -> dict[str, Any]:

@@ -16,19 +16,23 @@ from i0t.errors import I0TError
 from i0t.remote import is_remote
 
 SHOWN = 100  # characters of the other run's command
+PAUSE = 0.05  # seconds between looks at a lock that another run holds
 _held: set[int] = set()  # descriptors
 
 
 @contextmanager
-def only_writer(target: str | Path, remedy: str = "Wait for it, or choose another output.") -> Iterator[None]:
+def only_writer(
+    target: str | Path, remedy: str = "Wait for it, or choose another output.", wait: bool = False
+) -> Iterator[None]:
     """Hold the lock of an output while it is made: a hidden file beside it, `.NAME.lock`, removed at the end.
 
     Args:
         target: the file or folder to write, which need not exist; its parent must.
         remedy: what to do if another run holds the lock.
+        wait: until it is free, where writing takes moments.
 
     Raises:
-        I0TError: another run holds it; names its process, machine, time of start and command.
+        I0TError: another run holds it (without `wait`); names its process, machine, time of start and command.
     """
     if is_remote(target):  # stores have no locks
         yield
@@ -36,7 +40,8 @@ def only_writer(target: str | Path, remedy: str = "Wait for it, or choose anothe
     target = Path(target)
     path = target.parent / f".{target.name}.lock"
     try:
-        handle = try_lock(path)
+        while (handle := try_lock(path)) is None and wait:
+            time.sleep(PAUSE)
     except OSError as error:
         raise I0TError(f"{target}: cannot be written ({error.strerror}). Choose another output.") from None
     if handle is None:

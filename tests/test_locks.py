@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from threading import Thread
 
+import numpy as np
 import pytest
 
-from i0t import I0TError
+from evaluation.run import Result, save
+from i0t import Embeddings, I0TError
 from i0t.files import below, file_stem
 from i0t.locks import only_writer, try_lock
 from i0t.results.record import Record
@@ -39,6 +42,20 @@ def test_another_run_is_refused_and_a_dead_one_is_not(tmp_path):
     with only_writer(target), pytest.raises(I0TError, match=f"process {os.getpid()} "), only_writer(target):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_equal_evaluations_save_one_after_the_other(tmp_path):
+    ones = np.ones((2, 3), dtype=np.float32)
+    record = Record("retrieval", "flickr", {}, {}, {}, {"sha256": "0"}, 0.0)
+    result = Result(record, Embeddings(ones, ones, np.arange(2), ["a", "b"], ["c", "d"]), None)
+    run = _another_run(tmp_path / f"{record.stem}.json")
+    saving = Thread(target=save, args=(tmp_path, result))
+    saving.start()
+    saving.join(0.3)
+    assert saving.is_alive() and not list(tmp_path.glob("*.safetensors"))
+    run.communicate("\n")
+    saving.join(10)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
 
 
 def test_a_lock_that_its_run_removes_meanwhile_is_not_taken_for_held(tmp_path, monkeypatch):

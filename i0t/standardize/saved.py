@@ -184,12 +184,18 @@ class Overlap:
     def __bool__(self) -> bool:
         return bool(self.image_share or self.text_share)
 
+    @property
+    def by_name_alone(self) -> bool:
+        """Whether only names of images agree, such as 0.jpg; no vector and no text does."""
+        return bool(self.image_share) and not (self.text_share or self.shares.get("image_vectors"))
+
     def __str__(self) -> str:
         if self.image_share is None or self.text_share is None:
             return "unknown: which items were fitted is not recorded"
         shares = f"{100 * self.image_share:.1f} % of the images and {100 * self.text_share:.1f} % of the texts"
         chance = f" (1 % is missed with probability {self.miss_probability:.1g})" if self.miss_probability else ""
-        return f"{shares} were fitted{chance}"
+        named = ", by name alone: other images may have the same names" if self.by_name_alone else ""
+        return f"{shares} were fitted{chance}{named}"
 
     def record(self) -> dict[str, Any]:
         """Plain values, for JSON."""

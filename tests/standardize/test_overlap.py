@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,15 @@ def test_encoded_elsewhere_is_found_by_name_and_renamed_by_vector():
     assert found.shares == {"image_vectors": 0, "text_vectors": 0, "image_names": 1, "text_words": 1}
     assert found.image_share == 1
     assert find_overlap(item_hashes(fitted), embeddings(np.arange(50), named=False)).shares["text_vectors"] == 1
+
+
+def test_names_that_agree_alone_are_told_from_items_that_do():
+    fitted, others = embeddings(np.arange(50)), embeddings(np.arange(100, 150))
+    same_names = replace(others, image_ids=fitted.image_ids)
+    found = find_overlap(item_hashes(fitted), same_names)
+    assert found and str(found).endswith("were fitted, by name alone: other images may have the same names")
+    for agreeing in (fitted, replace(others, texts=fitted.texts)):
+        assert "by name alone" not in str(find_overlap(item_hashes(fitted), agreeing))
 
 
 def test_row_numbers_and_empty_texts_are_no_names():
