@@ -84,12 +84,12 @@ search-fitted: i0t search-eval {npy} --fit-on inputs/fit.npy --index IVF8,Flat -
 search-judged: i0t search-eval {npy} --qrels inputs/judged.qrels --fit-on inputs/fit.npy --output {step}
 search-asked: i0t search-eval {npy} --qrels inputs/judged.qrels --queries inputs/fit.npy --fit-on {npy} --output {step}
 apply-z_score: i0t apply {npy} --fit-on {npy} --output {step}
-apply-whitening: i0t apply {npy} --fit-on inputs/fit.npy --method whitening --output {step}
-apply-file: i0t apply kept/flickr.safetensors --fit-on kept/means.safetensors --method i0t_post --output {step}
+apply-whitening: i0t apply {npy} --fit-on inputs/fit.npy --remover whitening --output {step}
+apply-file: i0t apply kept/flickr.safetensors --fit-on kept/means.safetensors --remover i0t_post --output {step}
 score-list: i0t score --pairs inputs/pairs.csv --images sample --csv {step}/scores.csv --json {step}/scores.json \
 {model} --calibrate-on flickr --calibration-pairs 40 {to}
 score-items: i0t score --image inputs/0.jpg --image inputs/1.jpg --caption "a red circle" --caption "two stars" \
---json {step}/scores.json {model} --method z_score --calibrate-on train --calibration-pairs 50 {to}
+--json {step}/scores.json {model} --remover z_score --calibrate-on train --calibration-pairs 50 {to}
 shards-0: i0t standardize fit {shard} --output {step}/part.safetensors
 shards-1: i0t standardize fit {shard} --output {step}/part.safetensors
 shards-merged: i0t standardize merge shards-0/part.safetensors shards-1/part.safetensors --output {step}/all.safetensors

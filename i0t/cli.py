@@ -100,16 +100,13 @@ def add_remover_flags(
     names = ([NONE] if default == NONE else []) + list(helps)
     shown = default_help or (default if isinstance(default, str) else " ".join(default or []))
     summaries = " ".join(f"{name}: {text}" for name, text in helps.items())
-    count = "+" if several else None
     parser.add_argument(
         *([flag, "--remover"] if flag == "--remove-gap" else [flag]),
         default=default,
-        nargs=count,
+        nargs="+" if several else None,
         metavar="NAME",
         help=f"{', '.join(names)}, or MODULE:CLASS (default {shown}). {summaries}".replace("%", "%%"),
     )
-    if former := {"--remover": "--method", "--removers": "--methods"}.get(flag):  # old commands still run
-        parser.add_argument(former, dest=flag[2:], nargs=count, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     for name, (parameter, owners) in all_parameters().items():
         text = f"of {', '.join(owners)}: {parameter.help} (default {parameter.default})".replace("%", "%%")
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=text)

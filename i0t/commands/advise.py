@@ -51,11 +51,11 @@ def parse(argv: Sequence[str] | None) -> AdviseOptions:
     """Parse the command line."""
     parser = Parser(prog="i0t advise", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("source", nargs="+", metavar="SOURCE", help=PAIRED)
-    add_remover_flags(parser, "--methods", default=own_names(), several=True)
+    add_remover_flags(parser, "--removers", default=own_names(), several=True)
     parser.add_argument("--splits", type=positive, default=10, metavar="N", help="number of random halves (default 10)")
     parser.add_argument("--seed", type=not_negative, default=0, help="of the halves (default 0)")
     given = parser.parse_args(argv)
-    choices = remover_choices(given, given.methods, none=False)
+    choices = remover_choices(given, given.removers, none=False)
     return AdviseOptions(tuple(given.source), tuple(choices), given.splits, given.seed)
 
 
@@ -133,7 +133,7 @@ def _commands(advice: Advice, options: AdviseOptions) -> list[str]:
     commands = []
     if remover:
         commands.append(
-            f"i0t apply {files} --fit-on {files} --method {remover} {parameters}".rstrip() + " --output corrected"
+            f"i0t apply {files} --fit-on {files} --remover {remover} {parameters}".rstrip() + " --output corrected"
         )
     if candidate.form != PLAIN:
         given = f" --remover {remover} {parameters}".rstrip() if remover else ""
@@ -141,7 +141,7 @@ def _commands(advice: Advice, options: AdviseOptions) -> list[str]:
     if len(commands) < 2 and candidate.form != PLAIN:
         commands.append("i0t cutoff OTHER_PAIRS --scores scores/scores.safetensors")
     elif len(commands) < 2:
-        commands.append(f"i0t search-eval {files} --methods {remover}")
+        commands.append(f"i0t search-eval {files} --removers {remover}")
     return commands
 
 

@@ -42,7 +42,7 @@ def run(line: str, capsys: pytest.CaptureFixture) -> str:
 def test_scores_are_recommended_where_they_help_and_the_commands_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pairs(80, 3, noise=0.4).save("my pairs.safetensors")
-    printed = run("advise 'my pairs.safetensors' --methods i0t_post --splits 2", capsys)
+    printed = run("advise 'my pairs.safetensors' --removers i0t_post --splits 2", capsys)
     choice = re.search(r"Recommended: (.*): mixed NDCG", printed)
     assert choice and "adaptive" in choice[1], printed
     pairs(90, 1, noise=0.4, seed=5).save("other.safetensors")
@@ -56,7 +56,7 @@ def test_scores_are_recommended_where_they_help_and_the_commands_run(tmp_path, m
 
 def test_nothing_is_recommended_where_the_model_matches_nothing(tmp_path, capsys):
     path = pairs(60, 2, noise=9.0).save(tmp_path / "pairs.safetensors")
-    printed = run(f"advise {path} --methods i0t_post --splits 2", capsys)
+    printed = run(f"advise {path} --removers i0t_post --splits 2", capsys)
     assert "keep your vectors" in printed and "no method beats" in printed and "  i0t" not in printed
 
 
