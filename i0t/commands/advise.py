@@ -5,16 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from tabulate import tabulate
 
 from i0t.cli import Parser, add_remover_flags, not_negative, positive, program, remover_choices
 from i0t.embeddings import PAIRED, load_embeddings
-from i0t.search.advice import ALARMS, PLAIN, Advice, advise
-from i0t.search.methods import LABELS
-from i0t.search.results import differences
+from i0t.search.advice import PLAIN, Advice, advise
+from i0t.search.method_tables import Columns, cells, method_table
+from i0t.search.methods import label_of
+from i0t.search.pair_quality import ALARMS
+from i0t.search.results import MethodResult, differences
 from i0t.standardize.registry import NONE, RemoverChoice, own_names
 
 DESCRIPTION = """\
@@ -24,17 +24,18 @@ are and the rivals that need no fitting.
 """
 EPILOG = """\
 columns
-  NDCG@10    mixed search, mean over queries (`i0t search-eval`); then with fewer calibration images
-  against RIVAL    paired difference to the best rival, with the 95 % interval over images
-  R@1        image to text and text to image among the tested pairs, with the paired interval of the difference to raw
-  kept       share of right pairs above the threshold that 1 % of the wrong ones exceed, for a cutoff on all queries
-  serving    what has to be stored and done
+  NDCG@10    mixed search, mean over queries, as in `i0t search-eval`. "on 32": with that many calibration images
+  against the best rival    paired difference to the best of raw vectors and the rules below them, in each resample
+  R@1        image to text and text to image among the tested pairs, with the interval of the difference to raw
+  kept       share of right pairs above the score that 1 % of the wrong ones exceed: one cutoff for all queries
+  serving    merge: one search per kind, merged by score. 2 numbers an item: stored with it for each kind of query
+After "±" half of a 95 % interval, in brackets its ends (bootstrap over images, paired for differences).
 
 examples
   i0t advise images.npy texts.npy
   i0t advise embeddings.safetensors --splits 20
 """
-SERVING = {PLAIN: [], "constants": ["merge"], "adaptive": ["merge, 2 numbers per item"]}
+SERVING = {PLAIN: [], "constants": ["merge"], "adaptive": ["merge", "2 numbers an item"]}
 
 
 @dataclass(frozen=True)
@@ -70,40 +71,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def advice_table(advice: Advice) -> str:
-    """Format one row per method, rivals first."""
-    held = list(advice.mixed.values())
-    gains = differences(held, advice.mixed[advice.rival], "ndcg")
-    raw = advice.pairs["raw"]
-    rival = advice.mixed[advice.rival].mean()["ndcg"]
-    rows = []
-    for (name, result), (low, high) in zip(advice.mixed.items(), gains):
-        ndcg = result.mean()["ndcg"]
-        row = [LABELS.get(name, name), f"{ndcg:.3f}", *(_known(found.get(name)) for found in advice.sizes.values())]
-        row.append("" if name == advice.rival else f"{ndcg - rival:+.3f} ({low:+.3f} {high:+.3f})")
-        pairs = advice.pairs.get(name)
-        for metric in ("i2t_r1", "t2i_r1"):
-            if pairs is None:
-                row.append("-")
-                continue
-            ((low_r1, high_r1),) = differences([pairs], raw, metric)
-            change = "" if name == "raw" else f" ({low_r1:+.3f} {high_r1:+.3f})"
-            row.append(f"{pairs.mean()[metric]:.3f}{change}")
-        row += [_known(pairs.mean()["kept"] if pairs else None), _serving(advice, name)]
-        rows.append(row)
-    sizes = [f"on {size}" for size in advice.sizes]
-    headers = ["", "NDCG@10", *sizes, f"against {LABELS.get(advice.rival, advice.rival)}"]
-    headers += ["R@1 to text", "R@1 to image", f"kept at {100 * ALARMS:g} %", "serving"]
-    return tabulate(rows, headers, disable_numparse=True)
+    """Format three tables of one row per method, rivals first, at most 100 columns wide."""
+    gains = differences(advice.results, advice.rivals, "ndcg")
+    quality: Columns = {"NDCG@10": cells(advice.results, "ndcg"), "against the best rival": gains}
+    scored = {name: result for name, result in advice.results.items() if name in advice.candidates}
+    pairs: Columns = {
+        "R@1 to text": _recall(scored, "i2t_r1"),
+        "R@1 to image": _recall(scored, "t2i_r1"),
+        f"kept at {100 * ALARMS:g} %": cells(scored, "kept"),
+    }
+    sizes = {f"NDCG on {size}": cells(results, "ndcg") for size, results in advice.sizes.items()}
+    serving: Columns = {**sizes, "serving": {name: _serving(advice, name) for name in scored}}
+    return "\n\n".join(method_table(columns) for columns in (quality, pairs, serving))
 
 
-def _known(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _recall(results: Mapping[str, MethodResult], metric: str) -> dict[str, str]:
+    """R@1 with the interval of its difference to raw; that of raw with half of its own."""
+    changes = differences(results, ["raw"], metric)
+    return {
+        "raw": cells(results, metric)["raw"],
+        **{name: f"{results[name].mean()[metric]:.3f} ({found.ends})" for name, found in changes.items()},
+    }
 
 
 def _serving(advice: Advice, name: str) -> str:
-    candidate = advice.candidates.get(name)
-    if candidate is None:
-        return "two searches"
+    candidate = advice.candidates[name]
     moves = [] if candidate.choice.name == NONE else ["moved vectors"]
     return ", ".join([*moves, *SERVING[candidate.form]]) or "one search"
 
@@ -117,9 +109,9 @@ def _verdict(advice: Advice, options: AdviseOptions) -> str:
             "and filters by kind are no rivals here. If your users only ever want the other kind, search only that."
         )
     if advice.choice is None:
-        notes.append(f"Recommended: keep your vectors and cosines, or use {advice.rival}: {advice.reason}.")
+        notes.append(f"Recommended: keep your vectors and cosines, or use a rival of the table: {advice.reason}")
         return "\n".join(textwrap.fill(note, 100) for note in notes)
-    notes.append(f"Recommended: {LABELS.get(advice.choice, advice.choice)}: {advice.reason}.")
+    notes.append(f"Recommended: {label_of(advice.choice)}: {advice.reason}")
     lines = [textwrap.fill(note, 100) for note in notes]
     return "\n".join([*lines, *(f"  {command}" for command in _commands(advice, options))])
 

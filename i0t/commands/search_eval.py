@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from i0t.cli import Parser, add_remover_flags, positive, program, remover_choices, seed_number
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
@@ -20,8 +19,10 @@ from i0t.files import ensure_folder, file_stem, write_json
 from i0t.gap import centroid_distance
 from i0t.paths import TENSORS
 from i0t.search.evaluate import SPLITS, SearchOptions, evaluate, items_sha256
-from i0t.search.methods import label_of
-from i0t.search.results import MethodResult, best_rival, differences, intervals
+from i0t.search.method_tables import cells, method_table
+from i0t.search.methods import TEXT_SHARES
+from i0t.search.pair_quality import LET_THROUGH
+from i0t.search.results import MethodResult, all_intervals, differences, intervals, rivals_in
 from i0t.standardize import fitted_origin
 from i0t.standardize.registry import own_names
 
@@ -38,29 +39,41 @@ fusion of one index per kind (k = 60), and equal quotas.
 EPILOG = """\
 columns (k is 10, or --k)
   NDCG@k    mean over queries; its ideal ranks all relevant items, returned or not. `own`: for relevant items of the
-            query's own modality, `other`: of the other
+            query's own modality, `other`: of the other, `both`: documents with an image and a text
+  against the best rival    raw vectors, filters, fusion or quotas, whichever is best in each resample: an interval
+            above 0 says better than all of them. A rival is compared with the others
   R@k       share of a query's relevant items in the top k
   texts in top k   share of texts in the top k of text queries and of image queries; below the table, among their
             relevant items
-  AUC       how often an image is closer to its caption than to another image: 0.5 is chance
-  kept      share of images with their caption above the cutoff with 1 % of false alarms (`i0t cutoff`): one cutoff for
-            all queries. "-" with fewer than 198 tested pairs
-In brackets: the 95 % interval for other queries (bootstrap over images, paired for differences; not for other corpora
-or calibration items).
+  AUC       how often an image scores higher with its caption than with another image: 0.5 is chance
+  R@1       image to text and text to image, among the tested pairs
+  kept      share of images with their caption above the score that 1 % of the other tested pairs exceed: one cutoff for
+            all queries (`i0t cutoff` finds one with a promise)
+  nothing matches   whether the best score of a text query tells that its image is not in the index: measured, not
+            promised. AUROC: how often it is higher with the image than, of another query, without. Then a cutoff from
+            half of the queries, for 5 % of false alarms: those without their image that it lets through, and the share
+            of the others that are answered. "-" with fewer than 38 tested pairs
+In brackets the 95 % interval for other queries, after "±" half of it (bootstrap over images, paired for differences;
+not for other corpora or calibration items, and given the cutoffs). R@1 to nothing matches: among at most 2 000 pairs.
+
+documents (--documents): a document may own images and texts, as a listing its photograph and title. It is found once,
+at the rank of its best item; the fusions add up the scores of its items. pairs: an image with its texts. Without
+--qrels (several texts per image): a third of the images are in the index with one text, the others as before. ids:
+images and texts of one id. A file: .json {"document": ["item", ...]}, or two columns, tab separated: document, item.
+
+judgments (--qrels): a TREC file; a BEIR .tsv; .json {"query": {"document": grade}}; .parquet with query_id, doc_id,
+relevance. Ids are image_ids, entries of the metadata's list text_ids, image:ROW and text:ROW, or names of documents.
 
 examples
   i0t search-eval embeddings.safetensors
   i0t search-eval images.npy texts.npy --fit-on calibration.safetensors --index ivfpq
   i0t search-eval corpus.safetensors --qrels judged.qrels --queries asked.safetensors --fit-on calibration.safetensors
-
-judgments (--qrels): a TREC file; a BEIR .tsv; .json {"query": {"document": grade}}; .parquet with query_id, doc_id,
-relevance. Ids are image_ids, entries of the metadata's list text_ids, or image:ROW and text:ROW.
+  i0t search-eval listings.safetensors --documents ids --qrels judged.tsv --queries asked.safetensors --fit-on fit.npy
 """
 ONE_KIND = (
     "No relevant item is of the query's own kind (one text per image), so only half of the question can be judged: "
     'what of the other kind is found. "other kind only" is then right by construction; of its own kind it finds none.'
 )
-TEXT_SHARES = ("text_share_text_queries", "text_share_image_queries")
 
 
 def parse(argv: Sequence[str] | None) -> SearchOptions:
@@ -94,6 +107,12 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
         metavar="FILE",
         help="with --qrels: vectors of the queries, if they are not in SOURCE",
     )
+    parser.add_argument(
+        "--documents",
+        metavar="HOW",
+        help="a document has an image and a text, such as a listing: pairs (an image with its texts), ids (equal ids, "
+        "with --qrels) or a file (with --qrels)",
+    )
     parser.add_argument("--output", default=str(TENSORS), metavar="DIR", help="folder of the record (default tensors)")
     arguments = parser.parse_args(argv)
     splits, seed = (SPLITS if arguments.splits is None else arguments.splits), arguments.seed or 0
@@ -111,6 +130,7 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
         arguments.k,
         arguments.qrels,
         tuple(arguments.queries),
+        arguments.documents,
         arguments.output,
     )
 
@@ -129,50 +149,56 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
-    """Format two tables of one row per method, at most 100 columns wide, and notes below."""
-    return f"{_levels(results, protocol['k'])}\n\n{_compared(results, protocol['k'])}\n\n{_notes(results, protocol)}"
+    """Format tables of one row per method, at most 100 columns wide, and notes below."""
+    k = protocol["k"]
+    parts = [_compared(results, k), *(_levels(results, columns) for columns in _columns(k)), _notes(results, protocol)]
+    return "\n\n".join(part for part in parts if part)
 
 
-def _levels(results: dict[str, MethodResult], k: int) -> str:
-    """Format the metrics; columns without a value are left out."""
-    columns = {
-        "ndcg": f"NDCG@{k}",
-        "ndcg_own": "\nown",
-        "ndcg_other": "\nother",
-        "recall": f"R@{k}",
-        "recall_own": "\nown",
-        "recall_other": "\nother",
-        "text_share_text_queries": f"texts in top {k}:\nof texts",
-        "text_share_image_queries": "\nof images",
-        "above_picture": "AUC",
-        "kept": "kept",
+def _columns(k: int) -> tuple[dict[str, str], ...]:
+    """Columns of each table by metric: quality by kind, of the list, of the pairs."""
+    kinds = ("own", "other", "both")
+    return (
+        {**{f"ndcg_{kind}": f"NDCG {kind}" for kind in kinds}, **{f"recall_{kind}": f"R@{k} {kind}" for kind in kinds}},
+        {
+            "recall": f"R@{k}",
+            **dict(zip(TEXT_SHARES, (f"texts in\ntop {k} of\ntexts", "\n\nof images"))),
+            "above_picture": "AUC",
+            "i2t_r1": "R@1\nto text",
+            "t2i_r1": "\nto image",
+        },
+        {
+            "kept": "kept",
+            "auroc": "nothing matches:\nAUROC",
+            "let_through": f"\nfalse alarms ({100 * LET_THROUGH:g} %)",
+            "answered": "\nanswered",
+        },
+    )
+
+
+def _levels(results: dict[str, MethodResult], columns: dict[str, str]) -> str:
+    """Format metrics; columns without a value are left out, and those by kind if all relevant items are of one."""
+    found = {
+        header: cells(results, metric, percent=metric in (*TEXT_SHARES, "let_through", "answered"))
+        for metric, header in columns.items()
     }
-    means = {name: result.mean() for name, result in results.items()}
-    by_kind = not any(np.isnan(held[name]) for held in means.values() for name in ("ndcg_own", "ndcg_other"))
-    shown = [name for name in columns if by_kind or not name.endswith(("_own", "_other"))]
-    shown = [name for name in shown if any(name in held for held in means.values())]
-    rows = [[label_of(name), *(_shown(held, metric) for metric in shown)] for name, held in means.items()]
-    return tabulate(rows, ["", *(columns[metric] for metric in shown)], disable_numparse=True)
-
-
-def _shown(means: dict[str, float], metric: str) -> str:
-    value = means.get(metric, float("nan"))
-    if np.isnan(value):
-        return "-"
-    return f"{100 * value:.0f} %" if metric in TEXT_SHARES else f"{value:.3f}"
+    known = {header: held for header, held in found.items() if held}
+    if "ndcg_own" in columns and len(known) < 4:
+        return ""
+    return method_table(known) if known else ""
 
 
 def _compared(results: dict[str, MethodResult], k: int) -> str:
     """Format NDCG with its interval, and its paired differences to raw and to the best rival."""
-    held, means = list(results.values()), [result.mean()["ndcg"] for result in results.values()]
-    ranges = intervals(held, "ndcg")
-    columns = {f"NDCG@{k} (95 %)": [f"{mean:.3f} ({low:.3f}-{high:.3f})" for mean, (low, high) in zip(means, ranges)]}
-    for base in dict.fromkeys(["raw", best_rival(results)]):
-        gains = [mean - results[base].mean()["ndcg"] for mean in means]
-        ranges = differences(held, results[base], "ndcg")
-        cells = [f"{gain:+.3f} ({low:+.3f} {high:+.3f})" for gain, (low, high) in zip(gains, ranges)]
-        columns[f"against {label_of(base)}"] = ["" if name == base else cell for name, cell in zip(results, cells)]
-    return tabulate({"": list(map(label_of, results)), **columns}, headers="keys", disable_numparse=True)
+    ranges = intervals(list(results.values()), "ndcg")
+    means = {
+        name: f"{result.mean()['ndcg']:.3f} ({'unknown' if np.isnan(low) else f'{low:.3f}-{high:.3f}'})"
+        for (name, result), (low, high) in zip(results.items(), ranges)
+    }
+    columns: dict[str, dict[str, Any]] = {f"NDCG@{k} (95 %)": means}
+    columns["against raw"] = differences(results, ["raw"], "ndcg")
+    columns["against the best rival"] = differences(results, rivals_in(results), "ndcg")
+    return method_table(columns)
 
 
 def _notes(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
@@ -205,7 +231,7 @@ def _save(
     from i0t.results.record import Record  # slow import of torch: after the table
 
     origin = {**fitted_origin(source).as_dict(), "dataset": source.name, "items_sha256": items_sha256(source)}
-    methods = {name: _figures_of(result) for name, result in results.items()}
+    methods = _figures(results)
     record = Record(
         task="mixed search",
         dataset=source.name,
@@ -224,14 +250,21 @@ def _save(
     return path
 
 
-def _figures_of(result: MethodResult) -> dict[str, Any]:
-    """Metrics in 0..1: mean, standard deviation over splits, and the interval of NDCG."""
+def _figures(results: dict[str, MethodResult]) -> dict[str, dict[str, Any]]:
+    """By method: metrics in 0..1, their standard deviation over splits, 95 % intervals, and differences of NDCG."""
+    ranges, gains = all_intervals(results), {}
+    for name, rivals in {"raw": ["raw"], "the_best_rival": rivals_in(results)}.items():
+        gains[f"ndcg_against_{name}"] = differences(results, rivals, "ndcg")
     return {
-        "metrics": result.mean(),
-        "standard_deviation_of_splits": result.deviation() if len(result.splits) > 1 else None,
-        "ndcg_95": result.ndcg_interval(),
-        "queries": result.groups,
-        "index": result.index,
+        name: {
+            "metrics": result.mean(),
+            "standard_deviation_of_splits": result.deviation() if len(result.splits) > 1 else None,
+            "intervals_95": ranges[name],
+            **{key: found.get(name) for key, found in gains.items()},
+            "queries": result.groups,
+            "index": result.index,
+        }
+        for name, result in results.items()
     }
 
 

@@ -50,20 +50,30 @@ def ranked_search_metrics(
     relevant_of = np.bincount(judged[:, 0], minlength=len(places))
     _check(relevant_of, grades, k)
     discounts, top = tie_weights(scores, k)
-    returned = places >= 0
-    discounts, top = discounts * returned, top * returned
-    found = _grades_of(places, judged, grades, len(is_text))
-    with np.errstate(invalid="ignore"):  # 0 / 0 where nothing was returned
-        text_share = (top * is_text[places]).sum(axis=1) / top.sum(axis=1)
+    found = _grades_of(places, judged, grades, len(is_text))  # 0 where nothing was returned
     return {
         "ndcg": (discounts * found).sum(axis=1) / _ideal(judged[:, 0], grades, len(places), k),
         "recall": (top * (found > 0)).sum(axis=1) / relevant_of,
-        "text_share": text_share,
+        "text_share": text_share(places, scores, is_text, k),
     }
 
 
+def text_share(places: np.ndarray, scores: np.ndarray, is_text: np.ndarray, k: int) -> np.ndarray:
+    """(A,) share of texts (C,) among the items returned in the top k; NaN if nothing was returned."""
+    top = tie_weights(scores, k)[1] * (places >= 0)
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        return (top * is_text[places]).sum(axis=1) / top.sum(axis=1)
+
+
 def metrics_by_kind(
-    places: Any, scores: Any, judged: Any, grades: Any, is_text: Any, query_is_text: Any, k: int = 10
+    places: Any,
+    scores: Any,
+    judged: Any,
+    grades: Any,
+    is_text: Any,
+    query_is_text: Any,
+    k: int = 10,
+    is_both: Any = None,
 ) -> dict[str, np.ndarray]:
     """`ranked_search_metrics`, and NDCG and recall for relevant items of the query's own kind and of the other.
 
@@ -78,10 +88,12 @@ def metrics_by_kind(
         is_text: (C,) bool, which items of the corpus are texts.
         query_is_text: (A,) bool, which queries are texts.
         k: number of ranks that count.
+        is_both: (C,) bool, which items are documents with an image and a text: of neither kind alone. None: there are
+            no such documents.
 
     Returns:
-        Also `ndcg_own`, `recall_own`, `ndcg_other` and `recall_other`, (A,) each in 0..1; NaN for queries without a
-        relevant item of that kind.
+        Also `ndcg_own`, `recall_own`, `ndcg_other` and `recall_other`, with `is_both` also `ndcg_both` and
+        `recall_both`, (A,) each in 0..1; NaN for queries without a relevant item of that kind.
 
     Example:
         >>> one, both = [[0, 1, 2]], [[0, 0], [0, 2]]  # items 0 and 1 are images, 2 is a text, as the query
@@ -93,7 +105,11 @@ def metrics_by_kind(
     judged, grades = np.asarray(judged).reshape(-1, 2), np.asarray(grades, dtype=np.float64)
     found = ranked_search_metrics(places, scores, judged, grades, is_text, k)
     is_other = is_text[judged[:, 1]] != np.asarray(query_is_text, dtype=bool)[judged[:, 0]]
-    for kind, counts in (("own", ~is_other), ("other", is_other)):
+    kinds = {"own": ~is_other, "other": is_other}
+    if is_both is not None:
+        both = np.asarray(is_both, dtype=bool)[judged[:, 1]]
+        kinds = {"own": ~is_other & ~both, "other": is_other & ~both, "both": both}
+    for kind, counts in kinds.items():
         asking = np.unique(judged[counts, 0])
         line = np.full(len(places), -1)
         line[asking] = np.arange(len(asking))
@@ -115,7 +131,11 @@ def _without(
     rows = np.stack([line[judged[:, 0]], judged[:, 1]], axis=1)[line[judged[:, 0]] >= 0]
     if not len(rows):
         return places, scores
-    gone = _grades_of(places, rows, np.ones(len(rows)), n_corpus) > 0
+    return without(places, scores, _grades_of(places, rows, np.ones(len(rows)), n_corpus) > 0)
+
+
+def without(places: np.ndarray, scores: np.ndarray, gone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Take items (A, L) out of lists, and move the rest up."""
     order = np.argsort(gone, axis=1, kind="stable")
     places, scores = np.where(gone, -1, places), np.where(gone, -np.inf, scores)
     return np.take_along_axis(places, order, axis=1), np.take_along_axis(scores, order, axis=1)

@@ -65,7 +65,7 @@ def bootstrap_means(values: np.ndarray, group: np.ndarray, n_resamples: int, see
     member = np.unique(group, return_inverse=True)[1]
     n_groups = int(member.max()) + 1
     sums, sizes = _group_sums(values, member, n_groups)
-    counts = _counts_in_chunks(n_groups, n_resamples, seed, n_groups)
+    counts = counts_in_chunks(n_groups, n_resamples, seed, n_groups)
     return np.concatenate([_means(sums, sizes, some.astype(np.float64)) for some in counts])
 
 
@@ -84,7 +84,7 @@ def bootstrap_medians(values: np.ndarray, group: np.ndarray, n_resamples: int, s
     order = np.argsort(values, kind="stable")
     ascending, medians = values[order], []
     n_groups = int(member.max()) + 1
-    for some in _counts_in_chunks(n_groups, n_resamples, seed, max(n_groups, len(values))):
+    for some in counts_in_chunks(n_groups, n_resamples, seed, max(n_groups, len(values))):
         for counts in some:
             places = np.cumsum(counts[member[order]])  # number of drawn values up to this one
             middle = [(places[-1] + 1) // 2, places[-1] // 2 + 1]  # equal if the number of values is odd
@@ -102,7 +102,7 @@ def _means(sums: np.ndarray, sizes: np.ndarray, counts: np.ndarray) -> np.ndarra
     return (counts @ sums) / np.maximum(counts @ sizes, 1)[:, None]
 
 
-def _counts_in_chunks(n: int, n_resamples: int, seed: int, width: int) -> Iterator[np.ndarray]:
+def counts_in_chunks(n: int, n_resamples: int, seed: int, width: int) -> Iterator[np.ndarray]:
     """Yield (resamples, n) counts of `resampled_rows`, as many resamples at once as `CHUNK` allows for this width."""
     rows = resampled_rows(n, n_resamples, seed)
     while chunk := [np.bincount(drawn, minlength=n) for drawn in islice(rows, max(1, CHUNK // width))]:

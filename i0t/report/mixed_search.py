@@ -6,9 +6,10 @@ from typing import Any
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.search.evaluate import SearchOptions, evaluate, first_pairs
+from i0t.search.evaluate import SearchOptions, evaluate
 from i0t.search.methods import RULES, label_of
-from i0t.search.results import MethodResult, best_rival, differences, intervals
+from i0t.search.results import MethodResult, best_rival, differences, intervals, rivals_in
+from i0t.search.splits import first_pairs
 from i0t.standardize.registry import RemoverChoice, own_names
 
 MOST_IMAGES = 5000  # with a text: more would take longer than the rest of the page
@@ -24,10 +25,10 @@ def mixed_search(embeddings: Embeddings, seed: int = 0) -> dict[str, Any]:
     Returns:
         "methods", one dictionary each in the order of the table: "label", whether it is "fitted", "ndcg" as [value,
         low, high], "own" and "other" (NDCG for relevant items of the query's kind and of the other; NaN if there
-        are none), "against" the best rival as [difference, low, high], and "own_share", the share of the query's own
-        kind in the top k of text and of image queries. Also "relevant", this share among the relevant items;
-        "rival" and "best", rows of "methods": the best without and with fitting; "groups", "splits" and "k". Or only
-        "skipped": why there is nothing.
+        are none), "against" the best other rival of each resample as [difference, low, high], and "own_share", the
+        share of the query's own kind in the top k of text and of image queries. Also "relevant", this share among
+        the relevant items; "rival" and "best", rows of "methods": the best without and with fitting; "groups",
+        "splits" and "k". Or only "skipped": why there is nothing.
     """
     if embeddings.labels is not None:
         return {"skipped": "Not judged: the images are in classes, whose names are right for many of them."}
@@ -46,22 +47,21 @@ def mixed_search(embeddings: Embeddings, seed: int = 0) -> dict[str, Any]:
 
 
 def _compared(results: dict[str, MethodResult]) -> dict[str, Any]:
-    rival, names = best_rival(results), list(results)
-    first, held = results[rival], list(results.values())
-    columns = zip(names, held, intervals(held, "ndcg"), differences(held, first, "ndcg"), strict=True)
-    base = first.mean()["ndcg"]
-    methods = [_method(name, result, own, change, base) for name, result, own, change in columns]
+    names, held = list(results), list(results.values())
+    first, changes = held[0], differences(results, rivals_in(results), "ndcg")
+    columns = zip(names, held, intervals(held, "ndcg"), strict=True)
+    methods = [_method(name, result, own, changes[name]) for name, result, own in columns]
     return {
         "methods": methods,
         "relevant": _own_share(first.mean(), "relevant_text_share"),
-        "rival": names.index(rival),
+        "rival": names.index(best_rival(results)),
         "best": max((row for row, one in enumerate(methods) if one["fitted"]), key=lambda row: methods[row]["ndcg"]),
         "groups": first.groups,
     }
 
 
 def _method(
-    name: str, result: MethodResult, interval: tuple[float, float], change: tuple[float, float], base: float
+    name: str, result: MethodResult, interval: tuple[float, float], change: tuple[float, float, float]
 ) -> dict[str, Any]:
     means = result.mean()
     return {
@@ -70,7 +70,7 @@ def _method(
         "ndcg": [means["ndcg"], *interval],
         "own": means["ndcg_own"],
         "other": means["ndcg_other"],
-        "against": [means["ndcg"] - base, *change],
+        "against": list(change),
         "own_share": _own_share(means, "text_share"),
     }
 

@@ -1,14 +1,15 @@
 """Search in a mixed index of images and texts, and its quality."""
 
-from i0t.search.evaluate import all_methods, evaluate_fitted, evaluate_layout, evaluate_splits
 from i0t.search.index import VectorIndex
+from i0t.search.judged_layout import documents_of_ids, documents_of_pairs, layout_of_qrels
 from i0t.search.methods import MixedTask, search_quality
 from i0t.search.mixed_index import MixedLayout, either_kind, half_and_half
 from i0t.search.mixed_search import MixedIndex
-from i0t.search.qrels import layout_of_qrels, read_qrels
+from i0t.search.qrels import read_documents, read_qrels
 from i0t.search.results import MethodResult
 from i0t.search.scores import ScoreStandardizer
 from i0t.search.serve import Found, OneList, extreme_scales, offset_items, offset_queries, search_kinds
+from i0t.search.splits import all_methods, evaluate_fitted, evaluate_layout, evaluate_splits
 from i0t.search.transform import VectorTransform
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "VectorIndex",
     "VectorTransform",
     "all_methods",
+    "documents_of_ids",
+    "documents_of_pairs",
     "either_kind",
     "evaluate_fitted",
     "evaluate_layout",
@@ -31,6 +34,7 @@ __all__ = [
     "layout_of_qrels",
     "offset_items",
     "offset_queries",
+    "read_documents",
     "read_qrels",
     "search_kinds",
     "search_quality",

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from i0t.metrics.mixed_search import without
+
 Lists = tuple[np.ndarray, np.ndarray]
 
 
@@ -49,3 +51,33 @@ def merged(found: Sequence[Lists]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     order = np.argsort(-scores, axis=1, kind="stable")
     one, two, three = (np.take_along_axis(part, order, axis=1) for part in (kinds, ids, scores))
     return one, two, three
+
+
+def best_parts(found: Lists, document_of: np.ndarray) -> Lists:
+    """Keep the best item of each document (C,): a document scores the maximum over its parts.
+
+    Example:
+        >>> places, scores = best_parts((np.array([[2, 0, 1]]), np.array([[0.9, 0.5, 0.4]])), np.array([0, 1, 0]))
+        >>> places.tolist(), scores.tolist()
+        ([[2, 1, -1]], [[0.9, 0.4, -inf]])
+    """
+    places, scores = found
+    documents = np.where(places >= 0, document_of[places], -1)
+    order = np.argsort(documents, axis=1, kind="stable")  # the parts of a document together, best first
+    ascending, gone = np.take_along_axis(documents, order, axis=1), places < 0
+    repeated = np.zeros_like(gone)
+    np.put_along_axis(repeated, order[:, 1:], ascending[:, 1:] == ascending[:, :-1], axis=1)
+    return without(places, scores, gone | repeated)
+
+
+def summed_parts(found: Lists, document_of: np.ndarray) -> Lists:
+    """`best_parts`, with the sum over a document's items in the list as its score."""
+    places, scores = found
+    line = np.arange(len(places))[:, None] * (int(document_of.max()) + 1)
+    _, item = np.unique(np.where(places >= 0, line + document_of[places], -1), return_inverse=True)
+    totals = np.bincount(item.ravel(), np.where(places >= 0, scores, 0).ravel())[item.reshape(places.shape)]
+    scores = np.where(places >= 0, totals, -np.inf)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return best_parts(
+        (np.take_along_axis(places, order, axis=1), np.take_along_axis(scores, order, axis=1)), document_of
+    )

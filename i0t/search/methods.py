@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from i0t.metrics.mixed_search import metrics_by_kind
+from i0t.metrics.mixed_search import metrics_by_kind, text_share
 from i0t.search.index import VectorIndex, require_one_vector
-from i0t.search.lists import Lists, by_rows, merged
+from i0t.search.lists import Lists, best_parts, by_rows, merged, summed_parts
 from i0t.search.mixed_index import MixedLayout
 from i0t.search.mixed_search import MixedIndex
 from i0t.search.scores import ScoreStandardizer
@@ -27,6 +27,7 @@ from i0t.standardize.registry import remover_class
 Method = GapRemover | ScoreStandardizer | str | None
 RRF_K = 60  # Cormack, Clarke and Buettcher 2009
 FUSED = 100  # best items of each modality whose scores say what is usual, in score fusions
+TEXT_SHARES = ("text_share_text_queries", "text_share_image_queries")
 
 
 def _rank(scores: np.ndarray) -> np.ndarray:
@@ -84,6 +85,7 @@ RULES: dict[str, Callable[[np.ndarray, bool, int], np.ndarray]] = {
     "dbsf": distribution_fusion,
     "quotas": equal_quotas,
 }
+FUSIONS = ("rank_fusion", "min_max", "dbsf")  # a document that is in several lists gets the sum of its scores
 LABELS = {
     "own_kind": "own kind only",
     "other_kind": "other kind only",
@@ -96,10 +98,28 @@ LABELS = {
 }
 
 
+def scores_of(remover: str, form: str) -> str:
+    """Name in results of standardised scores of vectors as they are (""), or moved by a remover.
+
+    Example:
+        >>> scores_of("", "adaptive"), scores_of("whitening", "adaptive")
+        ('adaptive', 'whitening+adaptive')
+    """
+    return f"{remover}+{form}" if remover else form
+
+
 def label_of(name: str) -> str:
-    """Name of a method in a table: raw, a rule, a form of scores or a remover."""
-    known = LABELS.get(name, name)
-    return known if name == "raw" or name in LABELS else remover_class(name).label or name
+    """Name of a method in tables.
+
+    Example:
+        >>> label_of("rank_fusion"), label_of("i0t_post"), label_of("i0t_post+adaptive")
+        ('rank fusion (RRF)', 'centred (I0T_post)', 'centred + adaptive')
+    """
+    if name == "raw" or name in LABELS:
+        return LABELS.get(name, name)
+    remover, _, form = name.partition("+")
+    known = remover_class(remover).label or remover
+    return f"{known.partition(' (')[0]} + {form}" if form else known
 
 
 class MixedTask:
@@ -147,24 +167,30 @@ class MixedTask:
         }
 
     def rank(self, method: Method, depth: int, k: int) -> Lists:
-        """Search with all queries: at least `depth` items per query, and all ties with the last."""
+        """Search with all queries: at least `depth` documents per query, by their best items, and all ties."""
+        documents = self.layout.documents
+        if documents is None:
+            return self._items(method, depth, k)
+        most = int(np.bincount(documents).max())  # items of one document
+        return best_parts(self._items(method, most * depth, k), documents)
+
+    def _items(self, method: Method, depth: int, k: int) -> Lists:
         if method is None or isinstance(method, GapRemover):
             return self._by_vectors(method, depth)
-        indexed = None
-        if isinstance(method, ScoreStandardizer):
+        if isinstance(method, str):
+            found = [self._by_rule(method, queries, kind, depth, k) for kind, queries in self._queries.items()]
+        else:
             items = {kind: self.vectors(self.layout.corpus[own], kind) for kind, own in self.places.items()}
             indexed = MixedIndex(method, items, self.index)
-            self.description = indexed.description
-        found = []
-        for kind, rows in self.asking.items():
-            queries = self.vectors(self.layout.queries[rows], kind)
-            if indexed is None:
-                assert isinstance(method, str)
-                found.append(self._by_rule(method, queries, kind, depth, k))
-            else:
+            self.description, found = indexed.description, []
+            for kind, queries in self._queries.items():
                 one_list = indexed.search(queries, kind, depth)
                 found.append((self._in_corpus(one_list.kinds, one_list.ids), one_list.scores))
         return by_rows(found, list(self.asking.values()), len(self.layout.queries))
+
+    @cached_property
+    def _queries(self) -> dict[str, np.ndarray]:
+        return {kind: self.vectors(self.layout.queries[rows], kind) for kind, rows in self.asking.items()}
 
     def _by_vectors(self, remover: GapRemover | None, depth: int) -> Lists:
         items = np.concatenate([self.images, self.texts])
@@ -175,14 +201,17 @@ class MixedTask:
         return index.search(items[self.layout.queries], depth)
 
     def _by_rule(self, rule: str, queries: np.ndarray, kind: str, depth: int, k: int) -> Lists:
-        lists = []
-        for of_items, places in self.places.items():
+        lists, documents = [], self.layout.documents
+        fused = documents if rule in FUSIONS else None
+        for of_items, own in self.places.items():
             rows, cosines = self._raw[of_items].search(queries, max(depth, FUSED))
+            found = np.where(rows >= 0, own[rows], -1), cosines
+            places, cosines = found if documents is None else best_parts(found, documents)
             scores = RULES[rule](cosines, of_items == kind, k).astype(np.float64)
-            lists.append((np.where(np.isfinite(scores), places[rows], -1), scores))
+            lists.append((np.where(np.isfinite(scores), places, -1), scores))
         self.description = next(iter(self._raw.values())).description
         _, places, scores = merged(lists)
-        return places, scores
+        return (places, scores) if fused is None else summed_parts((places, scores), fused)
 
     def _in_corpus(self, kinds: np.ndarray, rows: np.ndarray) -> np.ndarray:
         places = np.full(rows.shape, -1)
@@ -191,13 +220,16 @@ class MixedTask:
         return places
 
     def quality(self, method: Method, k: int = 10) -> dict[str, np.ndarray]:
-        """`metrics_by_kind` of each query, (A,) each in 0..1."""
-        layout = self.layout
+        """`metrics_by_kind` of each query, (A,) each in 0..1, and the share of texts by the modality of the query."""
+        layout, is_text = self.layout, self.layout.query_is_text
         most = int(np.bincount(layout.judged[:, 0]).max())
-        places, scores = self.rank(method, k + most, k)
-        return metrics_by_kind(
-            places, scores, layout.judged, layout.grades, layout.corpus_is_text, layout.query_is_text, k
-        )
+        found, scores = self.rank(method, k + most, k)
+        places = found if layout.documents is None else np.where(found >= 0, layout.documents[found], -1)
+        kinds = layout.corpus_is_text, is_text, k, layout.is_both
+        metrics = metrics_by_kind(places, scores, layout.judged, layout.grades, *kinds)
+        share = text_share(found, scores, layout.corpus_is_text, k)  # of the items that were found
+        shares = {name: np.where(asks, share, np.nan) for name, asks in zip(TEXT_SHARES, (is_text, ~is_text))}
+        return {**metrics, "text_share": share, **shares}
 
 
 def search_quality(
@@ -219,18 +251,21 @@ def summary(per_query: Mapping[str, np.ndarray], layout: MixedLayout) -> dict[st
     """Means over queries: NDCG and recall, and the share of texts in the top k by the modality of the query.
 
     Without a preference for a modality, the shares equal `corpus_text_share`; a searcher that knew the answers would
-    have `relevant_text_share_...`. A value is NaN if there is no query that has one.
+    have `relevant_text_share_...` (a relevant document with an image and a text counts half). A value is NaN if there
+    is no query that has one.
     """
-    is_text, share = layout.query_is_text, per_query["text_share"]
-    query, of_text = layout.judged[:, 0], layout.corpus_is_text[layout.judged[:, 1]]
+    is_text, of_text = layout.query_is_text, layout.corpus_is_text[layout.judged[:, 1]].astype(float)
+    if layout.is_both is not None:
+        of_text[layout.is_both[layout.judged[:, 1]]] = 0.5
+    query = layout.judged[:, 0]
     relevant = np.bincount(query, of_text, len(is_text)) / np.bincount(query, minlength=len(is_text))
-    means = {name: _mean(values) for name, values in per_query.items() if name != "text_share"}
-    for which, rows in {"text_queries": is_text, "image_queries": ~is_text}.items():
-        means[f"text_share_{which}"] = _mean(share[rows])
-        means[f"relevant_text_share_{which}"] = _mean(relevant[rows])
-    return {**means, "text_share_all_queries": _mean(share), "corpus_text_share": float(layout.corpus_is_text.mean())}
+    means = {name: mean_of_known(values) for name, values in per_query.items()}
+    for name, rows in zip(TEXT_SHARES, (is_text, ~is_text)):
+        means[f"relevant_{name}"] = mean_of_known(relevant[rows])
+    return {**means, "corpus_text_share": float(layout.corpus_is_text.mean())}
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_of_known(values: np.ndarray) -> float:
+    """Mean of the values that are not NaN; NaN if none is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")

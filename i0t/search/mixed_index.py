@@ -26,6 +26,8 @@ class MixedLayout:
         judged: (R, 2) rows (place in `queries`, place in `corpus`) of relevant items.
         grades: (R,) relevance, above 0.
         group_of_query: (A,) queries with one number depend on each other, as those of one image do; None: none do.
+        documents: (C,) for each corpus item the place of the first item of its document: a document may own an image
+            and a text, and finding either finds it, once. `judged` then has these places. None: each item is one.
     """
 
     n_images: int
@@ -34,6 +36,7 @@ class MixedLayout:
     judged: np.ndarray
     grades: np.ndarray
     group_of_query: np.ndarray | None = None
+    documents: np.ndarray | None = None
 
     @property
     def corpus_is_text(self) -> np.ndarray:
@@ -46,9 +49,14 @@ class MixedLayout:
         return self.queries >= self.n_images
 
     @property
-    def judged_other_kind(self) -> np.ndarray:
-        """(R,) bool, whether the relevant item is of the other modality than its query."""
-        return self.query_is_text[self.judged[:, 0]] != self.corpus_is_text[self.judged[:, 1]]
+    def is_both(self) -> np.ndarray | None:
+        """(C,) bool, at the place of a document: whether it has items of both kinds; None without documents."""
+        if self.documents is None:
+            return None
+        texts, items = (
+            np.bincount(self.documents, weights, len(self.corpus)) for weights in (self.corpus_is_text, None)
+        )
+        return (texts > 0) & (texts < items)
 
 
 def half_and_half(pairs: np.ndarray, n_images: int) -> MixedLayout:
@@ -83,7 +91,9 @@ def half_and_half(pairs: np.ndarray, n_images: int) -> MixedLayout:
     )
 
 
-def either_kind(pairs: np.ndarray, n_images: int, seed: int | Sequence[int] = 0) -> MixedLayout:
+def either_kind(
+    pairs: np.ndarray, n_images: int, seed: int | Sequence[int] = 0, documents: bool = False
+) -> MixedLayout:
     """Make a mixed index in which a query's relevant item may be of either modality, from several texts per image.
 
     Of the first half of the images, the index has the image, and one of its texts asks. Of the others, it has one of
@@ -95,6 +105,8 @@ def either_kind(pairs: np.ndarray, n_images: int, seed: int | Sequence[int] = 0)
         pairs: (P, 2) rows (image, text) of two images or more; images in the order in which they come.
         n_images: N.
         seed: chooses among the texts of an image.
+        documents: in a third of the images with several texts, the index has both, the image and one of its texts, as
+            one document, and another text asks. The others are divided as above.
 
     Raises:
         I0TError: fewer than two images.
@@ -111,14 +123,29 @@ def either_kind(pairs: np.ndarray, n_images: int, seed: int | Sequence[int] = 0)
     order = order[np.argsort(pairs[order, 0], kind="stable")]  # by image, its texts in random order
     owners, starts = np.unique(pairs[order, 0], return_index=True)
     texts_of = dict(zip(owners.tolist(), np.split(pairs[order, 1] + n_images, starts[1:])))
-    corpus, queries, places = [], [], []
-    for place, image in enumerate(images):
-        first, *others = texts_of[image].tolist()
-        corpus.append(image if place < len(images) // 2 else first)
-        asking = [first] if place < len(images) // 2 else [image, *others[:1]]
+    several = [image for image in images if len(texts_of[image]) > 1]
+    both = set(several[: len(several) // 3]) if documents else set()
+    alone = [image for image in images if image not in both]
+    first_half = set(alone[: len(alone) // 2])
+    corpus: list[int] = []
+    queries: list[int] = []
+    owner, places, groups = [], [], []
+    for image in images:
+        place, (first, *others) = len(corpus), texts_of[image].tolist()
+        held = [image, first] if image in both else [image] if image in first_half else [first]
+        asking = [first] if image in first_half else others[:1] if image in both else [image, *others[:1]]
+        corpus += held
+        owner += [place] * len(held)
         queries += asking
         places += [place] * len(asking)
+        groups += [image] * len(asking)
     judged = np.stack([np.arange(len(queries)), places], axis=1)
     return MixedLayout(
-        n_images, np.array(corpus), np.array(queries), judged, np.ones(len(queries)), np.array(images)[places]
+        n_images,
+        np.array(corpus),
+        np.array(queries),
+        judged,
+        np.ones(len(queries)),
+        np.array(groups),
+        np.array(owner) if documents else None,
     )

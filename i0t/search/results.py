@@ -9,14 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from i0t.metrics.resampling import percentile_interval, resampled_rows
+from i0t.metrics.resampling import counts_in_chunks, percentile_interval
 from i0t.search.methods import RULES
 
 RESAMPLES = 2000
 Interval = tuple[float, float]
+
+
+class Difference(NamedTuple):
+    """A difference of two means with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def ends(self) -> str:
+        """Both ends, signed."""
+        return "unknown" if np.isnan(self.low) else f"{self.low:+.3f} {self.high:+.3f}"
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3f} ({self.ends})"
 
 
 @dataclass
@@ -25,7 +42,7 @@ class MethodResult:
 
     Attributes:
         splits: metrics of each split, in 0..1.
-        sums: metric to (G,) sums over the queries of a group, averaged over the splits in which it was searched.
+        sums: metric to (G,) sums over the queries of a group, over all splits.
         counts: metric to (G,) number of these queries.
         index: description of the faiss index of the last split.
     """
@@ -48,9 +65,9 @@ class MethodResult:
         """Number of groups of queries."""
         return len(self.sums["ndcg"])
 
-    def ndcg_interval(self, level: float = 0.95, resamples: int = RESAMPLES) -> Interval:
-        """Bootstrap interval of NDCG for other queries."""
-        (interval,) = intervals([self], "ndcg", level, resamples)
+    def interval(self, metric: str = "ndcg", level: float = 0.95, resamples: int = RESAMPLES) -> Interval:
+        """Bootstrap interval of a metric for other queries."""
+        (interval,) = intervals([self], metric, level, resamples)
         return interval
 
 
@@ -63,37 +80,37 @@ class Totals:
 
     def __init__(self, groups: np.ndarray) -> None:
         self._groups = np.unique(groups)
-        self._searched = np.zeros(len(self._groups))
         self._sums: dict[str, np.ndarray] = {}
         self._counts: dict[str, np.ndarray] = {}
 
     def add(self, per_query: Mapping[str, np.ndarray], group_of_query: np.ndarray) -> None:
         """Add a split: metrics (A,), NaN where a query has none, and (A,) groups."""
-        place = np.searchsorted(self._groups, group_of_query)
-        self._searched[np.unique(place)] += 1
+        place, size = np.searchsorted(self._groups, group_of_query), len(self._groups)
         for name, values in per_query.items():
             known = ~np.isnan(values)
-            size = len(self._groups)
             for held, weights in ((self._sums, np.where(known, values, 0)), (self._counts, known)):
                 held[name] = held.get(name, np.zeros(size)) + np.bincount(place, weights, size)
 
     def result(self, splits: list[dict[str, float]], index: dict[str, object]) -> MethodResult:
         """Return the result of a method."""
-        own = self._searched > 0
-        sums, counts = (
-            {name: values[own] / self._searched[own] for name, values in held.items()}
-            for held in (self._sums, self._counts)
-        )
+        own = {name: counts > 0 for name, counts in self._counts.items()}
+        sums, counts = ({name: held[name][own[name]] for name in own} for held in (self._sums, self._counts))
         return MethodResult(splits, sums, counts, index)
 
 
 def resampled_means(results: Sequence[MethodResult], metric: str, resamples: int = RESAMPLES) -> np.ndarray:
-    """(B, M) means of a metric over resampled groups, the same groups for all methods, so that they are paired."""
+    """(B, M) means of a metric over resampled groups, the same groups for all methods, so that they are paired.
+
+    NaN where no query of this metric was drawn, and throughout with one group, which tells nothing of others.
+    """
     sums = np.stack([result.sums[metric] for result in results], axis=1)
-    counts = results[0].counts[metric]
-    draws = resampled_rows(len(sums), resamples, seed=0)
-    with np.errstate(invalid="ignore"):  # no query of this metric was drawn
-        return np.stack([sums[rows].sum(axis=0) / counts[rows].sum() for rows in draws])
+    if len(sums) < 2:
+        return np.full((1, len(results)), np.nan)
+    columns = np.column_stack([sums, results[0].counts[metric]])
+    drawn = [times @ columns for times in counts_in_chunks(len(sums), resamples, 0, len(sums))]
+    totals = np.concatenate(drawn)
+    with np.errstate(invalid="ignore"):
+        return totals[:, :-1] / totals[:, -1:]
 
 
 def intervals(
@@ -103,20 +120,60 @@ def intervals(
     return _ends(resampled_means(results, metric, resamples), level)
 
 
+def all_intervals(results: Mapping[str, MethodResult]) -> dict[str, dict[str, Interval]]:
+    """95 % interval of every metric that a method has, by method and metric."""
+    found: dict[str, dict[str, Interval]] = {name: {} for name in results}
+    for metric in dict.fromkeys(metric for result in results.values() for metric in result.sums):
+        held = {name: result for name, result in results.items() if metric in result.sums}
+        for name, interval in zip(held, intervals(list(held.values()), metric)):
+            found[name][metric] = interval
+    return found
+
+
 def differences(
-    results: Sequence[MethodResult], base: MethodResult, metric: str, level: float = 0.95
-) -> list[Interval]:
-    """Paired bootstrap interval of the difference of each method to `base`."""
-    means = resampled_means([base, *results], metric)
-    return _ends(means[:, 1:] - means[:, :1], level)
+    results: Mapping[str, MethodResult],
+    rivals: Sequence[str],
+    metric: str,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> dict[str, Difference]:
+    """Difference of each method to the best of its rivals, with its paired bootstrap interval.
+
+    Which rival is the best is found among the queries that also measure it. So each resample has its own best rival:
+    the interval is that of "better than all of them", and its lower end is never above that to any one of them.
+
+    Args:
+        results: of methods and rivals.
+        rivals: names; a rival is compared with the others, and left out if there are none.
+        metric: the metric.
+        level: of the interval.
+        resamples: number of them.
+    """
+    names = list(results)
+    drawn = resampled_means(list(results.values()), metric, resamples)
+    means = [result.mean()[metric] for result in results.values()]
+    found = {}
+    for place, name in enumerate(names):
+        others = [names.index(rival) for rival in rivals if rival != name]
+        if others:
+            (interval,) = _ends(drawn[:, [place]] - drawn[:, others].max(axis=1, keepdims=True), level)
+            found[name] = Difference(means[place] - max(means[other] for other in others), *interval)
+    return found
+
+
+def rivals_in(results: Mapping[str, MethodResult]) -> list[str]:
+    """Names of the rivals: raw vectors and the rules."""
+    return [name for name in results if name == "raw" or name in RULES]
 
 
 def best_rival(results: Mapping[str, MethodResult]) -> str:
-    """Name of the rival with the best NDCG: raw vectors or a rule."""
-    rivals = [name for name in results if name == "raw" or name in RULES]
-    return max(rivals, key=lambda name: results[name].mean()["ndcg"])
+    """Name of the rival with the best mean NDCG."""
+    return max(rivals_in(results), key=lambda name: results[name].mean()["ndcg"])
 
 
 def _ends(resampled: np.ndarray, level: float) -> list[Interval]:
-    low, high = percentile_interval(resampled[~np.isnan(resampled).any(axis=1)], level)
+    known = resampled[~np.isnan(resampled).any(axis=1)]
+    if not len(known):
+        return [(float("nan"), float("nan"))] * resampled.shape[1]
+    low, high = percentile_interval(known, level)
     return [(float(one), float(other)) for one, other in zip(low, high)]

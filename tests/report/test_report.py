@@ -100,14 +100,14 @@ def test_mixed_search_on_the_page_is_that_of_search_eval(tmp_path, captions, cap
     for shown, (name, expected) in zip(data["methods"], record["methods"].items(), strict=True):
         assert shown["label"] in table and shown["fitted"] == (name not in {"raw", *RULES})
         means = expected["metrics"]
-        assert shown["ndcg"] == pytest.approx([means["ndcg"], *expected["ndcg_95"]], rel=1e-6)
+        assert shown["ndcg"] == pytest.approx([means["ndcg"], *expected["intervals_95"]["ndcg"]], rel=1e-6)
         if captions == 2:
             assert [shown["own"], shown["other"]] == pytest.approx([means["ndcg_own"], means["ndcg_other"]], rel=1e-6)
         assert shown["own_share"]["image"] == pytest.approx(1 - means["text_share_image_queries"], rel=1e-6)
     rival, best = (data["methods"][data[which]] for which in ("rival", "best"))
     assert not rival["fitted"] and best["fitted"]
     assert rival["ndcg"][0] == max(one["ndcg"][0] for one in data["methods"] if not one["fitted"])
-    assert rival["against"] == [0, 0, 0]
+    assert rival["against"][0] > 0  # the others
     assert best["against"][0] == pytest.approx(best["ndcg"][0] - rival["ndcg"][0], abs=1e-6)
     assert (data["methods"][0]["own"] is None) == (captions == 1)
     note = prose.captions(measured)["search"]

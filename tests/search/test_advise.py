@@ -57,7 +57,7 @@ def test_scores_are_recommended_where_they_help_and_the_commands_run(tmp_path, m
 def test_nothing_is_recommended_where_the_model_matches_nothing(tmp_path, capsys):
     path = pairs(60, 2, noise=9.0).save(tmp_path / "pairs.safetensors")
     printed = run(f"advise {path} --removers i0t_post --splits 2", capsys)
-    assert "keep your vectors" in printed and "no method beats" in printed and "  i0t" not in printed
+    assert "keep your vectors" in printed and "no method certainly beats" in printed and "  i0t" not in printed
 
 
 def test_what_costs_r1_is_not_recommended(monkeypatch):
@@ -69,16 +69,16 @@ def test_what_costs_r1_is_not_recommended(monkeypatch):
     def worst_first(method: object, images: np.ndarray, texts: np.ndarray) -> np.ndarray:
         return (images @ texts.T) * (-1 if isinstance(method, ScoreStandardizer) else 1)
 
-    monkeypatch.setattr("i0t.search.advice._scores", worst_first)
+    monkeypatch.setattr("i0t.search.pair_quality._scores", worst_first)
     second = advise(embeddings, [], splits=2)
     assert second.choice is None and "at the cost of R@1" in second.reason
 
 
 def test_with_one_text_per_image_filters_by_kind_are_no_rivals():
     advice = advise(pairs(60, 1, noise=0.4), [RemoverChoice("z_score")], splits=2, sizes=(10,))
-    assert advice.only_other and advice.rival == "dbsf"
+    assert advice.only_other and advice.rivals == ["rank_fusion", "min_max", "dbsf", "quotas", "raw"]
     assert set(advice.sizes[10]) == set(advice.candidates)
-    assert "z_score+adaptive" in advice.mixed and advice.candidates["z_score+adaptive"].cost == 5
+    assert "z_score+adaptive" in advice.results and advice.candidates["z_score+adaptive"].cost == 5
     with pytest.raises(I0TError, match="too few"):
         advise(pairs(12, 1, noise=0.4), [])
 

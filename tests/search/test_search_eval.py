@@ -227,7 +227,7 @@ def test_centring_repairs_what_the_gap_breaks():
     assert raw["text_share_text_queries"] > 0.95 and raw["text_share_image_queries"] < 0.05
     assert abs(centred["text_share_text_queries"] - 0.5) < 0.15
     assert raw["above_picture"] < 0.1 and centred["above_picture"] > 0.95
-    low, high = results["centred"].ndcg_interval()
+    low, high = results["centred"].interval()
     assert low < centred["ndcg"] < high
 
 
@@ -247,7 +247,7 @@ def test_the_interval_covers_the_mean_of_its_kind():
     hits = 0
     for _ in range(200):
         result = MethodResult(sums={"ndcg": rng.beta(1, 2, size=80)}, counts={"ndcg": np.ones(80)})
-        low, high = result.ndcg_interval(resamples=300)
+        low, high = result.interval(resamples=300)
         hits += low <= 1 / 3 <= high
     assert 0.88 <= hits / 200 <= 0.99
 
@@ -425,7 +425,11 @@ def test_program_prints_a_table_and_leaves_a_record(pairs_file, tmp_path, capsys
     assert all(len(line) <= 100 for line in printed.splitlines()[:-1])  # the last is the record's path
     record = json.loads(Path(printed.splitlines()[-1]).read_text())
     rivals = list(RULES)
-    assert list(record["methods"]) == ["raw", *rivals, "i0t_post", "z_score", "whitening", "constants", "adaptive"]
+    removers, forms = ["i0t_post", "z_score", "whitening"], ["constants", "adaptive"]
+    both = [f"{remover}+{form}" for remover in removers for form in forms]
+    assert list(record["methods"]) == ["raw", *rivals, *removers, *forms, *both]
+    low, high = record["methods"]["whitening+adaptive"]["intervals_95"]["kept"]
+    assert low < record["methods"]["whitening+adaptive"]["metrics"]["kept"] < high
     assert record["protocol"]["means_leak"] is False
     assert len(record["data"]["data_sha256"]) == 64
     assert record["methods"]["raw"]["metrics"]["ndcg"] < 0.1 < record["methods"]["i0t_post"]["metrics"]["ndcg"]

@@ -13,9 +13,9 @@ import pytest
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics import metrics_by_kind, ranked_search_metrics
-from i0t.metrics.cutoff import disjoint_pairs
 from i0t.paths import REPO
 from i0t.search import (
+    MethodResult,
     MixedIndex,
     MixedTask,
     ScoreStandardizer,
@@ -29,11 +29,9 @@ from i0t.search import (
     offset_queries,
     search_kinds,
 )
-from i0t.search.evaluate import kept_share
 from i0t.search.methods import RULES
-from i0t.search.results import best_rival, differences, intervals
+from i0t.search.results import best_rival, differences, intervals, rivals_in
 from i0t.search.score_arithmetic import standardized
-from i0t.standardize import ZScore
 
 REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 FORMS = ("constants", "adaptive")
@@ -218,17 +216,44 @@ def test_with_several_texts_an_image_both_kinds_are_judged_and_filters_find_only
     held = list(results.values())
     for result, (low, high) in zip(held, intervals(held, "ndcg")):
         assert low <= result.mean()["ndcg"] + 0.01 and result.mean()["ndcg"] - 0.01 <= high
-    rival = best_rival(results)
-    assert rival == "dbsf"
-    gains = differences([results["adaptive"]], results[rival], "ndcg")
-    assert gains[0][0] > 0
+    assert best_rival(results) == "dbsf"
+    assert differences(results, rivals_in(results), "ndcg")["adaptive"].low > 0
     assert means["raw"]["relevant_text_share_text_queries"] == pytest.approx(0.5)
     assert means["raw"]["relevant_text_share_image_queries"] == 1.0
 
 
 def test_differences_are_paired():
     results = evaluate_splits(embeddings_of(60, 2), lambda x, y: {"raw": None, "again": None}, splits=2)
-    assert differences([results["again"]], results["raw"], "ndcg") == [(0.0, 0.0)]
+    assert differences(results, ["raw"], "ndcg") == {"again": (0.0, 0.0, 0.0)}  # and raw has no rival
+
+
+def test_the_interval_against_several_rivals_is_that_against_the_best_of_each_resample():
+    rng = np.random.default_rng(0)
+    values = {name: rng.normal(mean, 0.3, 60) for name, mean in (("ours", 0.6), ("raw", 0.5), ("quotas", 0.5))}
+    results = {
+        name: MethodResult([{"ndcg": held.mean()}], {"ndcg": held}, {"ndcg": np.ones(60)})
+        for name, held in values.items()
+    }
+    found = differences(results, ["raw", "quotas"], "ndcg")
+    drawn = np.random.default_rng(0)
+    means = []
+    for _ in range(2000):
+        rows = drawn.integers(0, 60, 60)
+        means.append([held[rows].mean() for held in values.values()])
+    ours, *rivals = np.array(means).T
+    np.testing.assert_allclose(found["ours"][1:], np.quantile(ours - np.maximum(*rivals), [0.025, 0.975]))
+    assert found["ours"].value == values["ours"].mean() - max(values["raw"].mean(), values["quotas"].mean())
+    np.testing.assert_allclose(found["raw"][1:], np.quantile(rivals[0] - rivals[1], [0.025, 0.975]))  # not with itself
+    for rival in ("raw", "quotas"):
+        assert found["ours"].low <= differences(results, [rival], "ndcg")["ours"].low
+
+
+def test_a_single_query_has_no_interval():
+    results = {
+        name: MethodResult([{"ndcg": value}], {"ndcg": np.array([value])}, {"ndcg": np.ones(1)})
+        for name, value in (("ours", 0.5), ("raw", 0.25))
+    }
+    assert str(differences(results, ["raw"], "ndcg")["ours"]) == "+0.250 (unknown)"
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="real CLIP embeddings are not at ../shared/realdata")
@@ -299,27 +324,3 @@ def test_a_corpus_and_queries_of_one_kind_are_searched_all_the_same():
     results = evaluate_layout(images, texts, only, all_methods({}, images, texts))
     assert results["own_kind"].mean()["ndcg"] == 0
     assert results["raw"].mean()["ndcg"] == results["other_kind"].mean()["ndcg"] == results["constants"].mean()["ndcg"]
-
-
-# --- matches above a cutoff -------------------------------------------------------------------
-
-
-def test_kept_share_is_of_matches_above_the_cutoff_of_wrong_pairs():
-    """By hand from the definition; all of equal vectors; about the stated share where nothing matches."""
-    rng = np.random.default_rng(0)
-    images, noise = rng.normal(size=(2, 400, 64))
-    images, texts, noise = (
-        side / np.linalg.norm(side, axis=1, keepdims=True) for side in (images, images + noise, noise)
-    )
-    one, other = disjoint_pairs(400)
-    highest = np.sort(np.sum(images[one] * texts[other], axis=1))[-2]  # 1 % of 201, less 1, may be higher
-    assert kept_share(None, images, texts) == np.mean(np.sum(images * texts, axis=1) > highest)
-    assert kept_share(None, images, images) == 1
-    assert kept_share(None, images, noise) < 0.04
-    cohorts = {"image": rng.normal(size=(50, 64)) + 1, "text": rng.normal(size=(50, 64)) - 1}
-    moved = ZScore().fit(*cohorts.values())
-    assert kept_share(moved, images, texts) == kept_share(
-        None, moved.transform_image(images), moved.transform_text(texts)
-    )
-    assert kept_share(ScoreStandardizer().fit(cohorts), images, texts) > 0.9
-    assert np.isnan(kept_share(None, images[:197], texts[:197])) and kept_share(None, images[:198], texts[:198]) > 0.9
