@@ -5,27 +5,17 @@ Nothing is run. Run: python -m pytest tests/test_docs_commands.py
 
 from __future__ import annotations
 
-import argparse
 import re
-import shlex
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import pytest
 from doc_blocks import DOCS, blocks
-from programs import modules, programs_of, reached
+from programs import check, modules, reached
 
-from i0t.cli import REMOVER_FLAGS, remover_choices
-from i0t.encoders.load import known_models
-from i0t.encoders.names import is_prefixed
 from i0t.errors import I0TError
 from i0t.paths import REPO
-from i0t.training.recipe import load_recipe, read_overrides
 
 PAGES = ["../README.md", "../CONTRIBUTING.md", *sorted(path.name for path in DOCS.glob("*.md"))]
-OURS = re.compile(r"^(\S*/)?(i0t|python|accelerate|bash)$")
-MADE_THERE = {"matched_cosine", "partial_mean:PartialMean", "small", "quick"}  # by docs/extending.md
 SPAN = re.compile(r"(?<!`)`((?:i0t|python -m|bash) [^`]+)`")
 
 
@@ -50,38 +40,6 @@ def examples_of(module: str) -> list[str]:
     )
     texts = [re.split(r"\s{3,}", match[1])[0] for match in found if match]
     return [f"bash scripts/{text}" if re.match(r"\w+\.sh", text) else text for text in texts]
-
-
-def check(line: str, is_whole: bool = True) -> int:
-    """Parse a command with the parsers of its programs; return how many programs it names."""
-    words = shlex.split(line, comments=True)
-    if MADE_THERE & set(words):
-        return 0
-    found = programs_of(words)
-    is_ours = words and OURS.match(words[0]) and not words[1].endswith(".py")
-    assert found is not None or not is_ours, f"{line}: no program of ours"
-    for module, flags in found or []:
-        _, parse = reached(module)
-        with redirect_stderr(StringIO()) as said, redirect_stdout(StringIO()):
-            try:
-                require_known(parse(flags))
-            except SystemExit as stopped:
-                is_partial = not is_whole and "required" in said.getvalue()
-                assert stopped.code == 0 or is_partial, f"{line}: {said.getvalue()}"
-    return len(found or [])
-
-
-def require_known(given: argparse.Namespace) -> None:
-    """Refuse names that a parser takes for any text: of models, recipes and gap removers."""
-    for flag in ("model", "base"):
-        name = getattr(given, flag, None)
-        known = not name or name.partition(":")[0] in (*known_models(), "sample") or is_prefixed(name) or "/" in name
-        assert known or name.isupper() or name.endswith((".safetensors", ".pt")), name
-    if (recipe := getattr(given, "recipe", "NAME")) and not recipe.isupper():
-        load_recipe(recipe, read_overrides(given.overrides))
-    for flag in REMOVER_FLAGS:
-        if (names := getattr(given, flag, None)) and hasattr(given, "set"):
-            remover_choices(given, [names] if isinstance(names, str) else names)
 
 
 @pytest.mark.parametrize("page", PAGES)

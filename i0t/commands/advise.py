@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from i0t.cli import Parser, add_remover_flags, not_negative, positive, program, remover_choices
 from i0t.embeddings import PAIRED, load_embeddings
@@ -15,7 +16,7 @@ from i0t.search.method_tables import Columns, cells, method_table
 from i0t.search.methods import label_of
 from i0t.search.pair_quality import ALARMS
 from i0t.search.results import MethodResult, differences
-from i0t.standardize.registry import NONE, RemoverChoice, own_names
+from i0t.standardize.registry import NONE, RemoverChoice, all_parameters, own_names
 
 DESCRIPTION = """\
 Try every gap remover with cosines and with standardised scores, fitted on one random half of your images and measured
@@ -121,7 +122,7 @@ def _commands(advice: Advice, options: AdviseOptions) -> list[str]:
     assert advice.choice is not None
     candidate, files = advice.candidates[advice.choice], shlex.join(options.source)
     remover = "" if candidate.choice.name == NONE else candidate.choice.name
-    parameters = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in candidate.choice.parameters.items())
+    parameters = _flags_of(candidate.choice.parameters)
     commands = []
     if remover:
         commands.append(
@@ -133,8 +134,16 @@ def _commands(advice: Advice, options: AdviseOptions) -> list[str]:
     if len(commands) < 2 and candidate.form != PLAIN:
         commands.append("i0t cutoff OTHER_PAIRS --scores scores/scores.safetensors")
     elif len(commands) < 2:
-        commands.append(f"i0t search-eval {files} --removers {remover}")
+        commands.append(f"i0t search-eval {files} --removers {remover} {parameters}".rstrip())
     return commands
+
+
+def _flags_of(parameters: Mapping[str, Any]) -> str:
+    """The flags that give a remover its parameters: its own, or --set for a remover of somebody else."""
+    known = all_parameters()
+    own = [f"--{name.replace('_', '-')} {value}" for name, value in parameters.items() if name in known]
+    others = [f"{name}={value}" for name, value in parameters.items() if name not in known]
+    return " ".join([*own, *(["--set", *others] if others else [])])
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import check
 
 from i0t.__main__ import main
+from i0t.commands.advise import _flags_of
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.search import ScoreStandardizer
@@ -49,9 +51,15 @@ def test_scores_are_recommended_where_they_help_and_the_commands_run(tmp_path, m
     commands = [line.strip().removeprefix("i0t ") for line in printed.splitlines() if line.startswith("  i0t")]
     assert len(commands) == 2
     for command in commands:
+        assert check(f"i0t {command}") == 1
         run(command.replace("OTHER_PAIRS", "other.safetensors"), capsys)
     assert ScoreStandardizer.load("scores/scores.safetensors").counts == {"image": 80, "text": 240}
     assert "Standardised scores" in run("cutoff other.safetensors --scores scores/scores.safetensors", capsys)
+
+
+def test_commands_give_parameters_by_flags_that_are_there():
+    assert _flags_of({"shrinkage": 0.5, "part": 0.7, "whole": True}) == "--shrinkage 0.5 --set part=0.7 whole=True"
+    assert _flags_of({}) == ""
 
 
 def test_nothing_is_recommended_where_the_model_matches_nothing(tmp_path, capsys):

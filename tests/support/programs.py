@@ -1,21 +1,30 @@
-"""All programs: their parsers, and the commands of scripts/, reached without running anything."""
+"""All programs: their parsers, and command lines that are checked by them, without running anything."""
 
 from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from importlib import import_module
+from io import StringIO
 from unittest.mock import patch
 
 from i0t.__main__ import COMMANDS
+from i0t.cli import REMOVER_FLAGS, remover_choices
+from i0t.encoders.load import known_models
+from i0t.encoders.names import is_prefixed
 from i0t.paths import REPO
+from i0t.training.recipe import load_recipe, read_overrides
 
 MAIN = 'if __name__ == "__main__":'
 PACKAGES = ("i0t", "evaluation", "benchmarks")
 PROBES = ("benchmarks.retrieval_matrix",)  # run by a benchmark, in a process of its own
+MADE_THERE = {"matched_cosine", "partial_mean:PartialMean", "small", "quick"}  # by docs/extending.md
+OURS = re.compile(r"^(\S*/)?(i0t|python|accelerate|bash)$")
 Parse = Callable[[list[str]], argparse.Namespace]
 
 
@@ -101,3 +110,43 @@ def _programs_of_script(name: str, flags: list[str]) -> list[tuple[str, list[str
         (words.split()[0], [*words.split()[1:], *flags])
         for words in re.findall(r'^run (.*) "\$@"$', text, re.MULTILINE)
     ]
+
+
+def check(line: str, is_whole: bool = True) -> int:
+    """Parse a command with the parsers of its programs; return how many programs it names."""
+    words = shlex.split(line, comments=True)
+    if MADE_THERE & set(words):
+        return 0
+    found = programs_of(words)
+    is_ours = words and OURS.match(words[0]) and not words[1].endswith(".py")
+    assert found is not None or not is_ours, f"{line}: no program of ours"
+    for module, flags in found or []:
+        parser, parse = reached(module)
+        used, hidden = {word.partition("=")[0] for word in flags}, hidden_flags(parser)
+        assert not used & hidden, f"{line}: former names of flags: {used & hidden}"
+        with redirect_stderr(StringIO()) as said, redirect_stdout(StringIO()):
+            try:
+                require_known(parse(flags))
+            except SystemExit as stopped:
+                is_partial = not is_whole and "required" in said.getvalue()
+                assert stopped.code == 0 or is_partial, f"{line}: {said.getvalue()}"
+    return len(found or [])
+
+
+def hidden_flags(parser: argparse.ArgumentParser) -> set[str]:
+    """Flags that the help does not show."""
+    actions = (action for part in parts(parser) for action in part._actions if action.help == argparse.SUPPRESS)
+    return {flag for action in actions for flag in action.option_strings}
+
+
+def require_known(given: argparse.Namespace) -> None:
+    """Refuse names that a parser takes for any text: of models, recipes and gap removers."""
+    for flag in ("model", "base"):
+        name = getattr(given, flag, None)
+        known = not name or name.partition(":")[0] in (*known_models(), "sample") or is_prefixed(name) or "/" in name
+        assert known or name.isupper() or name.endswith((".safetensors", ".pt")), name
+    if (recipe := getattr(given, "recipe", "NAME")) and not recipe.isupper():
+        load_recipe(recipe, read_overrides(given.overrides))
+    for flag in REMOVER_FLAGS:
+        if (names := getattr(given, flag, None)) and hasattr(given, "set"):
+            remover_choices(given, [names] if isinstance(names, str) else names)
