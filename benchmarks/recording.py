@@ -77,7 +77,7 @@ gap-file: i0t gap kept/flickr.safetensors {gap}
 gap-model: i0t gap {model} --dataset flickr --captions-per-image 5 {gap} {data}
 report-npy: i0t gap {npy} --bootstrap 0 --report {step} --projection pca
 report-umap: i0t gap {npy} --bootstrap 0 --report {step}
-report-file: i0t.report kept/five.safetensors --projection pca --output {step}
+report-file: i0t gap kept/five.safetensors --bootstrap 0 --report {step} --projection pca
 search-halves: i0t search-eval {npy} --splits 5 --output {step}
 search-file: i0t search-eval kept/flickr.safetensors --splits 5 --k 5 --output {step}
 search-fitted: i0t search-eval {npy} --fit-on inputs/fit.npy --index IVF8,Flat --output {step}

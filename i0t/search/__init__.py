@@ -2,8 +2,8 @@
 
 from i0t.search.index import VectorIndex
 from i0t.search.judged_layout import documents_of_ids, documents_of_pairs, layout_of_qrels
-from i0t.search.methods import MixedTask, search_quality
-from i0t.search.mixed_index import MixedLayout, either_kind, half_and_half
+from i0t.search.methods import MixedTask
+from i0t.search.mixed_index import MixedLayout, either_kind
 from i0t.search.mixed_search import MixedIndex
 from i0t.search.qrels import read_documents, read_qrels
 from i0t.search.results import MethodResult
@@ -30,12 +30,10 @@ __all__ = [
     "evaluate_layout",
     "evaluate_splits",
     "extreme_scales",
-    "half_and_half",
     "layout_of_qrels",
     "offset_items",
     "offset_queries",
     "read_documents",
     "read_qrels",
     "search_kinds",
-    "search_quality",
 ]

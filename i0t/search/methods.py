@@ -232,21 +232,6 @@ class MixedTask:
         return {**metrics, "text_share": share, **shares}
 
 
-def search_quality(
-    image_features: np.ndarray, text_features: np.ndarray, layout: MixedLayout, kind: str = "flat", k: int = 10
-) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Search one index of the vectors of a layout with all queries, and measure the results.
-
-    Returns:
-        `metrics_by_kind`, (A,) each; and the description of the index.
-
-    Raises:
-        I0TError: several vectors per item, a bad row, or an index that faiss cannot build.
-    """
-    task = MixedTask(image_features, text_features, layout, kind)
-    return task.quality(None, k), task.description
-
-
 def summary(per_query: Mapping[str, np.ndarray], layout: MixedLayout) -> dict[str, float]:
     """Means over queries: NDCG and recall, and the share of texts in the top k by the modality of the query.
 

@@ -59,38 +59,6 @@ class MixedLayout:
         return (texts > 0) & (texts < items)
 
 
-def half_and_half(pairs: np.ndarray, n_images: int) -> MixedLayout:
-    """Make the mixed index of P pairs: images of the first P/2 pairs, texts of the others.
-
-    The other item of every pair is a query, so each query has one relevant item, of the other modality. A model that
-    ranks a query's own modality first finds nothing.
-
-    Args:
-        pairs: (P, 2) rows (image, text), two or more.
-        n_images: N.
-
-    Raises:
-        I0TError: fewer than two pairs.
-
-    Example:
-        >>> layout = half_and_half(np.array([[0, 0], [1, 1]]), n_images=2)
-        >>> layout.corpus.tolist(), layout.queries.tolist()
-        ([0, 3], [2, 1])
-    """
-    if len(pairs) < 2:
-        raise I0TError(f"a mixed index needs two pairs or more to hold both modalities, got {len(pairs)}.")
-    images, texts = pairs[:, 0], pairs[:, 1] + n_images
-    place = np.arange(len(pairs))
-    is_first_half = place < len(pairs) // 2
-    return MixedLayout(
-        n_images=n_images,
-        corpus=np.where(is_first_half, images, texts),
-        queries=np.where(is_first_half, texts, images),
-        judged=np.stack([place, place], axis=1),
-        grades=np.ones(len(pairs)),
-    )
-
-
 def either_kind(
     pairs: np.ndarray, n_images: int, seed: int | Sequence[int] = 0, documents: bool = False
 ) -> MixedLayout:
@@ -99,7 +67,7 @@ def either_kind(
     Of the first half of the images, the index has the image, and one of its texts asks. Of the others, it has one of
     the texts; the image asks, and another of the texts, whose relevant item is thus of its own modality. If every
     relevant item were of the other modality, "search only the other modality" would win, and prove nothing. With one
-    text per image no query finds its own modality, and the task is that of `half_and_half`.
+    text per image no query finds its own modality: a model that ranks it first finds nothing.
 
     Args:
         pairs: (P, 2) rows (image, text) of two images or more; images in the order in which they come.

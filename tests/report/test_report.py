@@ -21,7 +21,6 @@ from i0t.errors import I0TError
 from i0t.gap import modality_gap
 from i0t.metrics.retrieval import retrieval_metrics
 from i0t.report import ReportOptions, prose
-from i0t.report.__main__ import main
 from i0t.report.calibration_curve import calibration_curve, fit_law, sizes, spread
 from i0t.report.definitions import GLOSSARY, MEASURES
 from i0t.report.measurements import cosine_histograms, measure, unit_pairs
@@ -354,26 +353,3 @@ def test_too_few_items_are_refused():
     with pytest.raises(I0TError, match="3 linked groups of images and 3 of texts: a report needs 4 or more"):
         quick(cones(3))
     assert quick(cones(4))["counts"]["tested"] == 2
-
-
-def test_program_reads_files_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
-    embeddings = cones(10)
-    stacked = np.stack([embeddings.image_features, embeddings.text_features])
-    np.save(tmp_path / "pairs.npy", stacked)
-    given = embeddings.save(tmp_path / "given.safetensors")
-    for number, source in enumerate((tmp_path / "pairs.npy", given)):
-        output = tmp_path / f"out{number}"
-        assert main([str(source), "--output", str(output), "--projection", "pca"]) == 0
-        assert capsys.readouterr().out.strip() == str(output / "report.html")
-    first, second = (page_data(tmp_path / f"out{number}" / "report.html")["measures"] for number in range(2))
-    assert first == second
-    monkeypatch.setattr("i0t.report.__main__.TENSORS", tmp_path / "tensors")
-    (tmp_path / "other").mkdir()
-    np.save(tmp_path / "other" / "pairs.npy", stacked[::-1])
-    for folder in (tmp_path, tmp_path / "other"):
-        assert main([str(folder / "pairs.npy"), "--projection", "pca"]) == 0
-    assert len(list(tmp_path.glob("tensors/report-pairs-*/report.html"))) == 2  # of one name, and other content
-    capsys.readouterr()
-    assert main([str(given), str(tmp_path / "pairs.npy")]) == 2
-    assert "give an Embeddings file" in capsys.readouterr().err
-    assert main([str(given), "--neighbors", "1"]) == 2

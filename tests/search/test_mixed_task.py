@@ -10,7 +10,7 @@ import pytest
 
 from i0t.errors import I0TError
 from i0t.metrics import metrics_by_kind
-from i0t.search import MixedLayout, either_kind, half_and_half
+from i0t.search import MixedLayout, either_kind
 
 
 def other_kind(layout: MixedLayout) -> np.ndarray:
@@ -40,12 +40,13 @@ def test_metrics_of_a_kind_that_is_not_relevant_are_unknown():
     assert np.isnan(metrics["recall_other"]).tolist() == [False, True]
 
 
-def test_either_kind_is_half_and_half_if_an_image_has_one_text():
+def test_with_one_text_an_image_every_pair_asks_once_across_modalities():
     pairs = np.array([[2, 0], [0, 1], [3, 2], [1, 4]])
-    fair, plain = either_kind(pairs, n_images=5, seed=3), half_and_half(pairs, n_images=5)
-    for name in ("corpus", "queries", "judged", "grades"):
-        np.testing.assert_array_equal(getattr(fair, name), getattr(plain, name))
-    assert other_kind(fair).all()
+    layout = either_kind(pairs, n_images=5, seed=3)
+    assert layout.corpus.tolist() == [2, 0, 5 + 2, 5 + 4]
+    assert layout.queries.tolist() == [5 + 0, 5 + 1, 3, 1]
+    assert layout.judged.tolist() == [[place, place] for place in range(4)] and layout.grades.tolist() == [1] * 4
+    assert other_kind(layout).all()
     with pytest.raises(I0TError, match="two images"):
         either_kind(pairs[:1], n_images=5)
 

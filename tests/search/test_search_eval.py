@@ -23,12 +23,12 @@ from i0t.errors import I0TError
 from i0t.metrics import one_scale_auc, ranked_search_metrics
 from i0t.metrics.mixed_search import tie_weights
 from i0t.search import (
+    MixedTask,
     VectorIndex,
+    either_kind,
     evaluate_splits,
-    half_and_half,
     layout_of_qrels,
     read_qrels,
-    search_quality,
 )
 from i0t.search.methods import RULES
 from i0t.search.qrels import read_placed, without_relevant
@@ -173,8 +173,8 @@ def test_copies_come_back_together_and_past_k():
 def test_a_model_that_maps_everything_to_one_point_scores_as_chance(kind):
     n, k = 40, 10
     same = np.ones((n, 16), dtype="float32")
-    layout = half_and_half(np.stack([np.arange(n)] * 2, axis=1), n)
-    per_query, _ = search_quality(same, same, layout, kind, k)
+    layout = either_kind(np.stack([np.arange(n)] * 2, axis=1), n)
+    per_query = MixedTask(same, same, layout, kind).quality(None, k)
     np.testing.assert_allclose(per_query["recall"], k / n)
     np.testing.assert_allclose(per_query["text_share"], 0.5)
     np.testing.assert_allclose(per_query["ndcg"], np.sum(1 / np.log2(np.arange(k) + 2)) / n)
@@ -182,11 +182,12 @@ def test_a_model_that_maps_everything_to_one_point_scores_as_chance(kind):
 
 def test_ivfpq_is_nearly_flat_and_says_what_it_is():
     images, texts = gapped_pairs(400, dim=32, gap=0.0)
-    layout = half_and_half(np.stack([np.arange(400)] * 2, axis=1), 400)
-    flat, _ = search_quality(images, texts, layout, "flat")
-    approximate, built = search_quality(images, texts, layout, "ivfpq")
+    layout = either_kind(np.stack([np.arange(400)] * 2, axis=1), 400)
+    flat = MixedTask(images, texts, layout, "flat").quality(None)
+    task = MixedTask(images, texts, layout, "ivfpq")
+    approximate = task.quality(None)
     assert 0.5 < approximate["ndcg"].mean() < flat["ndcg"].mean()
-    assert built == {"factory": "IVF10,PQ4x7np", "nprobe": 4}
+    assert task.description == {"factory": "IVF10,PQ4x7np", "nprobe": 4}
 
 
 @pytest.mark.parametrize("kind", ["OPQ4,IVF9,PQ4x4", "PCA8,IVF9,Flat", "IVF9,PQ4x4,RFlat"])
@@ -208,13 +209,6 @@ def test_an_index_that_faiss_cannot_build_is_reported_in_one_line():
 
 
 # --- the task -------------------------------------------------------------------------------
-
-
-def test_half_and_half_asks_every_pair_once_across_modalities():
-    layout = half_and_half(np.array([[0, 2], [1, 1], [2, 0]]), n_images=3)
-    assert layout.corpus.tolist() == [0, 3 + 1, 3 + 0]
-    assert layout.queries.tolist() == [3 + 2, 1, 2]
-    assert (layout.query_is_text != layout.corpus_is_text).all()
 
 
 def test_centring_repairs_what_the_gap_breaks():
@@ -350,7 +344,7 @@ def test_layout_of_judgments_takes_queries_out_of_the_index(judged_corpus):
     layout, images, texts = layout_of_qrels([("q", "a.jpg", 2.0), ("q", "t1", 1.0)], judged_corpus)
     assert layout.queries.tolist() == [3]
     assert layout.corpus.tolist() == [0, 1, 2, 4]
-    per_query, _ = search_quality(images, texts, layout, k=1)
+    per_query = MixedTask(images, texts, layout).quality(None, k=1)
     assert per_query["ndcg"][0] == 1.0  # a.jpg is the query itself, and its grade is the best
     assert per_query["recall"][0] == 0.5
 
@@ -360,7 +354,7 @@ def test_layout_with_queries_of_their_own(judged_corpus):
     asking = Embeddings(eye[:1], eye[[3]], np.array([-1]), ["asked.jpg"], [""], metadata={"text_ids": ["asked"]})
     layout, images, texts = layout_of_qrels([("asked", "t1", 1.0), ("image:0", "a.jpg", 1.0)], judged_corpus, asking)
     assert layout.corpus.tolist() == [0, 1, 2, 4, 5]  # images 0-2 and the asking one, then texts
-    per_query, _ = search_quality(images, texts, layout, k=1)
+    per_query = MixedTask(images, texts, layout).quality(None, k=1)
     assert per_query["recall"].tolist() == [1.0, 0.5]  # a.jpg ties with the first text
     assert layout.query_is_text.tolist() == [True, False]
 
