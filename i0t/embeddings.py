@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,25 @@ class Embeddings:
     def with_features(self, image_features: np.ndarray, text_features: np.ndarray) -> Embeddings:
         """Return the same items with other features, e.g. after removing the gap."""
         return replace(self, image_features=image_features, text_features=text_features)
+
+    def subset(self, images: np.ndarray, texts: np.ndarray) -> Embeddings:
+        """Return the images (N,) and texts (M,) of two masks; a text whose image is left out has none.
+
+        Raises:
+            I0TError: images in classes, whose labels are rows of the texts.
+        """
+        if self.labels is not None:
+            raise I0TError("Embeddings: no part of images in classes can be taken.")
+        row = np.where(images, np.cumsum(images) - 1, -1)
+        text_ids = self.metadata.get("text_ids")
+        return Embeddings(
+            self.image_features[images],
+            self.text_features[texts],
+            np.where(self.image_of_text >= 0, row[self.image_of_text], -1)[texts],
+            list(compress(self.image_ids, images)),
+            list(compress(self.texts, texts)),
+            metadata={**self.metadata, **({"text_ids": list(compress(text_ids, texts))} if text_ids else {})},
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file atomically and return its path."""

@@ -16,7 +16,7 @@ from PIL import Image
 
 from i0t.__main__ import main
 from i0t.embeddings import Embeddings
-from i0t.standardize import ZScore
+from i0t.standardize import Whitening, ZScore
 
 PAGES = ("search.md", "caption_scoring.md")
 
@@ -79,6 +79,12 @@ def test_search_page_from_the_problem_to_the_file(workplace):
     ):
         scores = np.hstack([fitted.scores(queries, "text", vectors, kind) for kind, vectors in items.items()])
         np.testing.assert_allclose(found[:, :10], -np.sort(-scores, axis=1)[:, :10], rtol=1e-3, atol=1e-3)
+
+    # One object for vectors and scores.
+    np.testing.assert_allclose(
+        names["moved_texts"], Whitening().fit(items["image"], items["text"]).transform_text(queries), atol=1e-6
+    )
+    assert names["scores_of_images"].shape == (5, 40)
 
     # sentence-transformers: the wrapper gives what the remover makes of the model's own vectors.
     own = model.encode(["a dog on the grass"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from i0t.cli import Parser, add_remover_flags, not_negative, positive, program, remover_choices
+from i0t.commands.scores import SCORES
 from i0t.embeddings import PAIRED, load_embeddings
 from i0t.search.advice import PLAIN, Advice, advise
 from i0t.search.method_tables import Columns, cells, method_table
@@ -123,19 +124,14 @@ def _commands(advice: Advice, options: AdviseOptions) -> list[str]:
     candidate, files = advice.candidates[advice.choice], shlex.join(options.source)
     remover = "" if candidate.choice.name == NONE else candidate.choice.name
     parameters = _flags_of(candidate.choice.parameters)
-    commands = []
+    given = f" --remover {remover} {parameters}".rstrip() if remover else ""
+    fit = f"i0t scores {files} --form {candidate.form}{given}"
+    if remover and candidate.form == PLAIN:
+        again = given.replace("--remover", "--removers")
+        return [f"i0t apply {files} --fit-on {files}{given} --output corrected", f"i0t search-eval {files}{again}"]
     if remover:
-        commands.append(
-            f"i0t apply {files} --fit-on {files} --remover {remover} {parameters}".rstrip() + " --output corrected"
-        )
-    if candidate.form != PLAIN:
-        given = f" --remover {remover} {parameters}".rstrip() if remover else ""
-        commands.append(f"i0t scores {files} --form {candidate.form}{given} --output scores")
-    if len(commands) < 2 and candidate.form != PLAIN:
-        commands.append("i0t cutoff OTHER_PAIRS --scores scores/scores.safetensors")
-    elif len(commands) < 2:
-        commands.append(f"i0t search-eval {files} --removers {remover} {parameters}".rstrip())
-    return commands
+        return [f"i0t apply {files} --fit-on {files}{given} --output corrected", f"{fit} --output scores"]
+    return [f"{fit} --hold-out 0.5 --output scores", f"i0t cutoff {files} --scores scores/{SCORES}"]
 
 
 def _flags_of(parameters: Mapping[str, Any]) -> str:

@@ -13,10 +13,12 @@ from tabulate import tabulate
 
 from i0t.cli import Parser, not_negative, program, share_number
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
+from i0t.errors import I0TError
 from i0t.files import check_outputs, write_json
 from i0t.metrics.cutoff import conformal_cutoff, least_scores
 from i0t.paths import say
-from i0t.search.calibration import PairScores, Rejection, Scorer, pair_scores, rejection
+from i0t.search.calibration import Estimate, PairScores, Scorer, pair_scores, rejection
+from i0t.search.pair_quality import LET_THROUGH
 from i0t.search.scores import ScoreStandardizer
 
 DESCRIPTION = """\
@@ -32,7 +34,7 @@ columns
   scores     K, number of independent scores of pairs that do not match
   on average   cutoff that a new pair exceeds with a chance of at most the share, averaged over calibration sets
   with 95 %    cutoff above which at most the share of all such pairs lies, for 95 % of calibration sets (--confidence)
-  kept       share of the known matching pairs above the cutoff
+  kept       share of the known matching pairs above the cutoff, with half of its 95 % interval
 A pair is an alarm if its score is larger than the cutoff. In Python: `i0t.metrics.conformal_cutoff` and, for a p-value
 per pair, `conformal_p_values`; the scores to compare with are in the file of --json.
 
@@ -61,7 +63,9 @@ def parse(argv: Sequence[str] | None) -> CutoffOptions:
     parser.add_argument("source", nargs="+", metavar="SOURCE", help=PAIRED)
     parser.add_argument("--unpaired", action="store_true", help="images and texts do not pair up row by row")
     parser.add_argument(
-        "--scores", metavar="FILE", help="standardised scores (default: cosines), fitted to other items"
+        "--scores",
+        metavar="FILE",
+        help="standardised scores (default: cosines); the items of their fit are left out",
     )
     parser.add_argument(
         "--false-alarms", type=share_number, nargs="+", default=[0.01], metavar="SHARE", help="in 0..1 (default 0.01)"
@@ -87,10 +91,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
     options = parse(argv)
     source = load_embeddings(options.source, options.paired)
-    scorer = Scorer(_fitted_scores(options, source))
+    standardizer = _fitted_scores(options, source)
+    if standardizer is not None:
+        source = _others(standardizer, source, options)
+    scorer = Scorer(standardizer)
     found, rejected = pair_scores(source, scorer, options.seed), rejection(source, scorer, options.seed)
     print(_table(found, options))
-    print(textwrap.fill(_notes(found, rejected, options), 100))
+    print(textwrap.fill(_notes(rejected, options), 100))
     if options.json:
         write_json(options.json, _content(found, rejected, options))
         print(options.json)
@@ -98,15 +105,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fitted_scores(options: CutoffOptions, source: Embeddings) -> ScoreStandardizer | None:
-    """Load the scores; scores that were fitted to these very items promise nothing."""
     if options.scores is None:
         return None
     fitted = ScoreStandardizer.load(options.scores)
     fitted.origin.require_same_model(source.origin, "these scores")
-    overlap = fitted.overlap(source)
+    return fitted
+
+
+def _others(fitted: ScoreStandardizer, source: Embeddings, options: CutoffOptions) -> Embeddings:
+    """The items that the scores were not fitted to, as nothing is promised for the others.
+
+    Raises:
+        I0TError: too few are left.
+    """
+    images, texts = (~rows for rows in fitted.fitted_rows(source))
+    others = source
+    if source.labels is None and not (images.all() and texts.all()):
+        what = (
+            f"{options.scores}: not fitted to {images.sum()} of {len(images)} images and {texts.sum()} of {len(texts)}"
+        )
+        if min(images.sum(), texts.sum()) < 4:
+            raise I0TError(f"{what} texts; a cutoff needs more. Give others, or fit with i0t scores --hold-out 0.5.")
+        say(f"{what} texts; the cutoffs are from these")
+        others = source.subset(images, texts)
+    overlap = fitted.overlap(others)
     if overlap:
         say(f"{options.scores}: {overlap}; the promise needs other items than the scores were fitted to")
-    return fitted
+    return others
 
 
 def _table(found: dict[str, PairScores], options: CutoffOptions) -> str:
@@ -121,26 +146,39 @@ def _table(found: dict[str, PairScores], options: CutoffOptions) -> str:
                     cells += ["not decidable", f"needs {needed} items"]
                 else:
                     kept = scores.kept(cutoff)
-                    cells += [f"{cutoff:.4f}", "-" if math.isnan(kept) else f"{100 * kept:.1f} %"]
+                    cells += [f"{cutoff:.4f}", "-" if kept is None else _percent(kept)]
             rows.append([f"{100 * share:g} %", kind, str(len(scores.unmatched)), *cells])
     confident = f"with {100 * options.confidence:g} %"
     headers = ["false alarms", "pairs", "scores", "on average", "kept", confident, "kept"]
     return tabulate(rows, headers, disable_numparse=True)
 
 
-def _notes(found: dict[str, PairScores], rejected: Rejection | None, options: CutoffOptions) -> str:
+def _percent(share: Estimate) -> str:
+    return f"{100 * share.mean:.1f} ±{50 * (share.high - share.low):.1f} %"
+
+
+def _notes(rejected: dict[str, Estimate] | None, options: CutoffOptions) -> str:
     what = "Standardised scores" if options.scores else "Cosines"
     text = f"{what}. Above the cutoff lie at most the stated share of pairs that do not match."
     if rejected is None:
         return text
-    return (
-        f"{text} Measured, not promised: the best score of a text among the images tells whether its image is there "
-        f"with AUROC {rejected.auroc:.2f}; letting 5 % of queries without an answer through keeps "
-        f"{100 * rejected.kept(0.05):.0f} % of the others."
+    area = rejected["auroc"]
+    text += (
+        " Measured, not promised: the best score of a text among the images tells whether its image is there with "
+        f"AUROC {area.mean:.3f} ±{(area.high - area.low) / 2:.3f}."
     )
+    if "answered" in rejected:
+        text += (
+            f" A cutoff for {100 * LET_THROUGH:g} % of the texts without their image, from half of the texts, let "
+            f"{_percent(rejected['let_through'])} of the others without theirs through, and "
+            f"{_percent(rejected['answered'])} of those with it."
+        )
+    return text
 
 
-def _content(found: dict[str, PairScores], rejected: Rejection | None, options: CutoffOptions) -> dict[str, Any]:
+def _content(
+    found: dict[str, PairScores], rejected: dict[str, Estimate] | None, options: CutoffOptions
+) -> dict[str, Any]:
     """Values for JSON; null where a cutoff is not decidable."""
     kinds = {}
     for kind, scores in found.items():
@@ -155,12 +193,12 @@ def _content(found: dict[str, PairScores], rejected: Rejection | None, options: 
                         "false_alarms": share,
                         "confidence": confidence,
                         "cutoff": cutoff if decided else None,
-                        "matches_kept": kept if decided and not math.isnan(kept) else None,
+                        "matches_kept": kept._asdict() if decided and kept else None,
                     }
                 )
         kinds[kind] = {"cutoffs": cutoffs, "unmatched": sorted(scores.unmatched.tolist())}
-    auroc = None if rejected is None else rejected.auroc
-    return {"source": list(options.source), "scores": options.scores, "pairs": kinds, "rejection_auroc": auroc}
+    measured = None if rejected is None else {name: held._asdict() for name, held in rejected.items()}
+    return {"source": list(options.source), "scores": options.scores, "pairs": kinds, "rejection": measured}
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from i0t.cli import Parser, add_remover_flags, program, remover_choices
-from i0t.embeddings import load_embeddings
+from i0t.cli import Parser, add_remover_flags, program, remover_choices, share_number
+from i0t.embeddings import Embeddings, load_embeddings
 from i0t.files import check_outputs, ensure_folder, write_npy
 from i0t.search.scores import FORMS, Form, ScoreStandardizer
 from i0t.standardize import MODALITIES
@@ -43,6 +43,7 @@ class ScoresOptions:
     source: tuple[str, ...]  # the index
     output: str  # folder
     fit_on: tuple[str, ...] = ()  # vectors to fit on; empty: the index itself
+    hold_out: float | None = None  # share of the items to leave out
     form: Form = "adaptive"
     choice: RemoverChoice = RemoverChoice(NONE)
 
@@ -59,12 +60,18 @@ def parse(argv: Sequence[str] | None) -> ScoresOptions:
         metavar="FILE",
         help="other vectors of the same model (default: SOURCE itself)",
     )
+    parser.add_argument(
+        "--hold-out",
+        type=share_number,
+        metavar="SHARE",
+        help="fit without this share of the images, with their texts, drawn at random; `i0t cutoff` uses these",
+    )
     parser.add_argument("--form", choices=FORMS, default="adaptive", help="default adaptive")
     add_remover_flags(parser, "--remover")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to write to, made if missing")
     given = parser.parse_args(argv)
     (choice,) = remover_choices(given, [given.remover])
-    return ScoresOptions(tuple(given.source), given.output, tuple(given.fit_on), given.form, choice)
+    return ScoresOptions(tuple(given.source), given.output, tuple(given.fit_on), given.hold_out, given.form, choice)
 
 
 @program
@@ -78,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cohorts = load_embeddings(options.fit_on, paired=False) if options.fit_on else source
     cohorts.origin.require_same_model(source.origin, "the vectors of --fit-on", "the index")
     remover = None if options.choice.name == NONE else options.choice.make()
-    fitted = ScoreStandardizer(remover, options.form).fit_embeddings(cohorts)
+    fitted = ScoreStandardizer(remover, options.form).fit_embeddings(_without(cohorts, options.hold_out))
     features = {"image": source.image_features, "text": source.text_features}
     scales = {
         kind: np.stack([fitted.scales(features[kind], kind, asking) for asking in MODALITIES], axis=1)
@@ -91,6 +98,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append([written[SCALES[kind]], f"{values.shape} float32"])
     print(tabulate(rows, headers=["written", ""]))
     return 0
+
+
+def _without(cohorts: Embeddings, share: float | None) -> Embeddings:
+    """Leave a share of the images out, with their texts; with unknown pairs, the same rows of both."""
+    if share is None:
+        return cohorts
+    owner = np.where(cohorts.image_of_text >= 0, cohorts.image_of_text, np.arange(len(cohorts.text_features)))
+    rows = np.random.default_rng(0).permutation(max(len(cohorts.image_features), int(owner.max(initial=-1)) + 1))
+    left_out = rows[: round(share * len(rows))]
+    return cohorts.subset(~np.isin(np.arange(len(cohorts.image_features)), left_out), ~np.isin(owner, left_out))
 
 
 if __name__ == "__main__":

@@ -6,21 +6,32 @@ Shapes: N images, M texts, K scores of pairs that do not match, P of pairs that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.features import row_slices
-from i0t.metrics.cutoff import conformal_cutoff, disjoint_pairs
+from i0t.metrics.cutoff import disjoint_pairs
 from i0t.metrics.ranking import score_blocks
+from i0t.metrics.resampling import bootstrap_means, percentile_interval
 from i0t.search.index import require_one_vector
+from i0t.search.pair_quality import MOST_PAIRS, best_scores, rejection_values
+from i0t.search.results import RESAMPLES
 from i0t.search.scores import ScoreStandardizer
 
 IMAGE_TEXT, IMAGE_IMAGE, TEXT_TEXT = "image-text", "image-image", "text-text"
-MOST_QUERIES = 2000  # for rejection, whose scores grow with their square
 ROWS = 4096  # pairs at once
+
+
+class Estimate(NamedTuple):
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -29,41 +40,21 @@ class PairScores:
 
     Attributes:
         unmatched: (K,) of pairs that do not match, no two of which share an item.
-        matched: (P,) of pairs that match; None if none are known.
         items_per_score: items of a kind that one of the K takes, 1 or 2.
+        matched: (P,) of pairs that match; None if none are known.
+        image_of_match: (P,) rows: pairs of one image depend on each other.
     """
 
     unmatched: np.ndarray
-    matched: np.ndarray | None
     items_per_score: int
+    matched: np.ndarray | None = None
+    image_of_match: np.ndarray | None = None
 
-    def kept(self, cutoff: float) -> float:
-        """Share of matching pairs above the cutoff; NaN if none are known."""
-        return float("nan") if self.matched is None else float(np.mean(self.matched > cutoff))
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """Whether the best score of a text query tells that no image of the index matches: measured, not promised.
-
-    Attributes:
-        absent: (A,) best scores of queries whose image is not in the index.
-        present: (A,) best scores with their image.
-    """
-
-    absent: np.ndarray
-    present: np.ndarray = field(repr=False)
-
-    @property
-    def auroc(self) -> float:
-        """How often the best score is higher with a match than, of another query, without; 0.5 is chance."""
-        ascending = np.sort(self.absent)
-        places = [np.searchsorted(ascending, self.present, side) for side in ("left", "right")]
-        return float(np.mean(places) / len(ascending))
-
-    def kept(self, share: float) -> float:
-        """Share of answerable queries that are not rejected, if a share of the unanswerable ones is let through."""
-        return float(np.mean(self.present > conformal_cutoff(self.absent, share)))
+    def kept(self, cutoff: float) -> Estimate | None:
+        """Share of matching pairs above the cutoff, with its interval; None if none are known."""
+        if self.matched is None or self.image_of_match is None:
+            return None
+        return mean_of((self.matched > cutoff).astype(float), self.image_of_match)
 
 
 class Scorer:
@@ -125,34 +116,42 @@ def pair_scores(embeddings: Embeddings, scorer: Scorer, seed: int = 0) -> dict[s
     of_images, of_texts = disjoint_pairs(len(own_images), seed), disjoint_pairs(len(own_texts), seed)
     score: Callable[..., np.ndarray] = scorer.pairs
     again = _two_texts_each(pairs, rng)
-    return {
+    found = {
         IMAGE_TEXT: PairScores(
-            score(own_images[crossed[0]], "image", own_texts[crossed[1]], "text"),
-            score(images[pairs[:, 0]], "image", texts[pairs[:, 1]], "text") if len(pairs) else None,
-            2 if len(pairs) else 1,
+            score(own_images[crossed[0]], "image", own_texts[crossed[1]], "text"), 2 if len(pairs) else 1
         ),
-        IMAGE_IMAGE: PairScores(score(own_images[of_images[0]], "image", own_images[of_images[1]], "image"), None, 2),
-        TEXT_TEXT: PairScores(
-            score(own_texts[of_texts[0]], "text", own_texts[of_texts[1]], "text"),
-            score(texts[again[:, 0]], "text", texts[again[:, 1]], "text") if len(again) else None,
-            2,
-        ),
+        IMAGE_IMAGE: PairScores(score(own_images[of_images[0]], "image", own_images[of_images[1]], "image"), 2),
+        TEXT_TEXT: PairScores(score(own_texts[of_texts[0]], "text", own_texts[of_texts[1]], "text"), 2),
     }
+    if len(pairs):
+        matched = score(images[pairs[:, 0]], "image", texts[pairs[:, 1]], "text")
+        found[IMAGE_TEXT] = replace(found[IMAGE_TEXT], matched=matched, image_of_match=pairs[:, 0])
+    if len(again):
+        matched = score(texts[again[:, 0]], "text", texts[again[:, 1]], "text")
+        found[TEXT_TEXT] = replace(found[TEXT_TEXT], matched=matched, image_of_match=np.arange(len(again)))
+    return found
 
 
-def rejection(embeddings: Embeddings, scorer: Scorer, seed: int = 0) -> Rejection | None:
-    """Search the images with one text each, with and without the right image; None without known pairs."""
+def rejection(embeddings: Embeddings, scorer: Scorer, seed: int = 0) -> dict[str, Estimate] | None:
+    """Search the images with one text each, with and without the right image; None without known pairs.
+
+    Returns:
+        Means of `rejection_values` with 95 % intervals: measured, not promised.
+    """
     if len(embeddings.pairs) < 4:
         return None
     rng = np.random.default_rng(seed)
-    chosen = rng.permutation(_one_text_each(embeddings.pairs, rng))[:MOST_QUERIES]
+    chosen = rng.permutation(_one_text_each(embeddings.pairs, rng))[:MOST_PAIRS]
     images, texts = embeddings.image_features[chosen[:, 0]], embeddings.text_features[chosen[:, 1]]
-    absent, present = np.empty(len(chosen)), np.empty(len(chosen))
-    for rows, scores in scorer.blocks(texts, "text", images, "image"):
-        present[rows] = scores.max(axis=1)
-        scores[np.arange(len(scores)), np.arange(rows.start, rows.stop)] = -np.inf
-        absent[rows] = scores.max(axis=1)
-    return Rejection(absent, present)
+    scores = np.concatenate([block.copy() for _, block in scorer.blocks(texts, "text", images, "image")])
+    values = rejection_values(*best_scores(scores), seed)
+    return {name: mean_of(held, np.arange(len(held))) for name, held in values.items() if not np.isnan(held).any()}
+
+
+def mean_of(values: np.ndarray, groups: np.ndarray) -> Estimate:
+    """Mean of (P,) values with its 95 % bootstrap interval over groups."""
+    low, high = percentile_interval(bootstrap_means(values[:, None], groups, RESAMPLES, seed=0))
+    return Estimate(float(values.mean()), float(low[0]), float(high[0]))
 
 
 def _one_text_each(pairs: np.ndarray, rng: np.random.Generator) -> np.ndarray:

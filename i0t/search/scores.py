@@ -38,7 +38,7 @@ from i0t.search.score_arithmetic import (
 )
 from i0t.search.score_file import ScoreFile
 from i0t.standardize import MODALITIES, GapRemover, Overlap, fitted_origin
-from i0t.standardize.saved import ItemHashes, find_overlap, item_hashes
+from i0t.standardize.saved import ItemHashes, find_overlap, fitted_rows, item_hashes
 from i0t.standardize.saved_sums import REMEDY
 from i0t.standardize.second_moments import FullMoments
 
@@ -221,6 +221,12 @@ class ScoreStandardizer:
         item_scales = self.scales_of_vectors(found, item_kind, query_kind)
         query_scales = self.scales_of_vectors(asking, query_kind, item_kind)
         return standardized((asking * found).sum(-1)[:, None], query_scales, item_scales[:, None])[:, 0]
+
+    def fitted_rows(self, embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) and (M,) bool, whether an image's or a text's vector was fitted, as far as that is known."""
+        if not self._items:
+            return np.zeros(len(embeddings.image_features), bool), np.zeros(len(embeddings.text_features), bool)
+        return fitted_rows(self._items, embeddings)
 
     def overlap(self, embeddings: Embeddings) -> Overlap:
         """Find out how many items of `embeddings` were fitted, from hashes of vectors and names."""

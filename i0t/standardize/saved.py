@@ -144,9 +144,13 @@ class ItemHashes:
 
 def hash_items(items: Iterable[bytes]) -> ItemHashes:
     """Hash items."""
-    digests = b"".join(hashlib.blake2b(item, digest_size=8).digest() for item in items)
-    hashes = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+    hashes = _hashes(items)
     return ItemHashes(np.unique(hashes)[:CAP], len(hashes))
+
+
+def _hashes(items: Iterable[bytes]) -> np.ndarray:
+    digests = b"".join(hashlib.blake2b(item, digest_size=8).digest() for item in items)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def item_hashes(embeddings: Embeddings) -> dict[str, ItemHashes]:
@@ -215,6 +219,13 @@ def find_overlap(fitted: Mapping[str, ItemHashes], embeddings: Embeddings) -> Ov
         max(found["image_vectors"][1], found["text_vectors"][1]),  # every item has a vector; not all have names
         shares,
     )
+
+
+def fitted_rows(fitted: Mapping[str, ItemHashes], embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) and (M,) bool, whether an image's or a text's vector is known to be fitted; up to `CAP` are known."""
+    sides = {"image_vectors": embeddings.image_features, "text_vectors": embeddings.text_features}
+    images, texts = (np.isin(_hashes(_rows(features)), fitted[kind].hashes) for kind, features in sides.items())
+    return images, texts
 
 
 def _share(fitted: ItemHashes, evaluated: ItemHashes) -> tuple[float, float]:

@@ -6,19 +6,21 @@ Run: python -m pytest tests/search/test_cutoff_command.py
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from i0t.commands.cutoff import main
+from i0t.commands.scores import main as scores
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics import conformal_cutoff
 from i0t.metrics.resampling import random_split
 from i0t.paths import REPO
 from i0t.search import ScoreStandardizer
-from i0t.search.calibration import IMAGE_TEXT, TEXT_TEXT, Scorer, pair_scores, rejection
+from i0t.search.calibration import IMAGE_TEXT, TEXT_TEXT, PairScores, Scorer, pair_scores, rejection
 
 REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
 
@@ -77,7 +79,7 @@ def test_matches_are_the_known_pairs_and_two_texts_of_one_image():
     assert len(found[IMAGE_TEXT].matched) == 60 and len(found[TEXT_TEXT].matched) == 20
     cosines = np.einsum("nd,nd->n", np.repeat(embeddings.image_features, 3, axis=0), embeddings.text_features)
     np.testing.assert_allclose(np.sort(found[IMAGE_TEXT].matched), np.sort(cosines), atol=1e-6)
-    assert found[IMAGE_TEXT].kept(np.median(cosines)) == 0.5
+    assert found[IMAGE_TEXT].kept(np.median(cosines)).mean == 0.5
     same = {round(float(value), 5) for value in found[TEXT_TEXT].matched}
     texts = embeddings.text_features.reshape(20, 3, 12)
     possible = {round(float(one @ other), 5) for each in texts for one in each for other in each}
@@ -88,12 +90,13 @@ def test_matches_are_the_known_pairs_and_two_texts_of_one_image():
 def test_rejection_is_measured_as_scikit_learn_measures_it():
     embeddings = paired(60)
     found = rejection(embeddings, Scorer(), seed=1)
-    labels = np.repeat([0, 1], 60)
-    assert found.auroc == pytest.approx(roc_auc_score(labels, np.concatenate([found.absent, found.present])))
     cosines = embeddings.text_features @ embeddings.image_features.T
-    np.testing.assert_allclose(np.sort(found.present), np.sort(cosines.max(axis=1)), atol=1e-6)
-    np.fill_diagonal(cosines, -1)
-    np.testing.assert_allclose(np.sort(found.absent), np.sort(cosines.max(axis=1)), atol=1e-6)
+    absent = [np.delete(row, place).max() for place, row in enumerate(cosines)]
+    labels = np.repeat([0, 1], 60)
+    assert found["auroc"].mean == pytest.approx(roc_auc_score(labels, [*absent, *cosines.max(axis=1)]))
+    assert found["auroc"].low < found["auroc"].mean < found["auroc"].high
+    assert set(found) == {"auroc", "let_through", "answered"}
+    assert set(rejection(paired(30), Scorer())) == {"auroc"}  # 15 scores decide nothing at 5 %
     assert rejection(unpaired(9, 9), Scorer()) is None
 
 
@@ -132,14 +135,47 @@ def test_program_prints_cutoffs_and_writes_scores_for_p_values(tmp_path, capsys)
     assert found["cutoffs"][0]["cutoff"] == conformal_cutoff(np.array(found["unmatched"]), 0.05)
 
 
-def test_program_with_scores_that_were_fitted_to_these_items(tmp_path, capsys):
-    embeddings = paired(60)
-    embeddings.save(tmp_path / "pairs.safetensors")
-    ScoreStandardizer().fit_embeddings(embeddings).save(tmp_path / "scores.safetensors")
-    flags = ["--scores", str(tmp_path / "scores.safetensors"), "--false-alarms", "0.1"]
-    assert main([str(tmp_path / "pairs.safetensors"), *flags]) == 0
+def test_intervals_of_kept_matches_draw_whole_images():
+    matched, images = np.repeat([0.0, 1.0], 60), np.repeat(np.arange(20), 6)
+    alone = PairScores(np.zeros(9), 2, matched, np.arange(120)).kept(0.5)
+    together = PairScores(np.zeros(9), 2, matched, images).kept(0.5)
+    assert together.high - together.low == pytest.approx(np.sqrt(6) * (alone.high - alone.low), rel=0.15)
+
+
+def test_items_that_the_scores_were_fitted_to_are_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    embeddings = paired(90, 2)
+    embeddings.save("pairs.safetensors")
+    flags = ["pairs.safetensors", "--scores", "scores/scores.safetensors", "--false-alarms", "0.1"]
+    assert scores(["pairs.safetensors", "--hold-out", "0.5", "--output", "scores"]) == 0
+    fitted = ScoreStandardizer.load("scores/scores.safetensors")
+    assert fitted.counts == {"image": 45, "text": 90}  # an image and its texts together
+    others = embeddings.subset(*(~rows for rows in fitted.fitted_rows(embeddings)))
+    assert (len(others.image_features), len(others.pairs)) == (45, 90) and not fitted.overlap(others)
+    rows = [embeddings.image_ids.index(name) for name in others.image_ids]
+    np.testing.assert_array_equal(others.image_features, embeddings.image_features[rows])
+    texts = np.isin(embeddings.image_of_text, rows)
+    np.testing.assert_array_equal(others.text_features, embeddings.text_features[texts])
+    np.testing.assert_array_equal(np.array(rows)[others.image_of_text], embeddings.image_of_text[texts])
+    capsys.readouterr()
+    assert main([*flags, "--json", "out.json"]) == 0
     captured = capsys.readouterr()
-    assert "Standardised scores" in captured.out and "needs other items" in captured.err
+    assert "not fitted to 45 of 90 images and 90 of 180 texts; the cutoffs are from these" in captured.err
+    expected = pair_scores(others, Scorer(fitted))[IMAGE_TEXT].unmatched
+    assert json.loads(Path("out.json").read_text())["pairs"]["image-text"]["unmatched"] == sorted(expected.tolist())
+    assert scores(["pairs.safetensors", "--output", "scores"]) == 0
+    assert main(flags) == 2
+    assert "not fitted to 0 of 90 images and 0 of 180 texts; a cutoff needs more" in capsys.readouterr().err
+
+
+def test_arrays_that_do_not_pair_up_hold_out_the_same_rows(tmp_path, capsys):
+    files = [str(tmp_path / name) for name in ("images.npy", "texts.npy")]
+    for path, features in zip(files, (paired(40).image_features, paired(60).text_features)):
+        np.save(path, features)
+    assert scores([*files, "--hold-out", "0.25", "--form", "constants", "--output", str(tmp_path / "out")]) == 0
+    fitted = ScoreStandardizer.load(tmp_path / "out/scores.safetensors")
+    left_out = np.random.default_rng(0).permutation(60)[:15]
+    assert fitted.counts == {"image": 40 - np.sum(left_out < 40), "text": 45}
 
 
 def test_unpaired_arrays_and_too_few(tmp_path, capsys):

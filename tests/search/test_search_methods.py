@@ -24,7 +24,6 @@ from i0t.search import (
     evaluate_layout,
     evaluate_splits,
     extreme_scales,
-    half_and_half,
     offset_items,
     offset_queries,
     search_kinds,
@@ -316,7 +315,7 @@ def test_ndcg_and_recall_are_those_of_ir_measures(k):
 
 def test_a_corpus_and_queries_of_one_kind_are_searched_all_the_same():
     images, texts = gapped(30)
-    layout = half_and_half(np.stack([np.arange(30)] * 2, axis=1), 30)
+    layout = either_kind(np.stack([np.arange(30)] * 2, axis=1), 30)
     own = layout.corpus_is_text
     rows = np.flatnonzero(own)
     renumbered = np.stack([np.arange(len(rows))] * 2, axis=1)
