@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.export_transformers import save_for_transformers
+from i0t.encoders.hub import quiet
 from i0t.encoders.tokenizers import HubTokenizer
 from i0t.errors import I0TError
+from i0t.files import ensure_folder
 
-LIBRARIES = ("open_clip", "transformers")
 Affine = tuple[np.ndarray, np.ndarray]  # matrix (D, D) and bias (D,), float64
 
 
@@ -34,17 +35,38 @@ def export_encoder(encoder: Encoder, folder: Path, library: str) -> None:
         I0TError: not open_clip's model, the folder has files, or transformers has no such architecture.
     """
     if not encoder.is_open_clip:
-        raise I0TError(f"{encoder.name}: not a model of open_clip; what its own library loads is already there.")
-    if folder.is_dir() and any(folder.iterdir()):
+        own = encoder.source.get("library")
+        raise I0TError(
+            f"{encoder.name}: not a model of open_clip, so {library} cannot load it."
+            + (f" Its own library does from where it is; --to {own} writes heads on it." if own else "")
+        )
+    if library not in ("open_clip", "transformers"):
+        raise I0TError(f"{encoder.name}: {library} has no such model. Export it with --to open_clip.")
+    require_new(folder)
+    with quiet():
+        (save_for_open_clip if library == "open_clip" else save_for_transformers)(encoder, folder)
+
+
+def require_new(folder: Path) -> None:
+    """Refuse a folder that holds files.
+
+    Raises:
+        I0TError: it does, or is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise I0TError(f"{folder}: not empty. Name a new folder.")
-    (save_for_open_clip if library == "open_clip" else save_for_transformers)(encoder, folder)
+
+
+def is_only_heads(encoder: Encoder, library: str) -> bool:
+    """Whether of a model that `library` itself has, all that is ours are its heads."""
+    return not encoder.is_open_clip and encoder.heads is not None and encoder.source.get("library") == library
 
 
 def save_for_open_clip(encoder: Encoder, folder: Path) -> None:
     """Write what `open_clip.create_model("local-dir:FOLDER")` reads."""
     config = {"model_cfg": encoder.architecture["model"], "preprocess_cfg": encoder.architecture["preprocess"]}
     state = {key: value.detach().cpu().contiguous() for key, value in encoder.model.state_dict().items()}
-    folder.mkdir(parents=True, exist_ok=True)
+    ensure_folder(folder)
     save_file(state, folder / "open_clip_model.safetensors")
     if isinstance(encoder.tokenize, HubTokenizer):
         encoder.tokenize.tokenizer.save_pretrained(folder)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.tokenizers import END_OF_TEXT, WordTokenizer
 from i0t.errors import I0TError
+from i0t.files import ensure_folder
 
 # What CLIPModel can express; any other entry of a configuration is of another architecture.
 MODEL_KEYS = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_scale"}
@@ -46,8 +47,8 @@ TOLERANCE = 1e-5
 def save_for_transformers(encoder: Encoder, folder: Path) -> None:
     """Write what `AutoModel.from_pretrained(FOLDER)` and `AutoProcessor` read.
 
-    The image processor is transformers' own. It resizes like open_clip's, but where an odd number of pixels is cut
-    off, its crop lies one pixel beside.
+    The image processor is transformers' own. With `backend="pil"` it resizes like open_clip's; without, some pixels
+    differ by one grey level. Where an odd number of pixels is cut off, its crop lies one pixel beside.
 
     Raises:
         I0TError: another architecture than CLIP's, with a vision transformer.
@@ -66,7 +67,7 @@ def save_for_transformers(encoder: Encoder, folder: Path) -> None:
         image_mean=list(settings["mean"]),
         image_std=list(settings["std"]),
     )
-    model.save_pretrained(folder)
+    model.save_pretrained(ensure_folder(folder))
     CLIPProcessor(image_processor=images, tokenizer=_tokenizer(encoder.tokenize)).save_pretrained(folder)
 
 
@@ -80,7 +81,7 @@ def _require_clip(encoder: Encoder) -> dict[str, Any]:
         ]
     )
     if isinstance(config["vision_cfg"].get("layers"), list):
-        other.append("a ResNet")
+        other.append("ResNet")
     settings = encoder.architecture["preprocess"]
     if settings.get("resize_mode", "shortest") != "shortest" or settings.get("interpolation", "bicubic") != "bicubic":
         other.append("its resizing of pictures")

@@ -121,9 +121,7 @@ def check(line: str, is_whole: bool = True) -> int:
     is_ours = words and OURS.match(words[0]) and not words[1].endswith(".py")
     assert found is not None or not is_ours, f"{line}: no program of ours"
     for module, flags in found or []:
-        parser, parse = reached(module)
-        used, hidden = {word.partition("=")[0] for word in flags}, hidden_flags(parser)
-        assert not used & hidden, f"{line}: former names of flags: {used & hidden}"
+        _, parse = reached(module)
         with redirect_stderr(StringIO()) as said, redirect_stdout(StringIO()):
             try:
                 require_known(parse(flags))
@@ -131,12 +129,6 @@ def check(line: str, is_whole: bool = True) -> int:
                 is_partial = not is_whole and "required" in said.getvalue()
                 assert stopped.code == 0 or is_partial, f"{line}: {said.getvalue()}"
     return len(found or [])
-
-
-def hidden_flags(parser: argparse.ArgumentParser) -> set[str]:
-    """Flags that the help does not show."""
-    actions = (action for part in parts(parser) for action in part._actions if action.help == argparse.SUPPRESS)
-    return {flag for action in actions for flag in action.option_strings}
 
 
 def require_known(given: argparse.Namespace) -> None:
