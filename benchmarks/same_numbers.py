@@ -23,22 +23,10 @@ from benchmarks.recording import record
 from i0t.cli import Parser, program
 
 ALLOWED = {  # pattern of "file field": reason why it may differ
-    "* data.sha256": "it covers pairs, labels, ratings and images, too",
-    "* data.items_sha256": "the same",
     "* config.flags.*": "the flags as a program calls them; the protocol states what was done",
-    "* data.built_in_sample": "one definition of the sample, by its marker; CIFAR-100 is no part of it",
-    "score-*scores.json protocol.calibration_is_built_in_sample": "the same definition",
-    "* protocol.fit_overlap": "training pairs are found again by their items",
-    "gap-*gap.json trust.*": "a new line where pairs are no nearer than shuffled ones",
-    "score-*: i0t-embeddings *": "i0t score keeps calibration features in the cache of all programs",
-    "gap-*gap.json origin.model": "the name of a checkpoint, not its path",
-    "report*page.*": "words of the page",
-}
-ONCE = "vectors are normalised once; some measures normalised unit vectors again"
-NEAR = {  # pattern: largest relative difference, and its reason
-    "* gap.*": (1e-12, ONCE),
-    "* gap_before.*": (1e-12, ONCE),
-    "*gap.json measures.*.value": (1e-12, ONCE),
+    "report*page.captions.*": "words of the page",
+    "report*page.glossary.*": "words of the page",
+    "report*page.method.*": "words of the page",
 }
 SHOWN = 5  # differences per file
 
@@ -63,7 +51,6 @@ def compare(first: Path, second: Path) -> int:
             kind = "missing" if field not in after else "extra" if field not in before else "different"
             part = field.partition(".")[0]
             allowed = [f"allowed, {why}" for pattern, why in ALLOWED.items() if fnmatch(f"{place} {field}", pattern)]
-            allowed += _near(f"{place} {field}", before.get(field), after.get(field))
             kind = (allowed or [part if part in LENIENT else kind])[0]
             found[kind][place].append(f"{field}: {_difference(before.get(field), after.get(field))}")
     for kind, places in found.items():
@@ -82,14 +69,6 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return repr(one) == repr(other)  # -0.0 is not 0.0
     return type(one) is type(other) and one == other
-
-
-def _near(where: str, one: Any, other: Any) -> list[str]:
-    """Reasons why a small difference between two numbers is allowed."""
-    if not (isinstance(one, float) and isinstance(other, float)):
-        return []
-    close = [(most, why) for pattern, (most, why) in NEAR.items() if fnmatch(where, pattern)]
-    return [f"allowed, {why}" for most, why in close if abs(one - other) <= most * max(abs(one), abs(other))]
 
 
 def _difference(one: Any, other: Any) -> str:

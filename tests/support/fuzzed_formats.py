@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from mutations import array_damaged, bytes_damaged, json_file_damaged, tensors_damaged
+from owners_files import coco_folder, flickr8k_texts, flickr_folder
 from PIL import Image
 from safetensors.numpy import save_file
 from small_clip import small_clip
@@ -24,6 +25,8 @@ from i0t import Embeddings, load_embeddings, load_encoder
 from i0t.data.class_sets import read_templates
 from i0t.data.datasets import DATASETS, load_dataset
 from i0t.data.items import open_image
+from i0t.data.prepare.__main__ import WAYS
+from i0t.data.prepare.job import Job
 from i0t.data.sharegpt4v import load_sharegpt4v
 from i0t.encoders.checkpoint import save_checkpoint
 from i0t.paths import Roots, configured_roots
@@ -31,11 +34,15 @@ from i0t.results.comparison import read_record
 from i0t.results.tables import dataset_table, joined_table
 from i0t.scoring.pairs import read_pairs
 from i0t.search import ScoreStandardizer
-from i0t.search.qrels import layout_of_qrels, read_placed
+from i0t.search.judged_layout import layout_of_qrels
+from i0t.search.qrels import read_placed
 from i0t.search.scores import FORMS
 from i0t.search.transform import VectorTransform
+from i0t.standardize.engines import Engine
 from i0t.standardize.registry import load_remover
+from i0t.standardize.remover import Modality
 from i0t.standardize.second_moments import Whitening
+from i0t.standardize.shard_processes import LEDGER, _Apply, apply_shards
 from i0t.standardize.shards import Shard
 from i0t.training.recipe import load_recipe
 from i0t.training.shard_batches import ShardPairs
@@ -118,6 +125,10 @@ def make(root: Path, sample: Roots) -> None:
                     info = tarfile.TarInfo(f"{row}.{suffix}")
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
+    flickr8k_texts(root / "owners")
+    flickr_folder(root / "owners", {"1.jpg": "test", "2.jpg": "val"})
+    coco_folder(root / "owners", {1: 5, 2: 6}, {3: "train"})
+    apply_shards(remover, _shards(root), root, Engine())
     configs = root / "configs"
     (configs / "recipes").mkdir(parents=True)
     (configs / "models").mkdir()
@@ -168,6 +179,21 @@ def _list_of(dataset: str) -> Format:
     )
 
 
+def _of_owners(file: str, dataset: str) -> Format:
+    def prepared(root: Path) -> list[str]:
+        roots = Roots(root / "prepared", root / "prepared")
+        job = Job(dataset, root / "owners", roots, overwrite=True, allow_partial=True)
+        return WAYS[dataset].load()(job)
+
+    return Format(
+        lambda root: root / "owners" / file, prepared, json_file_damaged if file.endswith("json") else bytes_damaged
+    )
+
+
+def _shards(root: Path) -> list[tuple[tuple[Modality, Shard], Path]]:
+    return [(("image", Shard(root / "images.npy")), root / "moved" / "images.npy")]
+
+
 def _moved(root: Path) -> Any:
     return load_remover(root / "means.safetensors").transform_image(np.eye(4))
 
@@ -185,7 +211,18 @@ def _by_bytes(path: Path, rng: Random) -> None:
     path.write_bytes(bytes_damaged(path.read_bytes(), rng))
 
 
+def _noted(root: Path) -> list[bool]:
+    return _Apply(load_remover(root / "means.safetensors"), root).done(_shards(root))
+
+
 FORMATS = {
+    "karpathy's coco": _of_owners("dataset_coco.json", "coco"),
+    "karpathy's flickr30k": _of_owners("dataset_flickr30k.json", "flickr"),
+    "coco's captions": _of_owners("annotations/captions_val2014.json", "coco"),
+    "flickr8k texts": _of_owners("Flickr8k.token.txt", "flickr8k_expert"),
+    "expert ratings": _of_owners("ExpertAnnotations.txt", "flickr8k_expert"),
+    "crowd ratings": _of_owners("CrowdFlowerAnnotations.txt", "flickr8k_cf"),
+    "note of a shard": Format(lambda root: root / LEDGER / "moved-images.npy.json", _noted, json_file_damaged),
     "coco list": _list_of("coco"),
     "flickr list": _list_of("flickr"),
     "nocaps list": _list_of("nocaps"),
