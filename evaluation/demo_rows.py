@@ -20,7 +20,8 @@ from i0t.encoders import EncodeOptions
 from i0t.encoders.encoder import Encoder
 from i0t.paths import Roots
 from i0t.search.methods import LABELS
-from i0t.standardize.registry import NONE, RemoverChoice, fit_remover
+from i0t.standardize.fitting import fit_remover
+from i0t.standardize.registry import NONE, RemoverChoice
 
 FIRST = "stage1"  # the row that others are compared with
 

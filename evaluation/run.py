@@ -31,8 +31,9 @@ from i0t.paths import Roots, last_checkpoint, say
 from i0t.program import on_stop
 from i0t.results.record import Record, run_table
 from i0t.standardize import GapRemover
-from i0t.standardize.registry import NONE, TRAIN, fit_remover
-from i0t.standardize.saved import describe
+from i0t.standardize.fitting import TRAIN, fit_remover
+from i0t.standardize.overlap import describe
+from i0t.standardize.registry import NONE
 
 NOT_CHECKED = {"state": "not checked", "why": "embeddings of another program, measured without the data set"}
 

@@ -23,7 +23,8 @@ from i0t.remote import is_url, local_copy, place
 from i0t.search.transform import VectorTransform
 from i0t.standardize import MODALITIES, GapRemover, Modality
 from i0t.standardize.engines import LOCAL, Engine
-from i0t.standardize.registry import RemoverChoice, fit_to_files, load_remover, name_in_file
+from i0t.standardize.fitting import fit_to_files
+from i0t.standardize.registry import RemoverChoice, load_remover, name_in_file
 from i0t.standardize.saved import remover_named_in
 from i0t.standardize.shard_processes import LEDGER, Work, apply_shards
 from i0t.standardize.shards import Shard, find_shards

@@ -18,7 +18,8 @@ from i0t.search.methods import RULES
 from i0t.search.qrels import read_documents, read_placed, without_relevant
 from i0t.search.results import MethodResult
 from i0t.search.splits import Fitted, all_methods, evaluate_fitted, evaluate_layout, evaluate_splits, first_pairs
-from i0t.standardize.registry import RemoverChoice, fit_to_files, vectors_to_fit
+from i0t.standardize.fitting import fit_to_files, vectors_to_fit
+from i0t.standardize.registry import RemoverChoice
 
 DOCUMENTS: dict[str, Callable[[Embeddings], Documents]] = {"pairs": documents_of_pairs, "ids": documents_of_ids}
 SPLITS = 20  # random splits, if no other pairs are fitted on

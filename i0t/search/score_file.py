@@ -22,9 +22,10 @@ from i0t.origin import Origin, read_origin
 from i0t.reading import check_json, json_entry, read_safetensors
 from i0t.reading.arrays import check_tensor, require_entries, with_checksum
 from i0t.standardize import GapRemover
+from i0t.standardize.overlap import KINDS as ITEM_KINDS
+from i0t.standardize.overlap import ItemHashes, read_items
 from i0t.standardize.registry import REMOVERS, remover_class
-from i0t.standardize.saved import KINDS as ITEM_KINDS
-from i0t.standardize.saved import FittedFile, ItemHashes, read_items
+from i0t.standardize.saved import FittedFile
 from i0t.standardize.saved_sums import REMEDY, SLACK, check_sums
 from i0t.standardize.second_moments import FullMoments
 

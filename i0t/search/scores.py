@@ -38,7 +38,7 @@ from i0t.search.score_arithmetic import (
 )
 from i0t.search.score_file import ScoreFile
 from i0t.standardize import MODALITIES, GapRemover, Overlap, fitted_origin
-from i0t.standardize.saved import ItemHashes, find_overlap, fitted_rows, item_hashes
+from i0t.standardize.overlap import ItemHashes, find_overlap, fitted_rows, item_hashes
 from i0t.standardize.saved_sums import REMEDY
 from i0t.standardize.second_moments import FullMoments
 

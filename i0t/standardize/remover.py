@@ -22,7 +22,8 @@ from i0t.errors import I0TError, first_line
 from i0t.features import Features, check_shape
 from i0t.origin import Origin
 from i0t.standardize.arithmetic import AffineMap, VectorSum
-from i0t.standardize.saved import FittedFile, ItemHashes, Overlap, find_overlap, item_hashes
+from i0t.standardize.overlap import ItemHashes, Overlap, find_overlap, item_hashes
+from i0t.standardize.saved import FittedFile
 
 Modality = Literal["image", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")

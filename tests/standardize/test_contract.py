@@ -26,18 +26,18 @@ from i0t.commands.standardize import main as standardize
 from i0t.paths import REPO
 from i0t.search import VectorTransform
 from i0t.standardize import AffineMap, GapRemover, Modality
+from i0t.standardize.fitting import fit_remover
+from i0t.standardize.overlap import describe
 from i0t.standardize.registry import (
     NONE,
     REMOVERS,
     STREAMING,
     RemoverChoice,
-    fit_remover,
     load_remover,
     make_remover,
     own_names,
     parameters_of,
 )
-from i0t.standardize.saved import describe
 
 sys.modules.setdefault("a_strangers_module", sys.modules[__name__])  # pytest imports test files under no fixed name
 

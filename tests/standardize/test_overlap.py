@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from i0t import Embeddings, Standardizer, ZScore
-from i0t.standardize import saved as module
-from i0t.standardize.saved import ItemHashes, Overlap, find_overlap, hash_items, item_hashes
+from i0t.standardize import overlap as module
+from i0t.standardize.overlap import ItemHashes, Overlap, find_overlap, hash_items, item_hashes
 
 
 def embeddings(rows: np.ndarray, named: bool = True) -> Embeddings:

@@ -22,7 +22,8 @@ from i0t.commands.standardize import main as standardize
 from i0t.features import to_numpy
 from i0t.gap import centroid_distance
 from i0t.origin import Origin
-from i0t.standardize.registry import RemoverChoice, fit_remover, load_remover
+from i0t.standardize.fitting import fit_remover
+from i0t.standardize.registry import RemoverChoice, load_remover
 from i0t.standardize.second_moments import oas_shrinkage
 
 KINDS = (ZScore, Whitening, RunningStandardizer)
