@@ -57,9 +57,10 @@ In brackets the 95 % interval for other queries, after "±" half of it (bootstra
 not for other corpora or calibration items, and given the cutoffs). R@1 to nothing matches: among at most 2 000 pairs.
 
 documents (--documents): a document may own images and texts, as a listing its photograph and title. It is found once,
-at the rank of its best item; the fusions add up the scores of its items. pairs: an image with its texts. Without
---qrels (several texts per image): a third of the images are in the index with one text, the others as before. ids:
-images and texts of one id. A file: .json {"document": ["item", ...]}, or two columns, tab separated: document, item.
+at the rank of its best item. Further rivals: fusions that add up what it has in each list, and one index of the mean
+vectors of documents. pairs: an image with its texts. Without --qrels (several texts per image): a third of the images
+are in the index with one text, the others as before. ids: images and texts of one id. A file: .json {"document":
+["item", ...]}, or two columns, tab separated: document, item.
 
 judgments (--qrels): a TREC file; a BEIR .tsv; .json {"query": {"document": grade}}; .parquet with query_id, doc_id,
 relevance. Ids are image_ids, entries of the metadata's list text_ids, image:ROW and text:ROW, or names of documents.
@@ -71,9 +72,10 @@ examples
   i0t search-eval listings.safetensors --documents ids --qrels judged.tsv --queries asked.safetensors --fit-on fit.npy
 """
 ONE_KIND = (
-    "No relevant item is of the query's own kind (one text per image), so only half of the question can be judged: "
-    'what of the other kind is found. "other kind only" is then right by construction; of its own kind it finds none.'
+    "No relevant item is of {missing} kind{why}, so only half of the question can be judged: what of {found} kind is "
+    'found. "{filter} kind only" is then right by construction; of {missing} kind it finds none.'
 )
+FEW = 30  # groups of queries, below which a bootstrap interval is too short
 
 
 def parse(argv: Sequence[str] | None) -> SearchOptions:
@@ -211,8 +213,14 @@ def _notes(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
     fit_on = protocol["fit_on"] if isinstance(protocol["fit_on"], str) else " ".join(protocol["fit_on"])
     index = ", ".join(str(value) if key == "factory" else f"{key} {value}" for key, value in result.index.items())
     several = "images and their texts" if protocol["task"] == "either kind" else "queries"
+    own, other = (not np.isnan(means[f"ndcg_{kind}"]) for kind in ("own", "other"))
+    the_other, the_own, why = "the other", "the query's own", "" if "qrels" in protocol else " (one text per image)"
+    half = [ONE_KIND.format(missing=the_own, why=why, found=the_other, filter="other")] if other and not own else []
+    half += [ONE_KIND.format(missing=the_other, why=why, found=the_own, filter="own")] if own and not other else []
+    if result.groups < FEW:
+        half.append(f"With so few queries ({result.groups}) the intervals are too short.")
     notes = [
-        *([ONE_KIND] if np.isnan(means["ndcg_own"]) else []),
+        *half,
         f"{result.groups} {'query' if result.groups == 1 else several}{times}; "
         f"{100 * means['corpus_text_share']:.0f} % of the corpus are texts, and of the relevant items {asked}.",
         f"Index: {index}. Fitted on: {fit_on}{leak.get(protocol['means_leak'], '')}.",

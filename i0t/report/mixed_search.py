@@ -7,7 +7,7 @@ from typing import Any
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.search.evaluate import SearchOptions, evaluate
-from i0t.search.methods import RULES, label_of
+from i0t.search.methods import RIVALS, label_of
 from i0t.search.results import MethodResult, best_rival, differences, intervals, rivals_in
 from i0t.search.splits import first_pairs
 from i0t.standardize.registry import RemoverChoice, own_names
@@ -66,7 +66,7 @@ def _method(
     means = result.mean()
     return {
         "label": label_of(name),
-        "fitted": name != "raw" and name not in RULES,
+        "fitted": name not in RIVALS,
         "ndcg": [means["ndcg"], *interval],
         "own": means["ndcg_own"],
         "other": means["ndcg_other"],

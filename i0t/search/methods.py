@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from i0t.metrics.mixed_search import metrics_by_kind, text_share
+from i0t.metrics.ranking import unit_rows
 from i0t.search.index import VectorIndex, require_one_vector
 from i0t.search.lists import Lists, best_parts, by_rows, merged, summed_parts
 from i0t.search.mixed_index import MixedLayout
@@ -85,7 +86,11 @@ RULES: dict[str, Callable[[np.ndarray, bool, int], np.ndarray]] = {
     "dbsf": distribution_fusion,
     "quotas": equal_quotas,
 }
-FUSIONS = ("rank_fusion", "min_max", "dbsf")  # a document that is in several lists gets the sum of its scores
+# Rivals where documents have several items: fusions that add up what a document has in each list, as stores do, and one
+# vector per document, the mean of those of its items.
+SUMS = {"rank_fusion_sum": "rank_fusion", "min_max_sum": "min_max", "dbsf_sum": "dbsf"}
+MEAN = "mean_vector"
+RIVALS = ("raw", *RULES, *SUMS, MEAN)
 LABELS = {
     "own_kind": "own kind only",
     "other_kind": "other kind only",
@@ -93,9 +98,21 @@ LABELS = {
     "min_max": "min-max fusion",
     "dbsf": "score fusion (DBSF)",
     "quotas": "equal quotas",
+    "rank_fusion_sum": "RRF, added up",
+    "min_max_sum": "min-max, added up",
+    "dbsf_sum": "DBSF, added up",
+    "mean_vector": "mean vector",
     "constants": "scores, constants",
     "adaptive": "scores, adaptive",
 }
+
+
+def with_document_rivals(methods: Mapping[str, Method], layout: MixedLayout) -> dict[str, Method]:
+    """Add the rivals for documents of several items behind raw vectors and the rules, if the layout has such."""
+    if layout.documents is None:
+        return dict(methods)
+    known = {name: method for name, method in methods.items() if name in RIVALS}
+    return {**known, **{name: name for name in (*SUMS, MEAN)}, **methods}
 
 
 def scores_of(remover: str, form: str) -> str:
@@ -177,6 +194,8 @@ class MixedTask:
     def _items(self, method: Method, depth: int, k: int) -> Lists:
         if method is None or isinstance(method, GapRemover):
             return self._by_vectors(method, depth)
+        if method == MEAN:
+            return self._by_means(depth)
         if isinstance(method, str):
             found = [self._by_rule(method, queries, kind, depth, k) for kind, queries in self._queries.items()]
         else:
@@ -202,16 +221,28 @@ class MixedTask:
 
     def _by_rule(self, rule: str, queries: np.ndarray, kind: str, depth: int, k: int) -> Lists:
         lists, documents = [], self.layout.documents
-        fused = documents if rule in FUSIONS else None
+        summed = documents if rule in SUMS else None
         for of_items, own in self.places.items():
             rows, cosines = self._raw[of_items].search(queries, max(depth, FUSED))
             found = np.where(rows >= 0, own[rows], -1), cosines
             places, cosines = found if documents is None else best_parts(found, documents)
-            scores = RULES[rule](cosines, of_items == kind, k).astype(np.float64)
+            scores = RULES[SUMS.get(rule, rule)](cosines, of_items == kind, k).astype(np.float64)
             lists.append((np.where(np.isfinite(scores), places, -1), scores))
         self.description = next(iter(self._raw.values())).description
         _, places, scores = merged(lists)
-        return (places, scores) if fused is None else summed_parts((places, scores), fused)
+        return (places, scores) if summed is None else summed_parts((places, scores), summed)
+
+    def _by_means(self, depth: int) -> Lists:
+        """Search one index of the mean unit vector of each document."""
+        assert self.layout.documents is not None
+        first, owner = np.unique(self.layout.documents, return_inverse=True)
+        items = np.concatenate([unit_rows(self.images, "images"), unit_rows(self.texts, "texts")])
+        means = np.zeros((len(first), items.shape[1]))
+        np.add.at(means, owner, items[self.layout.corpus])
+        index = VectorIndex(means, self.index)
+        self.description = index.description
+        rows, scores = index.search(items[self.layout.queries], depth)
+        return np.where(rows >= 0, first[rows], -1), scores
 
     def _in_corpus(self, kinds: np.ndarray, rows: np.ndarray) -> np.ndarray:
         places = np.full(rows.shape, -1)
@@ -228,6 +259,8 @@ class MixedTask:
         kinds = layout.corpus_is_text, is_text, k, layout.is_both
         metrics = metrics_by_kind(places, scores, layout.judged, layout.grades, *kinds)
         share = text_share(found, scores, layout.corpus_is_text, k)  # of the items that were found
+        if method == MEAN:
+            share = np.full_like(share, np.nan)  # none was
         shares = {name: np.where(asks, share, np.nan) for name, asks in zip(TEXT_SHARES, (is_text, ~is_text))}
         return {**metrics, "text_share": share, **shares}
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from i0t.metrics.resampling import counts_in_chunks, percentile_interval
-from i0t.search.methods import RULES
+from i0t.search.methods import RIVALS
 
 RESAMPLES = 2000
 Interval = tuple[float, float]
@@ -124,8 +124,8 @@ def all_intervals(results: Mapping[str, MethodResult]) -> dict[str, dict[str, In
     """95 % interval of every metric that a method has, by method and metric."""
     found: dict[str, dict[str, Interval]] = {name: {} for name in results}
     for metric in dict.fromkeys(metric for result in results.values() for metric in result.sums):
-        held = {name: result for name, result in results.items() if metric in result.sums}
-        for name, interval in zip(held, intervals(list(held.values()), metric)):
+        held = {name: result for name, result in results.items() if len(result.sums.get(metric, ()))}
+        for name, interval in zip(held, intervals(list(held.values()), metric) if held else ()):
             found[name][metric] = interval
     return found
 
@@ -162,8 +162,8 @@ def differences(
 
 
 def rivals_in(results: Mapping[str, MethodResult]) -> list[str]:
-    """Names of the rivals: raw vectors and the rules."""
-    return [name for name in results if name == "raw" or name in RULES]
+    """Names of the rivals: raw vectors, and what needs no fitting."""
+    return [name for name in results if name in RIVALS]
 
 
 def best_rival(results: Mapping[str, MethodResult]) -> str:

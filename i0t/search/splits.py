@@ -13,7 +13,7 @@ from tqdm import tqdm
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics.resampling import random_split
-from i0t.search.methods import RULES, Method, MixedTask, mean_of_known, scores_of, summary
+from i0t.search.methods import RULES, Method, MixedTask, mean_of_known, scores_of, summary, with_document_rivals
 from i0t.search.mixed_index import MixedLayout, either_kind
 from i0t.search.pair_quality import MOST_PAIRS, pair_quality
 from i0t.search.results import MethodResult, Totals
@@ -134,7 +134,7 @@ class SplitRuns:
         task = MixedTask(of_images, of_texts, layout, self._kind)
         assert layout.group_of_query is not None
         paired = np.random.default_rng(seed).permutation(tested)[:MOST_PAIRS]
-        for name, method in fitted.items():
+        for name, method in with_document_rivals(fitted, layout).items():
             per_query = task.quality(method, self._k)
             means = summary(per_query, layout)
             totals = self._totals.setdefault(name, Totals(self._from.pairs[:, 0]))
@@ -158,7 +158,7 @@ def evaluate_layout(
     task = MixedTask(images, texts, layout, kind)
     results = {}
     groups = np.arange(len(layout.queries)) if layout.group_of_query is None else layout.group_of_query
-    for name, method in fitted.items():
+    for name, method in with_document_rivals(fitted, layout).items():
         per_query, totals = task.quality(method, k), Totals(groups)
         totals.add(per_query, groups)
         results[name] = totals.result([summary(per_query, layout)], task.description)

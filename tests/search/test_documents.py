@@ -25,6 +25,7 @@ from i0t.search import (
     read_documents,
 )
 from i0t.search.lists import best_parts, summed_parts
+from i0t.search.methods import RIVALS
 from i0t.standardize import ZScore
 
 
@@ -53,7 +54,9 @@ def listings() -> MixedTask:
         ("own_kind", [3, 4, 5]),
         ("other_kind", [2, 1, 0]),
         # Ranks in photographs: 2, B, A; in titles: A, B, 5. Sums: A 1/63 + 1/61 > B 2/62 > one of 1/61 > 1/63.
-        ("rank_fusion", [3, 1, 2, 5]),
+        ("rank_fusion", [2, 3, 1, 5]),
+        ("rank_fusion_sum", [3, 1, 2, 5]),
+        ("mean_vector", [0, 1, 2, 5]),  # of A (.3 + .9) / |(.3 + .9, .954 + .436)| = .653, of B .551, .55, .4
     ],
 )
 def test_a_document_is_found_once_at_its_best_item(listings, method, expected):
@@ -70,7 +73,7 @@ def test_quality_of_documents_by_hand(listings):
     assert found["text_share"] == 1.0  # both are shown by their titles
     assert (found["recall_other"], found["recall_both"]) == (1.0, 1.0)  # without B, the photograph is second
     assert found["ndcg_both"] == pytest.approx(1 / np.log2(3)) and np.isnan(found["ndcg_own"])
-    fused = {name: values[0] for name, values in listings.quality("rank_fusion", k=2).items()}
+    fused = {name: values[0] for name, values in listings.quality("rank_fusion_sum", k=2).items()}
     assert fused["recall"] == 0.5 and fused["text_share"] in (0.5, 1.0)
 
 
@@ -217,6 +220,7 @@ def test_program_with_documents(tmp_path, capsys):
     record = json.loads(Path(printed.splitlines()[-1]).read_text())
     assert record["protocol"]["documents"] == "pairs"
     assert record["methods"]["adaptive"]["metrics"]["ndcg_both"] > 0.9
+    assert list(record["methods"])[: len(RIVALS)] == list(RIVALS)
     qrels = tmp_path / "j.qrels"
     qrels.write_text("".join(f"image:{row} 0 {row + 1}.jpg 1\n" for row in range(0, 40, 2)))
     assert main([*flags, "--qrels", str(qrels), "--fit-on", str(path)]) == 0

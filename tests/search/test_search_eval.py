@@ -521,3 +521,19 @@ def test_program_names_file_and_line_of_an_unknown_item(pairs_file, tmp_path, ca
     qrels.write_text("text:0 0 image:1 1\n")
     assert main(flags) == 0
     assert "\n1 query; " in capsys.readouterr().out
+
+
+def test_program_says_which_half_of_the_question_is_judged(pairs_file, tmp_path, capsys):
+    qrels = tmp_path / "j.qrels"
+    flags = [str(pairs_file), "--fit-on", str(pairs_file), "--qrels", str(qrels), "--output", str(tmp_path)]
+    for relevant, missing in (("image:{}", "the query's own"), ("text:{}", "the other")):
+        qrels.write_text("".join(f"text:{row} 0 {relevant.format(row + 1)} 1\n" for row in range(0, 40, 2)))
+        assert main([*flags, "--removers", "i0t_post"]) == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        assert f"No relevant item is of {missing} kind, so only half" in printed
+        assert "With so few queries (20) the intervals are too short." in printed
+    qrels.write_text(
+        "".join(f"text:{row} 0 {kind}:{row + 1} 1\n" for row in range(0, 58, 2) for kind in ("text", "image"))
+    )
+    assert main([*flags, "--removers", "i0t_post"]) == 0
+    assert "so only half" not in capsys.readouterr().out
