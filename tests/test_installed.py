@@ -5,6 +5,7 @@ Run: python -m pytest tests/test_installed.py
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from parity_fixture import Fixture
+from programs import modules
 
 from i0t.encoders.load import known_models
 from i0t.paths import REPO
@@ -23,6 +26,7 @@ PRIVATE = ("root.txt", "subroot.txt", "ckpt_file_name.txt")
 EVERYTHING = f"""
 import io, json, sys
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
 
 import i0t, i0t.paths, i0t.encoders.load as load
@@ -49,6 +53,15 @@ for name in COMMANDS:
         except SystemExit as stopped:
             assert stopped.code == 0, name
     assert f"usage: i0t {{name}}" in shown.getvalue(), name
+for name in json.loads(sys.argv[3]):
+    part = import_module(name)
+    with redirect_stdout(io.StringIO()) as shown:
+        try:
+            (import_module(name + ".__main__") if hasattr(part, "__path__") else part).main(["--help"])
+        except SystemExit as stopped:
+            assert stopped.code == 0, name
+    assert shown.getvalue().startswith("usage: "), name
+assert i0t.load_encoder(sys.argv[4]).embed_dim == 48
 assert git_commit() is None
 print(i0t.paths.TENSORS, i0t.paths.configs_folder())
 """
@@ -89,9 +102,11 @@ def test_installed_package_holds_all_but_the_users_own(installed):
     assert not [name for name in held if name.endswith(PRIVATE) or name.startswith(("tests", "benchmarks"))]
 
 
-def test_installed_library_has_every_spec_recipe_rival_and_command(installed, tmp_path):
-    names = [str(list).replace("'", '"') for list in (known_models(), recipe_names())]
-    done = python(installed, tmp_path, "-c", EVERYTHING, *names)
+def test_installed_library_has_every_spec_recipe_rival_command_and_program(installed, tmp_path):
+    programs = [name for name in modules() if name.startswith(("i0t.data", "i0t.report", "i0t.training", "evaluation"))]
+    names = [json.dumps(list) for list in (known_models(), recipe_names(), programs)]
+    longclip = Fixture.read("longclip").save(tmp_path / "longclip.pt")
+    done = python(installed, tmp_path, "-c", EVERYTHING, *names, f"longclip:file={longclip}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["tensors", f"{tmp_path}/.config/i0t"]
 

@@ -146,10 +146,11 @@ def shards_of(arguments: argparse.Namespace) -> list[Work]:
     patterns: dict[Modality, list[str]] = {"image": list(arguments.images), "text": list(arguments.texts)}
     if arguments.folder:
         root = place(arguments.folder)
-        for modality, name in zip(MODALITIES, ("img_emb", "text_emb"), strict=True):
-            if (root / name).is_dir():
-                patterns[modality].append(str(root / name))
-        if not any(patterns.values()):
+        names = zip(MODALITIES, ("img_emb", "text_emb"), strict=True)
+        there = {modality: str(root / name) for modality, name in names if (root / name).is_dir()}
+        for modality, name in there.items():
+            patterns[modality].append(name)
+        if not there:
             raise I0TError(f"{root}: neither img_emb nor text_emb in it. Name the files with --images and --texts.")
     work = [
         (modality, Shard(path, arguments.key))
