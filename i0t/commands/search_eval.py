@@ -54,7 +54,8 @@ columns (k is 10, or --k)
             half of the queries, for 5 % of false alarms: those without their image that it lets through, and the share
             of the others that are answered. "-" with fewer than 38 tested pairs
 In brackets the 95 % interval for other queries, after "±" half of it (bootstrap over images, paired for differences;
-not for other corpora or calibration items, and given the cutoffs). R@1 to nothing matches: among at most 2 000 pairs.
+not for other corpora or calibration items, and given the cutoffs). ±.000: all n images agree, and up to 3 / n of others
+may not. R@1 to nothing matches: among at most 2 000 pairs.
 
 documents (--documents): a document may own images and texts, as a listing its photograph and title. It is found once,
 at the rank of its best item. Further rivals: fusions that add up what it has in each list, and one index of the mean

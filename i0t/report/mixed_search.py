@@ -30,8 +30,6 @@ def mixed_search(embeddings: Embeddings, seed: int = 0) -> dict[str, Any]:
         the relevant items; "rival" and "best", rows of "methods": the best without and with fitting; "groups",
         "splits" and "k". Or only "skipped": why there is nothing.
     """
-    if embeddings.labels is not None:
-        return {"skipped": "Not judged: the images are in classes, whose names are right for many of them."}
     try:
         images = len(first_pairs(embeddings))
         if images > MOST_IMAGES:
@@ -41,7 +39,7 @@ def mixed_search(embeddings: Embeddings, seed: int = 0) -> dict[str, Any]:
             }
         choices = tuple(RemoverChoice(name) for name in own_names())
         results, protocol = evaluate(embeddings, SearchOptions(embeddings.files, choices, seed=seed))
-    except I0TError as error:  # such as too few pairs, or several vectors an item
+    except I0TError as error:  # such as images in classes, or several vectors an item
         return {"skipped": f"Not judged: {error}"}
     return {**_compared(results), "splits": protocol["splits"], "k": protocol["k"]}
 

@@ -98,8 +98,10 @@ def pair_scores(embeddings: Embeddings, scorer: Scorer, seed: int = 0) -> dict[s
         seed: of the pairs.
 
     Raises:
-        I0TError: several vectors per item, or fewer than four images or texts.
+        I0TError: several vectors per item, fewer than four images or texts, or images in classes.
     """
+    if embeddings.labels is not None:
+        raise I0TError("The images are in classes, whose names are right for many of them.")
     require_one_vector(embeddings.image_features, "images")
     images, texts = embeddings.image_features, embeddings.text_features
     rng, pairs = np.random.default_rng(seed), embeddings.pairs

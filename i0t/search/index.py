@@ -55,6 +55,7 @@ class VectorIndex:
             (A, L) int64 places in the corpus, and (A, L) float32 scores in descending order. L >= k unless the
             corpus is smaller. An approximate index may find fewer items: then places are -1 and scores -inf.
         """
+        check_k(k)
         vectors = _vectors(queries, "queries", self._index.d)
         stored = self._index.ntotal
         depth = min(stored, k + MARGIN)
@@ -135,6 +136,12 @@ def _vectors(features: Any, name: str, dim: int | None = None) -> np.ndarray:
     vectors = unit_rows(features, name, dim)
     require_one_vector(vectors, name)
     return np.ascontiguousarray(vectors)
+
+
+def check_k(k: int) -> None:
+    """Raise an error if no result is asked for."""
+    if k < 1:
+        raise I0TError(f"k: must be 1 or more, got {k}.")
 
 
 def require_one_vector(features: np.ndarray, name: str) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from i0t.errors import I0TError
 from i0t.metrics.ranking import score_blocks
-from i0t.search.index import VectorIndex
+from i0t.search.index import VectorIndex, check_k
 from i0t.search.lists import Lists, best_of, by_rows, merged
 from i0t.search.score_arithmetic import standardized
 from i0t.search.scores import ScoreStandardizer
@@ -32,9 +33,14 @@ class MixedIndex:
 
     Attributes:
         description: of the index, for a record.
+
+    Raises:
+        I0TError: no items, or bad ones.
     """
 
     def __init__(self, standardizer: ScoreStandardizer, items: Mapping[str, Any], index: str = "flat") -> None:
+        if not items:
+            raise I0TError("MixedIndex: no items. Give a mapping of kinds to their vectors.")
         self.standardizer = standardizer
         moved = {kind: standardizer.vectors(features, kind) for kind, features in items.items()}
         self._moved = moved if standardizer.form == "adaptive" else {}
@@ -47,6 +53,7 @@ class MixedIndex:
 
     def search(self, queries: Any, query_kind: str, k: int = 10) -> OneList:
         """Find the top `k` of all kinds, and all ties with the k-th; ids are rows of `items`, -1 for none."""
+        check_k(k)
         if self._indexes:
             stores = {kind: self._store(kind, query_kind) for kind in self._indexes}
             limits = {kind: extreme_scales(self.scales(kind, query_kind)) for kind in self._moved} or None

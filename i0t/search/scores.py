@@ -96,8 +96,15 @@ class ScoreStandardizer:
         Raises:
             I0TError: NaN, infinite, zero, empty or mis-shaped input; or a remover, and kinds besides image and text.
         """
+        if not cohorts:
+            raise I0TError(
+                "scores: no kinds to fit. Give a mapping of names, such as image and text, to their vectors."
+            )
         if self.remover is not None:
             self._require_modalities(cohorts)
+            missing = [kind for kind in MODALITIES if kind not in cohorts]
+            if missing:
+                raise I0TError(f"scores: no {missing[0]} vectors, and a gap remover is fitted to images and texts.")
             fresh = type(self.remover)(**self.remover.parameters())
             self.remover = fresh.fit(cohorts["image"], cohorts["text"], origin)
         self._sums, self._cohorts = {}, {}

@@ -19,6 +19,7 @@ import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
 from i0t.errors import I0TError
+from i0t.search.index import check_k
 from i0t.search.lists import merged
 from i0t.search.score_arithmetic import standardized
 from i0t.search.scores import ScoreStandardizer
@@ -109,6 +110,7 @@ def search_kinds(
     Raises:
         I0TError: an unknown kind, or bad queries.
     """
+    check_k(k)
     vectors = standardizer.vectors(queries, query_kind)
     is_constant = standardizer.form == "constants"
     depth = max(k, depth or (k if is_constant else FIRST_DEPTH * k))

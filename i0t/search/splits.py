@@ -48,8 +48,10 @@ def first_pairs(embeddings: Embeddings) -> np.ndarray:
     """(P, 2) images with their first text: one caption per image, so that queries are independent.
 
     Raises:
-        I0TError: no image has a text.
+        I0TError: no image has a text, or images are in classes.
     """
+    if embeddings.labels is not None:
+        raise I0TError("The images are in classes, whose names are right for many of them.")
     pairs = embeddings.pairs
     if not len(pairs):
         raise I0TError("no text has an image (image_of_text is -1 throughout), so nothing pairs up.")

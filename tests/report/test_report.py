@@ -121,7 +121,7 @@ def test_mixed_search_that_cannot_be_judged_says_why(monkeypatch):
     cases = {
         "no text has an image": cones(40, image_of_text=np.full(40, -1)),
         "2 vectors per item": replace(whole, image_features=stacked),
-        "images are in classes": cones(40, **classes),
+        "The images are in classes": cones(40, **classes),
     }
     for reason, embeddings in cases.items():
         assert reason in mixed_search(embeddings)["skipped"]

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.search import ScoreStandardizer
+from i0t.search import MixedIndex, ScoreStandardizer, VectorIndex
 from i0t.search.score_arithmetic import nearest_scales
 from i0t.standardize import Standardizer, Whitening, ZScore
 
@@ -208,3 +208,19 @@ def test_what_cannot_be_fitted_is_refused():
         ScoreStandardizer(form="zscore")
     with pytest.raises(I0TError, match="row 3"):
         ScoreStandardizer().fit({"image": np.where(np.arange(9)[:, None] == 3, np.nan, cone(9, 0, 0))})
+
+
+def test_what_cannot_be_fitted_or_searched_is_refused():
+    given = cohorts("image", "text", "audio")
+    with pytest.raises(I0TError, match="no kinds to fit"):
+        ScoreStandardizer().fit({})
+    with pytest.raises(I0TError, match="no text vectors, and a gap remover"):
+        ScoreStandardizer(ZScore()).fit({"image": given["image"]})
+    for form, index in product(("constants", "adaptive"), ("flat", "Flat")):
+        fitted = ScoreStandardizer(form=form).fit(given)
+        with pytest.raises(I0TError, match="no items"):
+            MixedIndex(fitted, {}, index)
+        with pytest.raises(I0TError, match="k: must be 1 or more"):
+            MixedIndex(fitted, given, index).search(given["audio"], "audio", k=0)
+    with pytest.raises(I0TError, match="k: must be 1 or more"):
+        VectorIndex(given["image"]).search(given["image"], 0)

@@ -17,6 +17,7 @@ from real_data import FEATURES, needs_features
 from sklearn.metrics import ndcg_score, roc_auc_score
 
 from evaluation.table import main as table
+from i0t.__main__ import main as run
 from i0t.commands.search_eval import main
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
@@ -537,3 +538,12 @@ def test_program_says_which_half_of_the_question_is_judged(pairs_file, tmp_path,
     )
     assert main([*flags, "--removers", "i0t_post"]) == 0
     assert "so only half" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("program", ["search-eval", "advise", "cutoff"])
+def test_images_in_classes_are_no_pairs(tmp_path, capsys, program):
+    images, texts = gapped_pairs(40)
+    names = [str(row) for row in range(40)]
+    classes = Embeddings(images, texts[:10], np.full(10, -1), names, names[:10], labels=np.arange(40) % 10)
+    assert run([program, str(classes.save(tmp_path / "classes.safetensors"))]) == 2
+    assert capsys.readouterr().err.startswith("error: The images are in classes")
