@@ -1,4 +1,4 @@
-"""A whole retrieval evaluation against the method's first public code and CLIP_benchmark, and with the cache.
+"""A whole retrieval evaluation against CLIP_benchmark, and with the cache.
 
     python -m benchmarks.retrieval_rivals --pairs 256 --rounds 3
 
@@ -12,12 +12,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
-from functools import partial
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from benchmarks.encoding_setup import (
@@ -40,12 +38,9 @@ from i0t.data.datasets import load_dataset
 from i0t.data.items import open_image
 from i0t.encoders import EncodeOptions, load_encoder
 from i0t.encoders.encoder import Encoder
-from i0t.encoders.openclip import set_context_length
 from i0t.paths import REPO, Roots, say
 
 CLIP_BENCHMARK = REPO / "Github" / "CLIP_benchmark" / "clip_benchmark" / "metrics" / "zeroshot_retrieval.py"
-FIRST_CODE_CONTEXT = 248  # context of its models, which it always computes in full
-FIRST_CODE_PAIRS = 64  # enough: its time is proportional to the number of pairs
 
 
 def rows(quick: bool) -> list[Row]:
@@ -54,7 +49,7 @@ def rows(quick: bool) -> list[Row]:
 
 
 def measure(pairs: int, rounds: int, only: str = "") -> list[Row]:
-    """Measure all rows, or those of one part: "first", "fp32", "bf16" or "cache"."""
+    """Measure all rows, or those of one part: "fp32", "bf16" or "cache"."""
     torch.manual_seed(0)
     encoder = load_encoder(MODEL)
     result: list[Row] = []
@@ -64,56 +59,7 @@ def measure(pairs: int, rounds: int, only: str = "") -> list[Row]:
                 result += against_clip_benchmark(encoder, roots, pairs, rounds, precision, goal)
         if only in ("", "cache"):
             result.append(from_cache(encoder, roots, pairs, rounds))
-    if only in ("", "first"):
-        set_context_length(encoder, FIRST_CODE_CONTEXT)
-        few = min(pairs, FIRST_CODE_PAIRS)
-        with photos(few) as roots:
-            result += against_first_code(encoder, roots, few, rounds)
     return result
-
-
-def against_first_code(encoder: Encoder, roots: Roots, pairs: int, rounds: int) -> list[Row]:
-    """Compare with code that encodes single items, and again for every pair of blocks (of 1 024 in that code)."""
-    captions, lines = load_dataset("flickr", roots, allow_partial=True), []
-    ours = evaluation(Retrieval(), encoder, "flickr", roots, uncached("fp32"))
-    for stated, goal, block in ((256, ">= 4", pairs), (2048, ">= 8", -(-pairs // 2))):
-        for rival, passes in (("first public code, restated", 1), ("the same with --is_distil t", 2)):
-            taken = in_turn(ours, partial(first_code, encoder, captions, block, passes), rounds)
-            note = f"measured with {pairs} pairs, blocks of {block}: as many passes per item; {spread(taken)}"
-            work = f"retrieval evaluation, {stated} pairs, ViT-B/32, {FIRST_CODE_CONTEXT} tokens, fp32, CPU"
-            lines.append(Row(work, rival, times_faster(taken), f"{goal} x faster", note))
-    return lines
-
-
-@torch.no_grad()
-def first_code(encoder: Encoder, captions: CaptionSet, block: int, passes: int = 1) -> dict[str, float]:
-    """Reimplement the first public code from its description: forward passes of single items.
-
-    Args:
-        encoder: the model.
-        captions: a data set; its first captions are used.
-        block: items per block.
-        passes: 2 for the active command of its evaluation script (`--is_distil t`, the method's own model), which
-            encodes each item once for its features and once for the features to subtract. That model was not
-            published; its second pass is assumed to take as long as the first.
-    """
-    model = encoder.model
-    pixels = [encoder.preprocess(open_image(path))[None] for path in captions.images]
-    tokens = [encoder.tokenize([own[0]]) for own in captions.captions]
-    scores = torch.zeros(len(pixels), len(tokens))
-    for i in range(0, len(pixels), block):
-        for j in range(0, len(tokens), block):
-            for _ in range(passes):
-                images = torch.cat([model.encode_image(one) for one in pixels[i : i + block]])
-                texts = torch.cat([model.encode_text(one) for one in tokens[j : j + block]])
-            scores[i : i + block, j : j + block] = F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
-    ranks = [row.argsort(descending=True).tolist().index(own) for own, row in enumerate(scores)]
-    ranks_t2i = [row.argsort(descending=True).tolist().index(own) for own, row in enumerate(scores.T)]
-    return {
-        f"{direction}_r{k}": 100 * sum(rank < k for rank in found) / len(found)
-        for direction, found in (("i2t", ranks), ("t2i", ranks_t2i))
-        for k in (1, 5, 10)
-    }
 
 
 def against_clip_benchmark(
@@ -190,9 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m benchmarks.retrieval_rivals", description=__doc__)
     parser.add_argument("--pairs", type=positive, default=256, help="images with a caption (default 256)")
     parser.add_argument("--rounds", type=positive, default=3, help="of ours and the rival in turn (default 3)")
-    parser.add_argument(
-        "--only", default="", choices=("first", "fp32", "bf16", "cache"), help="one comparison (default: all)"
-    )
+    parser.add_argument("--only", default="", choices=("fp32", "bf16", "cache"), help="one comparison (default: all)")
     arguments = parser.parse_args(argv)
     for row in measure(arguments.pairs, arguments.rounds, arguments.only):
         print(f"{row.ratio:.3f} ({row.goal}): {row.work}; against {row.rival}; {row.note}")

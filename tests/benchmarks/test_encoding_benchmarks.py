@@ -13,8 +13,8 @@ import pytest
 from benchmarks import retrieval_rivals
 from benchmarks.correlation_rival import pacscore_loop
 from benchmarks.encoding_setup import evaluation, in_turn, times_faster, uncached
-from benchmarks.retrieval_rivals import against_clip_benchmark, first_code, from_cache
-from evaluation import correlation, retrieval
+from benchmarks.retrieval_rivals import against_clip_benchmark, from_cache
+from evaluation import correlation
 from evaluation.retrieval import Retrieval
 from i0t import Encoder, load_encoder
 from i0t.data.datasets import load_dataset
@@ -33,14 +33,6 @@ def metrics_of(program, folder: Path, *flags: str) -> dict[str, float]:
     assert program.main(["--model", "tiny", "--workers", "0", "--output", str(folder), *flags]) == 0
     (path,) = folder.glob("*.json")
     return json.loads(path.read_text())["metrics"]
-
-
-@pytest.mark.parametrize("block", [20, 7])
-def test_first_code_restated_finds_our_recalls(configs, tiny, sample_roots, tmp_path, block):
-    ours = metrics_of(retrieval, tmp_path, "--dataset", "flickr")
-    theirs = first_code(tiny, load_dataset("flickr", sample_roots), block)
-    assert theirs == pytest.approx({name: ours[name] for name in theirs})
-    assert len(theirs) == 6
 
 
 def test_pacscores_loop_restated_finds_our_tau(configs, tiny, sample_roots, tmp_path):
