@@ -23,7 +23,7 @@ from i0t import RunningStandardizer, Standardizer, Whitening, ZScore
 from i0t.cli import Parser, positive, program
 from i0t.features import l2_normalize
 from i0t.gap import centroid_distance
-from i0t.metrics import retrieval_metrics
+from i0t.metrics import one_scale_auc, retrieval_metrics
 from i0t.paths import REPO
 from i0t.standardize import GapRemover
 
@@ -51,15 +51,6 @@ def real_features(start: Path) -> Pair:
     raise FileNotFoundError(FILE)
 
 
-def one_scale_auc(images: np.ndarray, texts: np.ndarray) -> float:
-    """AUC of cos(x_i, y_i) against cos(x_i, x_j) of all j != i."""
-    from sklearn.metrics import roc_auc_score
-
-    matched = np.sum(images * texts, axis=1)
-    others = (images @ images.T)[~np.eye(len(images), dtype=bool)]
-    return float(roc_auc_score(np.repeat([1, 0], [len(matched), len(others)]), np.concatenate([matched, others])))
-
-
 def split_rows(features: Pair, n_splits: int, methods: Iterable[str] = METHODS) -> list[dict[str, dict[str, float]]]:
     """Measure `cd`, `i2t_r1`, `t2i_r1`, `auc` by method, per split."""
     images, texts = features
@@ -78,7 +69,7 @@ def split_rows(features: Pair, n_splits: int, methods: Iterable[str] = METHODS) 
 def _measured(images: np.ndarray, texts: np.ndarray) -> dict[str, float]:
     recalls = retrieval_metrics(images, texts, np.arange(len(texts)), ks=(1,))
     kept = {key: recalls[key] for key in ("i2t_r1", "t2i_r1")}
-    return {"cd": centroid_distance(images, texts), **kept, "auc": one_scale_auc(images, texts)}
+    return {"cd": centroid_distance(images, texts), **kept, "auc": one_scale_auc(images, texts)["above_picture"]}
 
 
 def stream_rows(features: Pair, counts: tuple[int, ...], n_splits: int) -> list[dict[int, tuple[float, ...]]]:
