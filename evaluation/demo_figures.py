@@ -24,7 +24,8 @@ from i0t.metrics import classification_metrics, correlation_metrics
 from i0t.metrics.one_scale import one_scale_shares
 from i0t.metrics.retrieval import tied_ranks_both_directions
 from i0t.search import either_kind
-from i0t.search.methods import RULES, Method, MixedTask
+from i0t.search.methods import Method, MixedTask
+from i0t.search.rivals import RULES
 from i0t.search.scores import FORMS, ScoreStandardizer
 from i0t.standardize import Standardizer
 

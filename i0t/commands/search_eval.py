@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from i0t.cli import Parser, add_remover_flags, positive, program, remover_choices, seed_number
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
@@ -19,10 +16,8 @@ from i0t.files import ensure_folder, file_stem, write_json
 from i0t.gap import centroid_distance
 from i0t.paths import TENSORS
 from i0t.search.evaluate import SPLITS, SearchOptions, evaluate, items_sha256
-from i0t.search.method_tables import cells, method_table
-from i0t.search.methods import TEXT_SHARES
-from i0t.search.pair_quality import LET_THROUGH
-from i0t.search.results import MethodResult, all_intervals, differences, intervals, rivals_in
+from i0t.search.results import MethodResult, all_intervals, differences, rivals_in
+from i0t.search.search_tables import results_table
 from i0t.standardize import fitted_origin
 from i0t.standardize.registry import own_names
 
@@ -72,11 +67,6 @@ examples
   i0t search-eval corpus.safetensors --qrels judged.qrels --queries asked.safetensors --fit-on calibration.safetensors
   i0t search-eval listings.safetensors --documents ids --qrels judged.tsv --queries asked.safetensors --fit-on fit.npy
 """
-ONE_KIND = (
-    "No relevant item is of {missing} kind{why}, so only half of the question can be judged: what of {found} kind is "
-    'found. "{filter} kind only" is then right by construction; of {missing} kind it finds none.'
-)
-FEW = 30  # groups of queries, below which a bootstrap interval is too short
 
 
 def parse(argv: Sequence[str] | None) -> SearchOptions:
@@ -102,20 +92,7 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
         "--index", default="flat", metavar="KIND", help="flat (exact; default), ivfpq, or a faiss.index_factory string"
     )
     parser.add_argument("--k", type=positive, default=10, metavar="K", help="number of results that count (default 10)")
-    parser.add_argument("--qrels", metavar="FILE", help="judgments over the items of SOURCE; needs --fit-on")
-    parser.add_argument(
-        "--queries",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="with --qrels: vectors of the queries, if they are not in SOURCE",
-    )
-    parser.add_argument(
-        "--documents",
-        metavar="HOW",
-        help="a document has an image and a text, such as a listing: pairs (an image with its texts), ids (equal ids, "
-        "with --qrels) or a file (with --qrels)",
-    )
+    _add_judgment_flags(parser)
     parser.add_argument("--output", default=str(TENSORS), metavar="DIR", help="folder of the record (default tensors)")
     arguments = parser.parse_args(argv)
     splits, seed = (SPLITS if arguments.splits is None else arguments.splits), arguments.seed or 0
@@ -138,6 +115,23 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
     )
 
 
+def _add_judgment_flags(parser: Parser) -> None:
+    parser.add_argument("--qrels", metavar="FILE", help="judgments over the items of SOURCE; needs --fit-on")
+    parser.add_argument(
+        "--queries",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="with --qrels: vectors of the queries, if they are not in SOURCE",
+    )
+    parser.add_argument(
+        "--documents",
+        metavar="HOW",
+        help="a document has an image and a text, such as a listing: pairs (an image with its texts), ids (equal ids, "
+        "with --qrels) or a file (with --qrels)",
+    )
+
+
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
@@ -149,84 +143,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(results_table(results, protocol))
     print(_save(source, results, protocol, options, time.perf_counter() - started))
     return 0
-
-
-def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
-    """Format tables of one row per method, at most 100 columns wide, and notes below."""
-    k = protocol["k"]
-    parts = [_compared(results, k), *(_levels(results, columns) for columns in _columns(k)), _notes(results, protocol)]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _columns(k: int) -> tuple[dict[str, str], ...]:
-    """Columns of each table by metric: quality by kind, of the list, of the pairs."""
-    kinds = ("own", "other", "both")
-    return (
-        {**{f"ndcg_{kind}": f"NDCG {kind}" for kind in kinds}, **{f"recall_{kind}": f"R@{k} {kind}" for kind in kinds}},
-        {
-            "recall": f"R@{k}",
-            **dict(zip(TEXT_SHARES, (f"texts in\ntop {k} of\ntexts", "\n\nof images"))),
-            "above_picture": "AUC",
-            "i2t_r1": "R@1\nto text",
-            "t2i_r1": "\nto image",
-        },
-        {
-            "kept": "kept",
-            "auroc": "nothing matches:\nAUROC",
-            "let_through": f"\nfalse alarms ({100 * LET_THROUGH:g} %)",
-            "answered": "\nanswered",
-        },
-    )
-
-
-def _levels(results: dict[str, MethodResult], columns: dict[str, str]) -> str:
-    """Format metrics; columns without a value are left out, and those by kind if all relevant items are of one."""
-    found = {
-        header: cells(results, metric, percent=metric in (*TEXT_SHARES, "let_through", "answered"))
-        for metric, header in columns.items()
-    }
-    known = {header: held for header, held in found.items() if held}
-    if "ndcg_own" in columns and len(known) < 4:
-        return ""
-    return method_table(known) if known else ""
-
-
-def _compared(results: dict[str, MethodResult], k: int) -> str:
-    """Format NDCG with its interval, and its paired differences to raw and to the best rival."""
-    ranges = intervals(list(results.values()), "ndcg")
-    means = {
-        name: f"{result.mean()['ndcg']:.3f} ({'unknown' if np.isnan(low) else f'{low:.3f}-{high:.3f}'})"
-        for (name, result), (low, high) in zip(results.items(), ranges)
-    }
-    columns: dict[str, dict[str, Any]] = {f"NDCG@{k} (95 %)": means}
-    columns["against raw"] = differences(results, ["raw"], "ndcg")
-    columns["against the best rival"] = differences(results, rivals_in(results), "ndcg")
-    return method_table(columns)
-
-
-def _notes(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
-    """Tell what was searched and fitted, and what the tables cannot tell."""
-    result = next(iter(results.values()))
-    means, times = result.mean(), f", mean of {protocol['splits']} random splits" if "splits" in protocol else ""
-    relevant = {who: means[f"relevant_{name}"] for name, who in zip(TEXT_SHARES, ("text queries", "image queries"))}
-    asked = " and ".join(f"{100 * share:.0f} % for {who}" for who, share in relevant.items() if not np.isnan(share))
-    leak = {True: " - these items are evaluated: a leak", None: " - whether they overlap is unknown"}
-    fit_on = protocol["fit_on"] if isinstance(protocol["fit_on"], str) else " ".join(protocol["fit_on"])
-    index = ", ".join(str(value) if key == "factory" else f"{key} {value}" for key, value in result.index.items())
-    several = "images and their texts" if protocol["task"] == "either kind" else "queries"
-    own, other = (not np.isnan(means[f"ndcg_{kind}"]) for kind in ("own", "other"))
-    the_other, the_own, why = "the other", "the query's own", "" if "qrels" in protocol else " (one text per image)"
-    half = [ONE_KIND.format(missing=the_own, why=why, found=the_other, filter="other")] if other and not own else []
-    half += [ONE_KIND.format(missing=the_other, why=why, found=the_own, filter="own")] if own and not other else []
-    if result.groups < FEW:
-        half.append(f"With so few queries ({result.groups}) the intervals are too short.")
-    notes = [
-        *half,
-        f"{result.groups} {'query' if result.groups == 1 else several}{times}; "
-        f"{100 * means['corpus_text_share']:.0f} % of the corpus are texts, and of the relevant items {asked}.",
-        f"Index: {index}. Fitted on: {fit_on}{leak.get(protocol['means_leak'], '')}.",
-    ]
-    return "\n".join(textwrap.fill(note, 100) for note in notes)
 
 
 def _save(

@@ -7,8 +7,9 @@ from typing import Any
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.search.evaluate import SearchOptions, evaluate
-from i0t.search.methods import RIVALS, label_of
+from i0t.search.methods import label_of
 from i0t.search.results import MethodResult, best_rival, differences, intervals, rivals_in
+from i0t.search.rivals import RIVALS
 from i0t.search.splits import first_pairs
 from i0t.standardize.registry import RemoverChoice, own_names
 

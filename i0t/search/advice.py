@@ -15,8 +15,9 @@ from tqdm import tqdm
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics.resampling import random_split
-from i0t.search.methods import RULES, Method, label_of, scores_of
+from i0t.search.methods import Method, label_of, scores_of
 from i0t.search.results import MethodResult, differences, rivals_in
+from i0t.search.rivals import RULES
 from i0t.search.scores import FORMS, ScoreStandardizer
 from i0t.search.splits import SplitRuns, first_pairs
 from i0t.standardize import GapRemover

@@ -14,9 +14,9 @@ from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
 from i0t.paths import TENSORS, say
 from i0t.search.judged_layout import Documents, documents_of_ids, documents_of_pairs, layout_of_qrels
-from i0t.search.methods import RULES
 from i0t.search.qrels import read_documents, read_placed, without_relevant
 from i0t.search.results import MethodResult
+from i0t.search.rivals import RULES
 from i0t.search.splits import Fitted, all_methods, evaluate_fitted, evaluate_layout, evaluate_splits, first_pairs
 from i0t.standardize.fitting import fit_to_files, vectors_to_fit
 from i0t.standardize.registry import RemoverChoice

@@ -1,15 +1,15 @@
-"""Ways to make one list of images and texts, rivals included: what each returns, and how good it is.
+"""Ways to make one list of images and texts: what each returns, and how good it is.
 
 A method is None (one index of the vectors as they are), a fitted gap remover (one index of moved vectors), a fitted
-`ScoreStandardizer` (one index per modality, merged by standardised scores), or a name in `RULES`: one index per
-modality, without any standardising.
+`ScoreStandardizer` (one index per modality, merged by standardised scores), or the name of
+a rival (`i0t.search.rivals`).
 
 Shapes: A queries, C corpus items, L items returned, D dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -21,76 +21,13 @@ from i0t.search.index import VectorIndex, require_one_vector
 from i0t.search.lists import Lists, best_parts, by_rows, merged, summed_parts
 from i0t.search.mixed_index import MixedLayout
 from i0t.search.mixed_search import MixedIndex
+from i0t.search.rivals import FUSED, MEAN, RIVALS, RULES, SUMS
 from i0t.search.scores import ScoreStandardizer
 from i0t.standardize import GapRemover
 from i0t.standardize.registry import remover_class
 
 Method = GapRemover | ScoreStandardizer | str | None
-RRF_K = 60  # Cormack, Clarke and Buettcher 2009
-FUSED = 100  # best items of each modality whose scores say what is usual, in score fusions
 TEXT_SHARES = ("text_share_text_queries", "text_share_image_queries")
-
-
-def _rank(scores: np.ndarray) -> np.ndarray:
-    """(A, L) rank from 1 of descending scores; ties share the first."""
-    starts = np.ones(scores.shape, dtype=bool)
-    starts[:, 1:] = scores[:, 1:] != scores[:, :-1]
-    return np.maximum.accumulate(np.where(starts, np.arange(1, scores.shape[1] + 1), 0), axis=1)
-
-
-def own_kind(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
-    """Search only the query's own modality."""
-    return scores if is_own else np.full_like(scores, -np.inf)
-
-
-def other_kind(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
-    """Search only the other modality."""
-    return own_kind(scores, not is_own, k)
-
-
-def reciprocal_rank_fusion(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
-    """Score by 1 / (60 + rank) in the list of the item's modality."""
-    return np.where(np.isfinite(scores), 1 / (RRF_K + _rank(scores)), -np.inf)
-
-
-def min_max_fusion(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
-    """Map the best 100 cosines of each modality to 0..1 (relative scores of Weaviate, minmax of Elasticsearch)."""
-    best = np.ma.masked_invalid(scores[:, :FUSED])
-    return _scaled(scores, best.min(axis=1), best.max(axis=1))
-
-
-def distribution_fusion(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
-    """Map three deviations about the mean of the best 100 cosines of each modality to 0..1 (DBSF of Qdrant)."""
-    best = np.ma.masked_invalid(scores[:, :FUSED])
-    mean, deviation = best.mean(axis=1), best.std(axis=1, ddof=1)
-    return _scaled(scores, mean - 3 * deviation, mean + 3 * deviation)
-
-
-def _scaled(scores: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Map low to 0 and high to 1, (A,) each; 0.5 where they are equal; what is not there stays so."""
-    width = np.ma.masked_equal(high - low, 0)[:, None]
-    return np.where(np.isfinite(scores), np.ma.filled((scores - low[:, None]) / width, 0.5), -np.inf)
-
-
-def equal_quotas(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
-    """Take half of the places for each modality, and order these items by cosine."""
-    return np.where(_rank(scores) <= (k + is_own) // 2, scores, -np.inf)
-
-
-# From the descending cosines (A, L) of one modality, whether it is the query's own, and k, to scores for one list.
-RULES: dict[str, Callable[[np.ndarray, bool, int], np.ndarray]] = {
-    "own_kind": own_kind,
-    "other_kind": other_kind,
-    "rank_fusion": reciprocal_rank_fusion,
-    "min_max": min_max_fusion,
-    "dbsf": distribution_fusion,
-    "quotas": equal_quotas,
-}
-# Rivals where documents have several items: fusions that add up what a document has in each list, as stores do, and one
-# vector per document, the mean of those of its items.
-SUMS = {"rank_fusion_sum": "rank_fusion", "min_max_sum": "min_max", "dbsf_sum": "dbsf"}
-MEAN = "mean_vector"
-RIVALS = ("raw", *RULES, *SUMS, MEAN)
 LABELS = {
     "own_kind": "own kind only",
     "other_kind": "other kind only",

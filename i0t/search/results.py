@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from i0t.metrics.resampling import counts_in_chunks, percentile_interval
-from i0t.search.methods import RIVALS
+from i0t.search.rivals import RIVALS
 
 RESAMPLES = 2000
 Interval = tuple[float, float]

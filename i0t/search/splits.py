@@ -13,10 +13,11 @@ from tqdm import tqdm
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics.resampling import random_split
-from i0t.search.methods import RULES, Method, MixedTask, mean_of_known, scores_of, summary, with_document_rivals
+from i0t.search.methods import Method, MixedTask, mean_of_known, scores_of, summary, with_document_rivals
 from i0t.search.mixed_index import MixedLayout, either_kind
 from i0t.search.pair_quality import MOST_PAIRS, pair_quality
 from i0t.search.results import MethodResult, Totals
+from i0t.search.rivals import RULES
 from i0t.search.scores import FORMS, Form, ScoreStandardizer
 from i0t.standardize import GapRemover
 

@@ -30,7 +30,7 @@ from i0t.report.prose import headline
 from i0t.report.recall import recall_at_1
 from i0t.report.sphere import facing, project
 from i0t.report.splits import Groups
-from i0t.search.methods import RULES
+from i0t.search.rivals import RULES
 from i0t.standardize import Standardizer
 from i0t.standardize.registry import own_names
 

@@ -25,7 +25,7 @@ from i0t.search import (
     read_documents,
 )
 from i0t.search.lists import best_parts, summed_parts
-from i0t.search.methods import RIVALS
+from i0t.search.rivals import RIVALS
 from i0t.standardize import ZScore
 
 

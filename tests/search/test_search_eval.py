@@ -31,9 +31,9 @@ from i0t.search import (
     layout_of_qrels,
     read_qrels,
 )
-from i0t.search.methods import RULES
 from i0t.search.qrels import read_placed, without_relevant
 from i0t.search.results import MethodResult
+from i0t.search.rivals import RULES
 from i0t.standardize import Standardizer, ZScore
 
 

@@ -28,8 +28,8 @@ from i0t.search import (
     offset_queries,
     search_kinds,
 )
-from i0t.search.methods import RULES
 from i0t.search.results import best_rival, differences, intervals, rivals_in
+from i0t.search.rivals import RULES
 from i0t.search.score_arithmetic import standardized
 
 REAL = REPO.parent / "shared" / "realdata" / "coco500_clip_vitb16.npy"
