@@ -19,6 +19,7 @@ from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
 from i0t.search import ScoreStandardizer
 from i0t.search.advice import Advice, Candidate, advise
+from i0t.search.results import differences
 from i0t.standardize.registry import RemoverChoice
 
 
@@ -133,3 +134,15 @@ def test_scores_of_another_model_are_refused(tmp_path, capsys):
     line = ["scores", str(tmp_path / "one.safetensors"), "--fit-on", str(tmp_path / "two.safetensors")]
     assert main([*line, "--output", str(tmp_path / "out")]) == 2
     assert "Make both with the same model" in capsys.readouterr().err
+
+
+def test_the_choice_holds_for_all_candidates_at_once(monkeypatch):
+    levels = {}
+
+    def spy(results: object, rivals: object, metric: str, level: float = 0.95, **how: int) -> object:
+        levels.setdefault(metric, set()).add(level)
+        return differences(results, rivals, metric, level, **how)
+
+    monkeypatch.setattr("i0t.search.advice.differences", spy)
+    advice = advise(pairs(60, 2, noise=1.0), [RemoverChoice("z_score")], splits=2, sizes=())
+    assert len(advice.candidates) == 6 and levels == {"ndcg": {1 - 0.05 / 5}, "i2t_r1": {0.95}, "t2i_r1": {0.95}}

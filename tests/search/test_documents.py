@@ -65,6 +65,16 @@ def test_a_document_is_found_once_at_its_best_item(listings, method, expected):
     assert (np.diff(scores[0][np.isfinite(scores[0])]) <= 0).all()
 
 
+@pytest.mark.parametrize("method", [None, "own_kind", "mean_vector"])
+def test_a_document_of_many_items_does_not_fill_the_list(method):
+    """Sixty texts of one document are nearer than the text of the relevant one, which is still second."""
+    texts = np.array([*(at(value) for value in np.linspace(0.99, 0.9, 60)), at(0.5), at(0.4), at(1.0)])
+    documents = np.array([0, *[1] * 60, 61, 62])
+    layout = MixedLayout(1, np.arange(63), np.array([63]), np.array([[0, 61]]), np.ones(1), documents=documents)
+    task = MixedTask(np.array([at(0.1)]), texts, layout)
+    assert task.quality(method, k=2)["recall"] == 1.0
+
+
 def test_quality_of_documents_by_hand(listings):
     found = {name: values[0] for name, values in listings.quality(None, k=2).items()}
     ideal = 2 + 1 / np.log2(3)
