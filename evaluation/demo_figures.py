@@ -24,7 +24,7 @@ from i0t.metrics import classification_metrics, correlation_metrics
 from i0t.metrics.one_scale import one_scale_shares
 from i0t.metrics.retrieval import tied_ranks_both_directions
 from i0t.search import either_kind
-from i0t.search.methods import Method, MixedTask
+from i0t.search.methods import Method, MixedTask, scores_of
 from i0t.search.rivals import RULES
 from i0t.search.scores import FORMS, ScoreStandardizer
 from i0t.standardize import Standardizer
@@ -69,7 +69,10 @@ def mixed_by_method(embeddings: Embeddings) -> dict[str, dict[str, Estimate]]:
     task = _mixed_task(embeddings)
     methods: dict[str, Method] = {"raw": None, **{rule: rule for rule in RULES}}
     methods["i0t_post"] = Standardizer().fit_embeddings(embeddings)
-    methods |= {form: ScoreStandardizer(form=form).fit_embeddings(embeddings) for form in FORMS}
+    for remover in (None, Standardizer()):
+        for form in FORMS:
+            fitted = ScoreStandardizer(remover, form).fit_embeddings(embeddings)
+            methods[scores_of(remover.name if remover else "", form)] = fitted
     return {name: _mixed_ndcg(task, method) for name, method in methods.items()}
 
 

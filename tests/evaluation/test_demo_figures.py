@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from evaluation.demo_figures import mixed_by_method, mixed_figures, retrieval_figures
-from evaluation.demo_rows import ROWS, difference_table, plain_row, value_table
+from evaluation.demo_rows import ROWS, best_rival, difference_table, plain_row, search_table, value_table
 from evaluation.estimates import BLOCKS, estimate, mean_estimate
 from i0t import Embeddings, Standardizer
 from i0t.features import l2_normalize
 from i0t.metrics.one_scale import one_scale_auc, one_scale_shares
+from i0t.search.methods import label_of
 
 
 @pytest.fixture
@@ -67,6 +70,14 @@ def test_mixed_search_and_one_scale_show_the_gap_and_its_removal(five_captions):
     by_method = mixed_by_method(five_captions)
     assert by_method["raw"]["mixed_ndcg"].value == before["mixed_ndcg"].value
     assert by_method["i0t_post"]["mixed_ndcg"].value == after["mixed_ndcg"].value
+    table = search_table(by_method).splitlines()
+    assert max(map(len, table)) <= 100 and len(table) == 2 + len(by_method)
+    (best,) = [line for line in table[2:] if len(re.findall("±", line)) == 3]
+    assert best.startswith(label_of(best_rival(by_method))), "the best rival has no difference to itself"
+    assert float(table[-1].split()[-2]) == pytest.approx(
+        by_method["i0t_post+adaptive"]["mixed_ndcg"].value - by_method[best_rival(by_method)]["mixed_ndcg"].value,
+        abs=1e-3,
+    )
     assert by_method["other_kind"]["ndcg_own"].value == by_method["own_kind"]["ndcg_other"].value == 0
     rows = np.arange(0, 300, 5)
     pairs = Embeddings(
