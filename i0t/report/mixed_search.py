@@ -13,7 +13,7 @@ from i0t.search.rivals import RIVALS
 from i0t.search.splits import first_pairs
 from i0t.standardize.registry import RemoverChoice, own_names
 
-MOST_IMAGES = 5000  # with a text: more would take longer than the rest of the page
+MOST_IMAGES = 2000  # with a text: more would take longer than the rest of the page
 
 
 def mixed_search(embeddings: Embeddings, seed: int = 0) -> dict[str, Any]:

@@ -163,6 +163,7 @@ def _search(found: dict[str, Any]) -> str:
     if "skipped" in found:
         return str(found["skipped"])
     rival, best = (found["methods"][found[which]] for which in ("rival", "best"))
+    fitted = sum(one["fitted"] for one in found["methods"])
     half = (
         " With one text per image no relevant item is of the query’s own kind, so only half of the question can be "
         "judged, and “other kind only” is right by construction."
@@ -171,9 +172,9 @@ def _search(found: dict[str, Any]) -> str:
     )
     return (
         f"{found['groups']:,} images and their texts: {found['splits']} random halves are searched, the other halves "
-        f"fitted. Best of what is fitted: “{best['label']}” with {best['ndcg'][0]:.3f}; best of the rivals, which need "
-        f"no fitting: “{rival['label']}” with {rival['ndcg'][0]:.3f}. Difference {_signed(best['against'][0], 3)} "
-        f"({_verdict(best['against'], 3)}).{half}"
+        f"fitted. Best of the {fitted} methods that are fitted, picked by these results: “{best['label']}” with "
+        f"{best['ndcg'][0]:.3f}; best of the rivals, which need no fitting: “{rival['label']}” with "
+        f"{rival['ndcg'][0]:.3f}. Difference {_signed(best['against'][0], 3)} ({_verdict(best['against'], 3)}).{half}"
     )
 
 
