@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from i0t.gap.resampled import mixed_scores
+from i0t.gap.resampled import gaussian_kernel, mixed_scores
 from i0t.gap.unit_pairs import NO_PAIRS, UnitPairs, item_vectors, squared_distance, squared_lengths, sum_of, tiles
 from i0t.metrics.ranking import TiedRanks, score_blocks
 
@@ -149,7 +149,8 @@ def held_out_errors(items: UnitPairs, seed: int) -> tuple[np.ndarray, np.ndarray
     if not len(train) or not len(test):
         return test[:0], np.empty(0)
     with threadpool_limits(1, "blas"):  # no slower, and 50 times faster where the cores are busy
-        predicted = LinearRegression().fit(vectors[train], is_image[train]).predict(vectors[test])
+        # copy_X=False: indexing has made a copy already.
+        predicted = LinearRegression(copy_X=False).fit(vectors[train], is_image[train]).predict(vectors[test])
     return test, (predicted - is_image[test]) ** 2
 
 
@@ -183,7 +184,7 @@ def held_out_scores(items: UnitPairs, seed: int) -> list[tuple[np.ndarray, np.nd
         train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         if len(np.unique(is_image[train])) == 2:
             with threadpool_limits(1, "blas"):  # as in held_out_errors
-                model = Ridge(alpha=RIDGE_PENALTY).fit(vectors[train], is_image[train])
+                model = Ridge(alpha=RIDGE_PENALTY, copy_X=False).fit(vectors[train], is_image[train])
                 found.append((test, model.predict(vectors[test])))
     return found
 
@@ -255,8 +256,7 @@ def _uniformity(z: np.ndarray) -> float:
         return NAN
     z, total = z.astype(np.float32), 0.0
     for rows, cosines in score_blocks(z, z):
-        # On the sphere the exponent is 4 cos - 4, within -8..0: a plain float64 sum is stable.
-        kernel = np.exp(4 * cosines - 4)
+        kernel = gaussian_kernel(cosines)  # within exp(-8)..1: a plain float64 sum is stable
         own = kernel[np.arange(len(kernel)), np.arange(rows.start, rows.stop)]
         total += float(kernel.sum(dtype=np.float64) - own.sum(dtype=np.float64))
     return float(np.log(total / (n * (n - 1))))

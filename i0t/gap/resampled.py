@@ -25,12 +25,19 @@ def bootstrap(items: UnitPairs, n_resamples: int, seed: int) -> dict[str, np.nda
     drawn = items.sample
     counts = resampled_counts(drawn.n_groups, n_resamples, seed).astype(np.float32)
     resampled = {
-        f"uniformity_{side}": np.log(_mean_over_different(z, own, counts, lambda cosines: np.exp(4 * cosines - 4)))
+        f"uniformity_{side}": np.log(_mean_over_different(z, own, counts, gaussian_kernel))
         for side, z, own in _sides(drawn)
     }
     if len(items.pairs):
         resampled |= _of_pairs(items, [counts] if drawn is items else _chunks(items.n_groups, n_resamples, seed))
     return resampled
+
+
+def gaussian_kernel(cosines: np.ndarray) -> np.ndarray:
+    """Overwrite cosines with exp(-2 ||z_i - z_j||^2) = exp(4 cos - 4) of unit vectors."""
+    cosines *= 4
+    cosines -= 4
+    return np.exp(cosines, out=cosines)
 
 
 def _sides(items: UnitPairs) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -118,9 +125,9 @@ def mixed_scores(items: UnitPairs, queries: str) -> tuple[slice, slice, np.ndarr
     """
     own, others = (items.x, items.y) if queries == "image" else (items.y, items.x)
     asked, n = items.asked(own), len(items.x)
-    if items.stacked is not None:
+    if items.is_large:
         columns = (slice(0, n), slice(n, None))
-        found = score_blocks(own[asked], items.stacked)
+        found = score_blocks(own[asked], items.both)
         return (*(columns if queries == "image" else columns[::-1]), asked, found)
     own = own.astype(np.float32)
     found = score_blocks(own, np.concatenate([own, others.astype(np.float32)]))

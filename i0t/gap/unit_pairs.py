@@ -34,7 +34,7 @@ class UnitPairs:
         x: (N, D) unit vectors, one per image; float64, or float32 of a large set.
         y: (M, D) unit vectors, one per text.
         pairs: (P, 2) int64 rows (image, text) of matching items.
-        stacked: (N + M, D) of a large set, of which x and y are views.
+        stacked: (N + M, D) of a large set or its sample, of which x and y are views.
     """
 
     x: np.ndarray
@@ -60,7 +60,7 @@ class UnitPairs:
     @property
     def is_large(self) -> bool:
         """Whether some measures are taken from a sample."""
-        return self.stacked is not None
+        return self.x.dtype == np.float32
 
     @cached_property
     def sample(self) -> UnitPairs:
@@ -70,10 +70,11 @@ class UnitPairs:
         drawn = np.random.default_rng(0).permutation(self.n_groups)
         until = np.cumsum(np.bincount(self.group)[drawn])
         kept = np.isin(self.group, drawn[: max(1, np.searchsorted(until, SAMPLED))])
-        images, texts = (np.flatnonzero(side) for side in np.split(kept, [len(self.x)]))
+        n, place = int(kept[: len(self.x)].sum()), np.cumsum(kept) - 1
         inside = self.pairs[kept[self.pairs[:, 0]]]
-        pairs = np.stack([np.searchsorted(images, inside[:, 0]), np.searchsorted(texts, inside[:, 1])], axis=1)
-        return UnitPairs(self.x[images].astype(np.float64), self.y[texts].astype(np.float64), pairs)
+        pairs = place[inside + [0, len(self.x)]] - [0, n]
+        stacked = self.both[kept].astype(np.float64)
+        return UnitPairs(stacked[:n], stacked[n:], pairs, stacked)
 
     def asked(self, side: np.ndarray) -> np.ndarray:
         """Rows of x or y (`side`) that are queries of ranks: all; of a large set, `ASKED` drawn at random."""

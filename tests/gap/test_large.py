@@ -14,12 +14,13 @@ import pytest
 from i0t.errors import I0TError
 from i0t.gap import centroid_distance_debiased, modality_gap, unit_pairs
 from i0t.gap.intervals import gap_intervals, intervals_of
-from i0t.gap.measures import measures_of
+from i0t.gap.measures import auc_of, held_out_errors, measures_of
 from i0t.gap.trust import gap_dimensions, trust_lines
 from i0t.gap.unit_pairs import UnitPairs
 from i0t.metrics import ranking
 
 N, CAPTIONS, DIM = 400, 2, 16
+FITTED_COPIES = 1.9
 SAMPLED_MEASURES = ("linear_separability", "separability_auc", "uniformity_image", "uniformity_text")
 Features = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -122,3 +123,17 @@ def test_memory_of_a_large_set(large: pytest.MonkeyPatch) -> None:
     tracemalloc.stop()
     assert peak < 4 * 4 * (x.size + y.size)
     assert centroid_distance_debiased(x, y, pairs) > 0.05
+
+
+def test_memory_of_classifiers_is_the_sample_and_what_is_fitted(large: pytest.MonkeyPatch) -> None:
+    draw(large, 10**6, 10)
+    items = UnitPairs.of(*features(n=3000, dim=64))
+    sample = items.sample
+    assert np.shares_memory(sample.both, sample.x) and not sample.is_large
+    for fitted in (auc_of, held_out_errors):
+        fitted(sample, 0)  # imports
+        tracemalloc.start()
+        fitted(sample, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < FITTED_COPIES * sample.both.nbytes, fitted.__name__
