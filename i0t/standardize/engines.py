@@ -127,6 +127,7 @@ def cluster(scheduler: str, workers: int) -> Iterator[Any]:
         I0TError: Dask is not installed, or the cluster cannot be reached.
     """
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError:
         raise I0TError(f"--scheduler {scheduler}: Dask's `distributed` is not installed. {EXTRA}.") from None
@@ -141,7 +142,12 @@ def cluster(scheduler: str, workers: int) -> Iterator[Any]:
             "silence_logs": "CRITICAL",
             "preload": __name__,
         }
-        with LocalCluster(n_workers=workers, **settings) as here, cluster(here.scheduler_address, 0) as client:
+        # Forked from a process that has only imported Dask: quicker to start, to stop and to replace than spawned ones.
+        with (
+            dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+            LocalCluster(n_workers=workers, **settings) as here,
+            cluster(here.scheduler_address, 0) as client,
+        ):
             yield client
         return
     try:

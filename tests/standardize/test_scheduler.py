@@ -15,12 +15,12 @@ from safetensors.numpy import load_file
 
 from i0t import I0TError, Standardizer
 from i0t.commands.standardize import main
-from i0t.standardize.engines import Engine
+from i0t.standardize.engines import LOCAL, Engine, cluster
 from i0t.standardize.shard_processes import LEDGER, apply_shards, fit_shards
 from i0t.standardize.shards import Shard, find_shards
 
 dask = pytest.importorskip("dask")
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,8 @@ def mark(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(mark: Path):
     """A cluster of two workers, which are started anew when they die; a second death at one shard is given up."""
     settings = {"distributed.scheduler.allowed-failures": 1, "distributed.nanny.environ": {MARK: str(mark)}}
-    with (
-        dask.config.set(settings),
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0, silence_logs="CRITICAL"
-        ) as cluster,
-    ):
-        yield cluster.scheduler_address
+    with dask.config.set(settings), cluster(LOCAL, 2) as client:
+        yield client.scheduler.address
 
 
 @pytest.fixture
@@ -66,9 +61,9 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def test_scheduler_a_killed_worker_loses_and_doubles_nothing(layout, tmp_path, mark, address):
-    work, cluster = _work(layout), Engine(scheduler=address)
+    work, there = _work(layout), Engine(scheduler=address)
     mark.unlink(missing_ok=True)
-    fitted = fit_shards(DyingStandardizer, work, cluster)
+    fitted = fit_shards(DyingStandardizer, work, there)
     assert mark.exists()
     plain = fit_shards(Standardizer, work, Engine())
     assert np.array_equal(fitted.image_mean_, plain.image_mean_) and np.array_equal(fitted.text_mean_, plain.text_mean_)
@@ -76,7 +71,7 @@ def test_scheduler_a_killed_worker_loses_and_doubles_nothing(layout, tmp_path, m
     assert fitted.origin == plain.origin
     mark.unlink()
     folders = tmp_path / "cluster", tmp_path / "here"
-    for remover, folder, engine in zip((fitted, plain), folders, (cluster, Engine())):
+    for remover, folder, engine in zip((fitted, plain), folders, (there, Engine())):
         targets = [(item, folder / item[1].path.parent.name / item[1].path.name) for item in work]
         assert apply_shards(remover, targets, folder, engine) == (90, 0)
         assert apply_shards(remover, targets, folder, engine) == (0, 12)
