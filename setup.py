@@ -65,5 +65,6 @@ setup(
         # Shards on a cluster and at URLs; of a store's own package (s3fs, gcsfs, adlfs), install yours.
         "cluster": ["distributed>=2024.12", "universal_pathlib>=0.3"],
         "stores": [*STORES],
+        "test-s3": ["s3fs>=2024.12", "moto>=5", "flask", "flask-cors"],  # shards in S3, whose tests are skipped without
     },
 )

@@ -25,6 +25,7 @@ from i0t.files import atomic_path
 from i0t.origin import Origin, OriginForm
 from i0t.reading import check_json, json_entry, read_npy, read_safetensors
 from i0t.reading.arrays import check_tensor, with_checksum
+from i0t.remote import is_url
 
 FORMAT = "i0t-embeddings-1"
 TENSORS = ("image_features", "text_features", "image_of_text")
@@ -214,7 +215,10 @@ def load_embeddings(paths: str | Path | Sequence[str | Path], paired: bool = Tru
     Raises:
         I0TError: other files, shapes that do not pair up, or a row that is NaN, infinite or zero.
     """
-    files = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    named = [paths] if isinstance(paths, (str, Path)) else paths
+    if url := next(filter(is_url, named), None):
+        raise I0TError(f"{url}: is a URL, where only shards are read (docs/scale.md). Copy the file to this machine.")
+    files = [Path(path) for path in named]
     kinds = {path.suffix for path in files}
     if kinds == {".npy"} and len(files) <= 2:
         return _of_arrays(files, paired)

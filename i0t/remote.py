@@ -50,6 +50,24 @@ def place(name: str) -> Path:
     return Path(found.path) if found.protocol in ("file", "local") else cast(Path, found)
 
 
+@contextmanager
+def reaching(path: object) -> Iterator[None]:
+    """Turn errors of a store's library, of any type, into one line; those of a path on this machine pass.
+
+    Raises:
+        I0TError: what is at this URL cannot be reached.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, I0TError) or not is_url(path):
+            raise
+        raise I0TError(
+            f"{path}: cannot be reached ({first_line(error)}). Check its name, the store's address, and your keys and "
+            "rights."
+        ) from error
+
+
 def matches(pattern: str) -> list[str]:
     """URLs of the files in a folder, or that match a glob pattern; hidden ones are left out.
 
@@ -57,23 +75,26 @@ def matches(pattern: str) -> list[str]:
         I0TError: the store cannot be reached.
     """
     root: Any = place(pattern)
-    try:
+    with reaching(pattern):
         found = root.fs.ls(root.path, detail=False) if root.is_dir() else root.fs.glob(root.path)
-    except Exception as error:  # each store's library has its own
-        raise I0TError(f"{pattern}: cannot be listed ({first_line(error)}). Check its name and your rights.") from error
     return [root.fs.unstrip_protocol(name) for name in found if not name.rpartition("/")[2].startswith(".")]
 
 
 @contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
-    """Yield a file on this machine with the content of `path`: itself, or a temporary copy of what is at a URL."""
+    """Yield a file on this machine with the content of `path`: itself, or a temporary copy of what is at a URL.
+
+    Raises:
+        I0TError: it cannot be reached.
+    """
     if not is_remote(path):
         yield path
         return
     source: Any = path
     with tempfile.TemporaryDirectory(prefix="i0t-") as folder:
         copy = Path(folder) / source.name
-        source.fs.get_file(source.path, str(copy))
+        with reaching(path):
+            source.fs.get_file(source.path, str(copy))
         yield copy
 
 
@@ -102,8 +123,9 @@ def stamp(path: Path) -> list[int]:
         status = path.stat()
         return [status.st_size, status.st_mtime_ns]
     remote: Any = path
-    try:
-        changed = int(remote.fs.modified(remote.path).timestamp())  # fractions are in some answers of a store only
-    except NotImplementedError:
-        changed = 0
-    return [remote.fs.size(remote.path), changed]
+    with reaching(path):
+        try:
+            changed = int(remote.fs.modified(remote.path).timestamp())  # fractions are in some answers of a store only
+        except NotImplementedError:
+            changed = 0
+        return [remote.fs.size(remote.path), changed]

@@ -19,7 +19,7 @@ from i0t.errors import I0TError
 from i0t.features import l2_normalize, row_slices
 from i0t.files import atomic_path, ensure_folder, write_npy
 from i0t.locks import only_writer
-from i0t.remote import is_url, local_copy, place
+from i0t.remote import is_url, local_copy, place, reaching
 from i0t.search.transform import VectorTransform
 from i0t.standardize import MODALITIES, GapRemover, Modality
 from i0t.standardize.engines import LOCAL, Engine
@@ -147,7 +147,8 @@ def shards_of(arguments: argparse.Namespace) -> list[Work]:
     if arguments.folder:
         root = place(arguments.folder)
         names = zip(MODALITIES, ("img_emb", "text_emb"), strict=True)
-        there = {modality: str(root / name) for modality, name in names if (root / name).is_dir()}
+        with reaching(root):
+            there = {modality: str(root / name) for modality, name in names if (root / name).is_dir()}
         for modality, name in there.items():
             patterns[modality].append(name)
         if not there:
@@ -234,9 +235,11 @@ def _targets(options: ApplyOptions, folder: Path) -> dict[Path, Path]:
 
 def _move_shards(remover: GapRemover, options: ApplyOptions, folder: Path, targets: Iterable[Path]) -> None:
     rows, skipped = apply_shards(remover, list(zip(options.shards, targets)), folder, options.engine)
-    if options.metadata and options.metadata.is_dir():
-        for source in (path for path in options.metadata.rglob("*") if path.is_file()):
-            target = folder / "metadata" / str(source.relative_to(options.metadata))
+    if metadata := options.metadata:
+        with reaching(metadata):
+            sources = [path for path in metadata.rglob("*") if path.is_file()] if metadata.is_dir() else []
+        for source in sources:
+            target = folder / "metadata" / str(source.relative_to(metadata))
             with local_copy(source) as copy, atomic_path(target, sync=False) as temporary:
                 shutil.copy2(copy, temporary)
     written = len(options.shards) - skipped

@@ -18,7 +18,7 @@ from i0t.files import list_sha256, write_json
 from i0t.origin import Origin
 from i0t.program import on_stop
 from i0t.reading import read_json
-from i0t.remote import local_copy, stamp
+from i0t.remote import local_copy, reaching, stamp
 from i0t.standardize.engines import Engine
 from i0t.standardize.remover import GapRemover, Modality
 from i0t.standardize.shards import Shard
@@ -119,8 +119,9 @@ class _Apply(NamedTuple):
 
     def _is_done(self, item: Target) -> bool:
         target, ledger = item[1], self._ledger(item[1])
-        if not (target.is_file() and ledger.is_file()):
-            return False
+        with reaching(target):
+            if not (target.is_file() and ledger.is_file()):
+                return False
         try:
             with local_copy(ledger) as path:
                 noted = read_json(path, "note of a finished shard")

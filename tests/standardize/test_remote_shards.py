@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from i0t import I0TError
 from i0t.commands.apply import main as apply_main
 from i0t.commands.standardize import main
+from i0t.embeddings import load_embeddings
 from i0t.files import ensure_folder
 from i0t.remote import is_url, place
 from i0t.standardize.shard_processes import LEDGER
@@ -122,6 +123,34 @@ def test_scheduler_urls_in_errors(layout, tmp_path, store, capsys):
     with pytest.raises(I0TError, match=r"memory:/+bucket: is a URL\. Give a folder on this machine"):
         ensure_folder("memory://bucket")
     assert not list(Path().glob("memory:*"))
+
+
+@pytest.mark.parametrize("call", ["info", "ls", "get_file", "modified"])
+def test_scheduler_urls_that_refuse_are_one_line(layout, tmp_path, store, monkeypatch, capsys, call):
+    """An error of the store's own library at any of its calls; metadata and resuming reach other calls than shards."""
+    fitted = str(tmp_path / "s.safetensors")
+    runs = [
+        ["fit", "--folder", "memory://bucket/in", "--output", fitted, *ONE],
+        ["apply", fitted, "--folder", "memory://bucket/in", "--output", "memory://bucket/out", *ONE],
+    ]
+    assert [main(run) for run in runs] == [0, 0]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Unable to locate credentials")
+
+    monkeypatch.setattr(type(store), call, refuse)
+    capsys.readouterr()
+    for run in runs if call != "modified" else runs[1:]:
+        if call == "get_file" and run is runs[1]:
+            store.rm("bucket/out/img_emb/a_1.npy")
+        assert main(run) == 2
+        said = capsys.readouterr().err
+        assert "cannot be reached (Unable to locate credentials)" in said and said.count("\n") == 1
+
+
+def test_a_url_for_a_program_that_reads_files_is_refused():
+    with pytest.raises(I0TError, match=r"^s3://b/x\.npy: is a URL, where only shards are read"):
+        load_embeddings(["images.npy", "s3://b/x.npy"])
 
 
 def test_scheduler_urls_without_their_package(monkeypatch):
