@@ -28,8 +28,8 @@ text is in the index. With one text per image (or .npy files) all relevant items
 own judgments (--qrels).
 
 Gap removers and standardised scores are fitted to images that are not searched: a random half of them (--splits times),
-or --fit-on FILE. Rivals need no fitting: raw vectors, only the query's own kind, only the other kind, reciprocal rank
-fusion of one index per kind (k = 60), and equal quotas.
+or --fit-on FILE. Rivals need no fitting: raw vectors, only the own kind, only the other kind, and fusions of one
+index per kind: by reciprocal ranks (k = 60), by min-max or distribution-based scores of its best 100, in equal quotas.
 """
 EPILOG = """\
 columns (k is 10, or --k)
@@ -40,6 +40,7 @@ columns (k is 10, or --k)
   R@k       share of a query's relevant items in the top k
   texts in top k   share of texts in the top k of text queries and of image queries; below the table, among their
             relevant items
+with --details
   AUC       how often an image scores higher with its caption than with another image: 0.5 is chance
   R@1       image to text and text to image, among the tested pairs
   kept      share of images with their caption above the score that 1 % of the other tested pairs exceed: one cutoff for
@@ -93,6 +94,11 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
     )
     parser.add_argument("--k", type=positive, default=10, metavar="K", help="number of results that count (default 10)")
     _add_judgment_flags(parser)
+    parser.add_argument(
+        "--details",
+        action="store_true",
+        help="print the tables that are only in the record, too: R@k by kind, AUC, R@1, kept, nothing matches",
+    )
     parser.add_argument("--output", default=str(TENSORS), metavar="DIR", help="folder of the record (default tensors)")
     arguments = parser.parse_args(argv)
     splits, seed = (SPLITS if arguments.splits is None else arguments.splits), arguments.seed or 0
@@ -111,6 +117,7 @@ def parse(argv: Sequence[str] | None) -> SearchOptions:
         arguments.qrels,
         tuple(arguments.queries),
         arguments.documents,
+        arguments.details,
         arguments.output,
     )
 
@@ -140,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = load_embeddings(options.source)
     ensure_folder(options.output)
     results, protocol = evaluate(source, options)
-    print(results_table(results, protocol))
+    print(results_table(results, protocol, options.details))
     print(_save(source, results, protocol, options, time.perf_counter() - started))
     return 0
 

@@ -39,6 +39,7 @@ class SearchOptions:
     qrels: str | None = None  # file of judgments; None: one relevant item per query
     queries: tuple[str, ...] = ()  # files of the queries' vectors; empty: items of the source
     documents: str | None = None  # "pairs", "ids", or a file of documents with several items; None: there are none
+    details: bool = False  # print all tables
     output: str = str(TENSORS)  # folder of the record
 
 

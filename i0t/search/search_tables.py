@@ -16,24 +16,36 @@ ONE_KIND = (
     "No relevant item is of {missing} kind{why}, so only half of the question can be judged: what of {found} kind is "
     'found. "{filter} kind only" is then right by construction; of {missing} kind it finds none.'
 )
+KINDS = ("own", "other", "both")
+PERCENT = (*TEXT_SHARES, "let_through", "answered")
 FEW = 30  # groups of queries, below which a bootstrap interval is too short
 
 
-def results_table(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
-    """Format tables of one row per method, at most 100 columns wide, and notes below."""
+def results_table(results: dict[str, MethodResult], protocol: dict[str, Any], details: bool = False) -> str:
+    """Format tables of one row per method, at most 100 columns wide, and notes below.
+
+    Args:
+        results: by method.
+        protocol: of `evaluate`.
+        details: also recall by kind, and how well pairs and queries without an answer are told apart.
+    """
     k = protocol["k"]
-    parts = [_compared(results, k), *(_levels(results, columns) for columns in _columns(k)), _notes(results, protocol)]
+    tables = [_kinds(k), *(_details(k) if details else ())]
+    parts = [_compared(results, k), *(_levels(results, columns) for columns in tables), _notes(results, protocol)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _columns(k: int) -> tuple[dict[str, str], ...]:
-    """Columns of each table by metric: quality by kind, of the list, of the pairs."""
-    kinds = ("own", "other", "both")
+def _kinds(k: int) -> dict[str, str]:
+    """Columns by metric: quality by kind, and what fills the list."""
+    shares = dict(zip(TEXT_SHARES, (f"texts in\ntop {k} of\ntexts", "\n\nof images")))
+    return {**{f"ndcg_{kind}": f"NDCG {kind}" for kind in KINDS}, "recall": f"R@{k}", **shares}
+
+
+def _details(k: int) -> tuple[dict[str, str], ...]:
+    """Columns by metric: recall by kind, pairs, and queries without an answer."""
     return (
-        {**{f"ndcg_{kind}": f"NDCG {kind}" for kind in kinds}, **{f"recall_{kind}": f"R@{k} {kind}" for kind in kinds}},
         {
-            "recall": f"R@{k}",
-            **dict(zip(TEXT_SHARES, (f"texts in\ntop {k} of\ntexts", "\n\nof images"))),
+            **{f"recall_{kind}": f"R@{k} {kind}" for kind in KINDS},
             "above_picture": "AUC",
             "i2t_r1": "R@1\nto text",
             "t2i_r1": "\nto image",
@@ -49,13 +61,12 @@ def _columns(k: int) -> tuple[dict[str, str], ...]:
 
 def _levels(results: dict[str, MethodResult], columns: dict[str, str]) -> str:
     """Format metrics; columns without a value are left out, and those by kind if all relevant items are of one."""
-    found = {
-        header: cells(results, metric, percent=metric in (*TEXT_SHARES, "let_through", "answered"))
-        for metric, header in columns.items()
-    }
-    known = {header: held for header, held in found.items() if held}
-    if "ndcg_own" in columns and len(known) < 4:
-        return ""
+    found = {metric: cells(results, metric, percent=metric in PERCENT) for metric in columns}
+    for family in ("ndcg", "recall"):
+        of_kinds = [f"{family}_{kind}" for kind in KINDS if found.get(f"{family}_{kind}")]
+        if len(of_kinds) == 1:
+            del found[of_kinds[0]]
+    known = {columns[metric]: held for metric, held in found.items() if held}
     return method_table(known) if known else ""
 
 
