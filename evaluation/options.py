@@ -24,7 +24,7 @@ from i0t.data.datasets import datasets_of
 from i0t.encoders import EncodeOptions
 from i0t.errors import I0TError
 from i0t.paths import TENSORS
-from i0t.standardize.overlap import TEST
+from i0t.standardize.fitting import TEST
 from i0t.standardize.registry import NONE, RemoverChoice
 
 AnyTask = TypeVar("AnyTask", bound=Task)

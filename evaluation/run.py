@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from evaluation.options import EvaluationOptions, options_of, parse
+from evaluation.protocol import describe
 from evaluation.task import Task
 from i0t import processes
 from i0t.cli import resolve_roots, usable_device
@@ -32,7 +33,6 @@ from i0t.program import on_stop
 from i0t.results.record import Record, run_table
 from i0t.standardize import GapRemover
 from i0t.standardize.fitting import TRAIN, fit_remover
-from i0t.standardize.overlap import describe
 from i0t.standardize.registry import NONE
 
 NOT_CHECKED = {"state": "not checked", "why": "embeddings of another program, measured without the data set"}

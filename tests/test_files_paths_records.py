@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 import i0t.data.sample
+from evaluation.protocol import describe
 from i0t import Embeddings, I0TError, Standardizer, cli, paths
 from i0t.cli import resolve_roots
 from i0t.data.sample import SampleSize, make_sample
@@ -28,7 +29,6 @@ from i0t.files import atomic_path, ensure_folder, file_sha256, is_writable, list
 from i0t.paths import REPO, Roots, last_checkpoint, read_path_file, write_last_checkpoint
 from i0t.reading import read_json
 from i0t.results.record import Record, environment
-from i0t.standardize.overlap import describe
 from i0t.versions import versions
 
 # --- files -----------------------------------------------------------------------------------

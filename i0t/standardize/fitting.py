@@ -10,11 +10,10 @@ from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
 from i0t.origin import Origin
 from i0t.reading import safetensors_format
-from i0t.standardize.overlap import TEST
 from i0t.standardize.registry import NONE, RemoverChoice, load_remover
 from i0t.standardize.remover import GapRemover
 
-TRAIN = "train"  # a value of `fit_on`
+TEST, TRAIN = "test", "train"  # values of `fit_on`; "test" is the default split, too
 
 
 def fit_remover(

@@ -12,23 +12,18 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from i0t.digests import to_bytes
 from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
-from i0t.origin import Origin
 from i0t.reading.arrays import check_tensor
 from i0t.standardize.saved_sums import REMEDY
 
-if TYPE_CHECKING:
-    from i0t.standardize.remover import GapRemover
-
 CAP = 2**20  # hashes of each kind (8 MB)
 KINDS = ("image_vectors", "text_vectors", "image_names", "text_words")
-TEST = "test"  # a value of `fit_on`, and the default split
 REPORTED_SHARE = 0.01  # overlap for which the probability to miss it is reported
 
 
@@ -169,43 +164,3 @@ def read_items(path: str | Path, tensors: Mapping[str, np.ndarray]) -> dict[str,
             raise I0TError(f"{path}: items_{kind}: not sorted hashes of {count} items: damaged. {REMEDY}")
         items[kind] = ItemHashes(hashes, count)
     return items
-
-
-def describe(remover: GapRemover | None, evaluated: Embeddings) -> dict[str, Any]:
-    """Describe the remover for a record's protocol: name, parameters, and where the means come from.
-
-    Returns:
-        Entries of the protocol. `means_leak` is True if evaluated items were fitted or both data sets are the same,
-        None if neither items nor data sets are known. `fit_overlap` is the share of the evaluated items that
-        were fitted, by kind of hash; None if unknown.
-    """
-    if remover is None:
-        return {"remove_gap": "none"}
-    origin, overlap = remover.origin, remover.overlap(evaluated)
-    return {
-        "remove_gap": remover.name,
-        "remover_parameters": remover.parameters(),
-        "fit_on": origin.fit_on,
-        "fit_file": origin.file,
-        "fit_dataset": origin.dataset,
-        "n_fit_images": remover.n_images_,
-        "n_fit_texts": remover.n_texts_,
-        "means_fingerprint": remover.fingerprint,
-        "fit_overlap": overlap.shares or None,
-        "means_leak": _leaks(overlap, origin, evaluated.metadata),
-    }
-
-
-def _leaks(overlap: Overlap, origin: Origin, evaluated: dict[str, Any]) -> bool | None:
-    """Whether evaluated items were fitted, from their hashes, else from the names of the data sets."""
-    if overlap:
-        return True
-    if origin.dataset is None or origin.extra.get("model_is_file_name"):  # then the data set has no real name either
-        return None if overlap.image_share is None else False
-    same_set = _image_set(origin.dataset) == _image_set(evaluated.get("dataset"))
-    return same_set and (origin.split or TEST) == (evaluated.get("split") or TEST)
-
-
-def _image_set(dataset: str | None) -> str | None:
-    """Name of the images of a data set: Flickr8k-Expert and Flickr8k-CF share theirs."""
-    return "flickr8k" if dataset and dataset.startswith("flickr8k_") else dataset

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from evaluation import retrieval
+from evaluation.protocol import describe
 from i0t import Embeddings, I0TError
 from i0t.cli import add_remover_flags, remover_choices
 from i0t.commands.apply import main as apply
@@ -27,7 +28,6 @@ from i0t.paths import REPO
 from i0t.search import VectorTransform
 from i0t.standardize import AffineMap, GapRemover, Modality
 from i0t.standardize.fitting import fit_remover
-from i0t.standardize.overlap import describe
 from i0t.standardize.registry import (
     NONE,
     REMOVERS,
