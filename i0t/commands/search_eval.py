@@ -36,7 +36,9 @@ columns (k is 10, or --k)
   NDCG@k    mean over queries; its ideal ranks all relevant items, returned or not. `own`: for relevant items of the
             query's own modality, `other`: of the other, `both`: documents with an image and a text
   against the best rival    raw vectors, filters, fusion or quotas, whichever is best in each resample: an interval
-            above 0 says better than all of them. A rival is compared with the others
+            above 0 says better than all of them; below 0 it leans to the rivals, as the best of several is partly
+            lucky. A rival is compared with the others. Each row by itself: `i0t advise`
+            chooses among all rows
   R@k       share of a query's relevant items in the top k
   texts in top k   share of texts in the top k of text queries and of image queries; below the table, among their
             relevant items

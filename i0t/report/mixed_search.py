@@ -8,7 +8,7 @@ from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.search.evaluate import SearchOptions, evaluate
 from i0t.search.methods import label_of
-from i0t.search.results import MethodResult, best_rival, differences, intervals, rivals_in
+from i0t.search.results import MethodResult, best_rival, differences, intervals, joint_level, rivals_in
 from i0t.search.rivals import RIVALS
 from i0t.search.splits import first_pairs
 from i0t.standardize.registry import RemoverChoice, own_names
@@ -26,10 +26,10 @@ def mixed_search(embeddings: Embeddings, seed: int = 0) -> dict[str, Any]:
     Returns:
         "methods", one dictionary each in the order of the table: "label", whether it is "fitted", "ndcg" as [value,
         low, high], "own" and "other" (NDCG for relevant items of the query's kind and of the other; NaN if there
-        are none), "against" the best other rival of each resample as [difference, low, high], and "own_share", the
-        share of the query's own kind in the top k of text and of image queries. Also "relevant", this share among
-        the relevant items; "rival" and "best", rows of "methods": the best without and with fitting; "groups",
-        "splits" and "k". Or only "skipped": why there is nothing.
+        are none), "against" the best other rival as [difference, low, high], an interval that holds for all at once,
+        and "own_share", the share of the query's own kind in the top k of text and of image queries. Also "relevant",
+        this share among the relevant items; "rival" and "best", rows of "methods": the best without and with fitting;
+        "groups", "splits" and "k". Or only "skipped": why there is nothing.
     """
     try:
         images = len(first_pairs(embeddings))
@@ -47,7 +47,9 @@ def mixed_search(embeddings: Embeddings, seed: int = 0) -> dict[str, Any]:
 
 def _compared(results: dict[str, MethodResult]) -> dict[str, Any]:
     names, held = list(results), list(results.values())
-    first, changes = held[0], differences(results, rivals_in(results), "ndcg")
+    rivals = rivals_in(results)
+    level = joint_level(len(results) - len(rivals))  # as the best of all that is fitted is shown
+    first, changes = held[0], differences(results, rivals, "ndcg", level, resamples=10_000)
     columns = zip(names, held, intervals(held, "ndcg"), strict=True)
     methods = [_method(name, result, own, changes[name]) for name, result, own in columns]
     return {

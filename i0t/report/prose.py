@@ -174,7 +174,8 @@ def _search(found: dict[str, Any]) -> str:
         f"{found['groups']:,} images and their texts: {found['splits']} random halves are searched, the other halves "
         f"fitted. Best of the {fitted} methods that are fitted, picked by these results: “{best['label']}” with "
         f"{best['ndcg'][0]:.3f}; best of the rivals, which need no fitting: “{rival['label']}” with "
-        f"{rival['ndcg'][0]:.3f}. Difference {_signed(best['against'][0], 3)} ({_verdict(best['against'], 3)}).{half}"
+        f"{rival['ndcg'][0]:.3f}. Difference {_signed(best['against'][0], 3)} ({_verdict(best['against'], 3)}, by an "
+        f"interval that holds for all of them at once).{half}"
     )
 
 

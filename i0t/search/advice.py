@@ -1,7 +1,7 @@
 """Which gap remover and which scores to use: all of them on held-out halves of a user's pairs, and one choice.
 
-The choice is the best of many on the queries that also measure it. So the intervals of mixed search are at the level of
-1 - 0.05 / number of candidates (Bonferroni), and the rival is the best of each resample (`differences`).
+The choice is the best of many on the queries that also measure it. So the intervals of mixed search hold
+for all candidates at once (`joint_level`), and the rival is the best of each resample (`differences`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from i0t.embeddings import Embeddings
 from i0t.errors import I0TError
 from i0t.metrics.resampling import random_split
 from i0t.search.methods import Method, label_of, scores_of
-from i0t.search.results import MethodResult, differences, rivals_in
+from i0t.search.results import MethodResult, differences, joint_level, rivals_in
 from i0t.search.rivals import RULES
 from i0t.search.scores import FORMS, ScoreStandardizer
 from i0t.search.splits import SplitRuns, first_pairs
@@ -126,7 +126,7 @@ def _choose(advice: Advice) -> None:
     advice.rivals = [name for name in rivals_in(results) if not (advice.only_other and name in FILTERS)]
     rival = label_of(max(advice.rivals, key=means.__getitem__))
     names = [name for name in advice.candidates if name != "raw"]
-    level = 1 - 0.05 / len(names)
+    level = joint_level(len(names))
     gains = differences(results, advice.rivals, "ndcg", level, resamples=10_000)
     of_candidates = {name: results[name] for name in ("raw", *names)}
     r1 = [differences(of_candidates, ["raw"], metric) for metric in ("i2t_r1", "t2i_r1")]

@@ -140,7 +140,8 @@ def differences(
     """Difference of each method to the best of its rivals, with its paired bootstrap interval.
 
     Which rival is the best is found among the queries that also measure it. So each resample has its own best rival:
-    the interval is that of "better than all of them", and its lower end is never above that to any one of them.
+    the interval is that of "better than all of them", and its lower end is never above that to any one of them. Its
+    upper end leans to the rivals, as the best of several is partly lucky: below 0 does not say "worse".
 
     Args:
         results: of methods and rivals.
@@ -159,6 +160,11 @@ def differences(
             (interval,) = _ends(drawn[:, [place]] - drawn[:, others].max(axis=1, keepdims=True), level)
             found[name] = Difference(means[place] - max(means[other] for other in others), *interval)
     return found
+
+
+def joint_level(n: int) -> float:
+    """Level of each of n intervals, of which all hold at once with 95 % (Bonferroni): for the best of n methods."""
+    return 1 - 0.05 / n
 
 
 def rivals_in(results: Mapping[str, MethodResult]) -> list[str]:
