@@ -247,6 +247,21 @@ def test_the_interval_against_several_rivals_is_that_against_the_best_of_each_re
         assert found["ours"].low <= differences(results, [rival], "ndcg")["ours"].low
 
 
+def test_what_is_as_good_as_its_rivals_is_hardly_ever_called_better_than_all():
+    rng, better, of_each = np.random.default_rng(0), 0, 0
+    for _ in range(80):
+        common = rng.normal(0.5, 0.25, 80)
+        values = {name: common + rng.normal(0, 0.15, 80) for name in ("ours", "raw", "quotas", "dbsf")}
+        results = {
+            name: MethodResult([{"ndcg": held.mean()}], {"ndcg": held}, {"ndcg": np.ones(80)})
+            for name, held in values.items()
+        }
+        better += differences(results, rivals_in(results), "ndcg", resamples=200)["ours"].low > 0
+        of_each += sum(differences(results, [one], "ndcg", resamples=200)["ours"].low > 0 for one in rivals_in(results))
+    assert better <= 2  # 2.5 % of 80
+    assert of_each > 3 * better  # while one of three is often said to be beaten
+
+
 def test_a_single_query_has_no_interval():
     results = {
         name: MethodResult([{"ndcg": value}], {"ndcg": np.array([value])}, {"ndcg": np.ones(1)})
