@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from i0t.program import BAD_INPUT, TRACEBACK_FLAG
+from i0t.scripts import as_called_here
 
 SPACE = re.compile(r"(?<=\S) {2,}(?=\S)")  # between the columns of a line
 
@@ -53,7 +54,8 @@ class Parser(argparse.ArgumentParser):
     """A parser with `--traceback`, which `program` reads. A wrong flag ends in one line, as all bad input does."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"formatter_class": HelpFormatter, **options})
+        texts = {key: as_called_here(text) for key, text in options.items() if isinstance(text, str)}
+        super().__init__(**{"formatter_class": HelpFormatter, **options, **texts})
         text = "on an unexpected error, show where it arose, for a report of it (or set I0T_TRACEBACK=1)"
         self.add_argument(TRACEBACK_FLAG, action="store_true", default=argparse.SUPPRESS, help=text)
 

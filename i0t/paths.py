@@ -16,10 +16,10 @@ from i0t.errors import I0TError, first_line
 from i0t.files import atomic_path, is_writable
 from i0t.processes import is_main
 from i0t.reading import read_text
+from i0t.scripts import IS_CHECKOUT as IS_CHECKOUT
+from i0t.scripts import REPO as REPO
+from i0t.scripts import SHIPPED
 
-REPO = Path(__file__).resolve().parents[1]
-SHIPPED = (Path(__file__).parent / "configs").resolve()
-IS_CHECKOUT = SHIPPED == REPO / "configs"
 TENSORS = REPO / "tensors" if IS_CHECKOUT else Path("tensors")
 CHECKPOINT_FOLDER = "checkpoints"
 CACHE_ROOT = Path("~/.cache")  # where torchvision looks

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from i0t.errors import I0TError, first_line
 from i0t.processes import rank
+from i0t.scripts import as_called_here
 
 TRACEBACK_FLAG, TRACEBACK_VARIABLE = "--traceback", "I0T_TRACEBACK"
 PACKAGES = ("i0t", "evaluation", "baselines", "benchmarks")
@@ -139,7 +140,7 @@ def _stopped(stop: KeyboardInterrupt) -> int:
 
 def _end(message: str, status: int) -> int:
     # Of several processes any may be the one that fails, e.g. on a machine without the data.
-    print(f"error{f' (process {rank()})' if rank() else ''}: {message}", file=sys.stderr)
+    print(f"error{f' (process {rank()})' if rank() else ''}: {as_called_here(message)}", file=sys.stderr)
     return status
 
 

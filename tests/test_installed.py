@@ -118,6 +118,24 @@ def test_folder_that_hides_the_rivals_is_named(installed, tmp_path):
     assert done.returncode == 2 and f"Python found baselines in {tmp_path}/baselines)" in done.stderr, done.stderr
 
 
+def test_installed_programs_name_no_script(installed, tmp_path):
+    done = python(
+        installed,
+        tmp_path,
+        "-m",
+        "evaluation.retrieval",
+        "--data-dir",
+        ".",
+        "--data-dir-sub",
+        ".",
+        "--dataset",
+        "flickr",
+    )
+    assert done.returncode == 2 and "scripts/" not in done.stderr, done.stderr
+    shown = python(installed, tmp_path, "-m", "i0t.training", "--help").stdout
+    assert "python -m i0t.training --recipe lcco steps=100" in shown and "scripts/" not in shown
+
+
 def test_installed_program_writes_below_the_current_folder(installed, tmp_path):
     """Path files in ~/.config/i0t are read; without them there is the sample, which is too much to draw here."""
     (tmp_path / ".config" / "i0t").mkdir(parents=True)

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> CheckOptions:
     """Parse the command line."""
     parser = Parser(
-        prog="check_data.sh",
+        prog="scripts/check_data.sh",
         description=DESCRIPTION,
         epilog=EPILOG,
     )

@@ -8,6 +8,8 @@ from importlib import import_module
 from math import inf
 from typing import Any, Literal, NamedTuple
 
+from i0t.scripts import as_called_here
+
 Kind = Literal["captions", "classes", "ratings", "long captions"]
 
 
@@ -46,7 +48,7 @@ class Preparation:
         """The command line."""
         ways = [entry.preparation for entry in ENTRIES if entry.preparation and entry.preparation.name == self.name]
         split = "" if self.split == ways[0].split else f" --split {self.split}"
-        return f"bash scripts/prepare_data.sh {self.name}{split} --from FOLDER"
+        return as_called_here(f"bash scripts/prepare_data.sh {self.name}{split} --from FOLDER")
 
 
 @dataclass(frozen=True)

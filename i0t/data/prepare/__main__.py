@@ -14,6 +14,7 @@ from i0t.data.prepare.job import Job
 from i0t.errors import I0TError
 from i0t.files import is_writable
 from i0t.paths import Roots, configs_folder, configured_roots
+from i0t.scripts import as_called_here
 
 DESCRIPTION = """\
 Put a data set into the paper's layout, from the files that its owners publish. Images are linked, not copied.
@@ -25,12 +26,13 @@ Exit status: 0 for a complete data set, 1 if the counts differ from its owners',
 docs/data.md says where to get the files and what to expect.
 
 examples:
-  prepare_data.sh coco --from ~/downloads/coco            # dataset_coco.json, captions_val2014.json, val2014/
-  prepare_data.sh flickr30k --from ~/karpathy --images ~/flickr30k-images
-  prepare_data.sh cifar100 --download
+  bash scripts/prepare_data.sh coco --from ~/downloads/coco    # dataset_coco.json, captions_val2014.json, val2014/
+  bash scripts/prepare_data.sh flickr30k --from ~/karpathy --images ~/flickr30k-images
+  bash scripts/prepare_data.sh cifar100 --download
 
 data sets, and what --from must contain:
 """
+PROGRAM = as_called_here("scripts/prepare_data.sh")
 WAYS = {entry.name: entry.preparation for entry in DATASETS.values() if entry.preparation}
 NAMES = tuple(dict.fromkeys(way.name for way in WAYS.values()))
 FILES = {"main": ("root.txt", "<data_dir>", "--data-dir"), "sub": ("subroot.txt", "<data_dir_sub>", "--data-dir-sub")}
@@ -38,10 +40,10 @@ FILES = {"main": ("root.txt", "<data_dir>", "--data-dir"), "sub": ("subroot.txt"
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    names = [way.command.removeprefix("bash scripts/prepare_data.sh ").partition(" --from")[0] for way in WAYS.values()]
+    names = [way.command.partition(PROGRAM)[2].partition(" --from")[0].strip() for way in WAYS.values()]
     needs = "".join(f"  {name + ':':23} {way.needs}\n" for name, way in zip(names, WAYS.values()))
     parser = Parser(
-        prog="prepare_data.sh",
+        prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EPILOG + needs,
     )
