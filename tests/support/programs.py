@@ -20,9 +20,8 @@ from i0t.encoders.names import is_prefixed
 from i0t.paths import REPO
 from i0t.training.recipe import load_recipe, read_overrides
 
-MAIN = 'if __name__ == "__main__":'
+MAIN = 'if __name__ == "__main__":\n    sys.exit(main('  # else a probe: a benchmark runs it in a process of its own
 PACKAGES = ("i0t", "evaluation", "benchmarks")
-PROBES = ("benchmarks.retrieval_matrix",)  # run by a benchmark, in a process of its own
 MADE_THERE = {"matched_cosine", "partial_mean:PartialMean", "small", "quick"}  # by docs/extending.md
 OURS = re.compile(r"^(\S*/)?(i0t|python|accelerate|bash)$")
 Parse = Callable[[list[str]], argparse.Namespace]
@@ -39,7 +38,7 @@ def modules() -> list[str]:
     """The dotted names of all programs, as after `python -m`."""
     files = (path for package in PACKAGES for path in sorted((REPO / package).rglob("*.py")))
     names = (".".join(path.relative_to(REPO).with_suffix("").parts) for path in files if MAIN in path.read_text())
-    own = [name.removesuffix(".__main__") for name in names if name not in PROBES]
+    own = [name.removesuffix(".__main__") for name in names]
     return [*dict.fromkeys([*own, *(command.module for command in COMMANDS.values())]), "lavis_embeddings"]
 
 
