@@ -129,6 +129,7 @@ def cluster(scheduler: str, workers: int) -> Iterator[Any]:
     try:
         import dask
         from distributed import Client, LocalCluster
+        from distributed.comm import resolve_address
     except ImportError:
         raise I0TError(f"--scheduler {scheduler}: Dask's `distributed` is not installed. {EXTRA}.") from None
     for name in ("distributed", "distributed.client"):  # which would tell of each worker that is lost and replaced
@@ -151,6 +152,7 @@ def cluster(scheduler: str, workers: int) -> Iterator[Any]:
             yield client
         return
     try:
+        resolve_address(scheduler)  # first: a client without an address waits for a minute at its end
         client = Client(scheduler, set_as_default=False)
     except (OSError, ValueError) as error:  # ValueError: no address
         raise I0TError(

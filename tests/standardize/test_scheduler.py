@@ -5,6 +5,7 @@ Run: python -m pytest tests/standardize/test_scheduler.py
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -115,13 +116,22 @@ def test_scheduler_local_starts_its_own_workers(layout, tmp_path, capsys):
     [
         (["--scheduler", "tcp://127.0.0.1:1"], "--scheduler tcp://127.0.0.1:1: no cluster answers ("),
         (["--scheduler", "nowhere://x"], "--scheduler nowhere://x: no cluster answers ("),
+        (["--scheduler", "no.such.host.invalid:1"], "no cluster answers ("),
         (["--scheduler", "tcp://127.0.0.1:1", "--jobs", "2"], "--jobs: the workers of --scheduler are there already"),
     ],
 )
 def test_scheduler_that_does_not_answer_is_one_line(layout, tmp_path, capsys, flags, message):
     with dask.config.set({"distributed.comm.timeouts.connect": "0.3s"}):
         assert main(["fit", "--folder", str(layout), "--output", str(tmp_path / "s"), *flags]) == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_scheduler_without_a_port_ends_at_once(layout, tmp_path):
+    """In a process of its own: a client that is made in part waits for a minute at the end, and prints a traceback."""
+    fit = [sys.executable, "-m", "i0t", "standardize", "fit", "--folder", str(layout), "--output", str(tmp_path / "s")]
+    done = subprocess.run([*fit, "--scheduler", "127.0.0.1"], capture_output=True, text=True, timeout=50)
+    assert "no cluster answers (missing port number" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_scheduler_without_dask_says_what_to_install(layout, tmp_path, monkeypatch, capsys):
