@@ -42,7 +42,7 @@ class MethodResult:
 
     Attributes:
         splits: metrics of each split, in 0..1.
-        sums: metric to (G,) sums over the queries of a group, over all splits.
+        sums: metric to (G,) sums over the queries of a group that have it, over all splits.
         counts: metric to (G,) number of these queries.
         index: description of the faiss index of the last split.
     """
@@ -92,25 +92,31 @@ class Totals:
                 held[name] = held.get(name, np.zeros(size)) + np.bincount(place, weights, size)
 
     def result(self, splits: list[dict[str, float]], index: dict[str, object]) -> MethodResult:
-        """Return the result of a method."""
-        own = {name: counts > 0 for name, counts in self._counts.items()}
-        sums, counts = ({name: held[name][own[name]] for name in own} for held in (self._sums, self._counts))
+        """Return the result of a method, of the groups that were searched."""
+        searched = self._counts["ndcg"] > 0
+        sums, counts = (
+            {name: values[searched] for name, values in held.items()} for held in (self._sums, self._counts)
+        )
         return MethodResult(splits, sums, counts, index)
 
 
 def resampled_means(results: Sequence[MethodResult], metric: str, resamples: int = RESAMPLES) -> np.ndarray:
     """(B, M) means of a metric over resampled groups, the same groups for all methods, so that they are paired.
 
-    NaN where no query of this metric was drawn, and throughout with one group, which tells nothing of others.
+    Drawn are the groups in which a method has the metric. NaN where no query of a method that has it was drawn, and
+    throughout with one group, which tells nothing of others.
     """
-    sums = np.stack([result.sums[metric] for result in results], axis=1)
-    if len(sums) < 2:
+    sums, counts = (
+        np.stack([held[metric] for held in of], axis=1)
+        for of in ([result.sums for result in results], [result.counts for result in results])
+    )
+    known = counts.any(axis=1)
+    if known.sum() < 2:
         return np.full((1, len(results)), np.nan)
-    columns = np.column_stack([sums, results[0].counts[metric]])
-    drawn = [times @ columns for times in counts_in_chunks(len(sums), resamples, 0, len(sums))]
-    totals = np.concatenate(drawn)
+    columns = np.hstack([sums[known], counts[known]])
+    totals = np.concatenate([times @ columns for times in counts_in_chunks(len(columns), resamples, 0, len(columns))])
     with np.errstate(invalid="ignore"):
-        return totals[:, :-1] / totals[:, -1:]
+        return totals[:, : len(results)] / totals[:, len(results) :]
 
 
 def intervals(
@@ -124,7 +130,7 @@ def all_intervals(results: Mapping[str, MethodResult]) -> dict[str, dict[str, In
     """95 % interval of every metric that a method has, by method and metric."""
     found: dict[str, dict[str, Interval]] = {name: {} for name in results}
     for metric in dict.fromkeys(metric for result in results.values() for metric in result.sums):
-        held = {name: result for name, result in results.items() if len(result.sums.get(metric, ()))}
+        held = {name: result for name, result in results.items() if np.any(result.counts.get(metric, 0))}
         for name, interval in zip(held, intervals(list(held.values()), metric) if held else ()):
             found[name][metric] = interval
     return found
@@ -178,8 +184,7 @@ def best_rival(results: Mapping[str, MethodResult]) -> str:
 
 
 def _ends(resampled: np.ndarray, level: float) -> list[Interval]:
-    known = resampled[~np.isnan(resampled).any(axis=1)]
-    if not len(known):
-        return [(float("nan"), float("nan"))] * resampled.shape[1]
-    low, high = percentile_interval(known, level)
-    return [(float(one), float(other)) for one, other in zip(low, high)]
+    """Interval of each column, from the resamples in which it is known; NaN if it is in none."""
+    known = [column[~np.isnan(column)] for column in resampled.T]
+    ends = [percentile_interval(column, level) if len(column) else (np.nan, np.nan) for column in known]
+    return [(float(low), float(high)) for low, high in ends]

@@ -17,6 +17,7 @@ from i0t.paths import REPO
 from i0t.search import (
     MethodResult,
     MixedIndex,
+    MixedLayout,
     MixedTask,
     ScoreStandardizer,
     all_methods,
@@ -28,7 +29,7 @@ from i0t.search import (
     offset_queries,
     search_kinds,
 )
-from i0t.search.results import best_rival, differences, intervals, rivals_in
+from i0t.search.results import all_intervals, best_rival, differences, intervals, rivals_in
 from i0t.search.rivals import RULES
 from i0t.search.score_arithmetic import standardized
 
@@ -262,6 +263,24 @@ def test_what_is_as_good_as_its_rivals_is_hardly_ever_called_better_than_all():
     assert of_each > 3 * better  # while one of three is often said to be beaten
 
 
+def test_methods_that_find_nothing_for_some_queries_have_their_own_intervals():
+    """A corpus of texts: the index of the query's own kind finds nothing for images, so that no share is known."""
+    images, texts = gapped(10, 3)
+    judged = np.stack([np.arange(20), np.arange(20)], axis=1)
+    layout = MixedLayout(10, np.arange(20, 40), np.arange(20), judged, np.ones(20))
+    found = all_intervals(evaluate_layout(images, texts, layout, all_methods({}, images, texts)))
+    assert found["raw"]["text_share"] == found["own_kind"]["text_share"] == (1, 1)
+    assert found["own_kind"]["recall"] != found["raw"]["recall"]
+
+
+def test_means_are_over_the_queries_that_a_method_has():
+    both = {
+        name: MethodResult([{}], {"m": np.array(sums)}, {"m": np.array(counts)})
+        for name, sums, counts in (("half", [1.0, 0, 1, 0], [1, 0, 1, 0]), ("all", [1.0, 1, 1, 1], [1, 1, 1, 1]))
+    }
+    assert intervals(list(both.values()), "m") == [(1, 1), (1, 1)]
+
+
 def test_a_single_query_has_no_interval():
     results = {
         name: MethodResult([{"ndcg": value}], {"ndcg": np.array([value])}, {"ndcg": np.ones(1)})
@@ -272,7 +291,7 @@ def test_a_single_query_has_no_interval():
 
 @pytest.mark.skipif(not REAL.is_file(), reason="real CLIP embeddings are not at ../shared/realdata")
 def test_standardised_scores_on_real_clip_embeddings():
-    """Leads of the method: .757 with eight constants and .795 adaptively, over 20 splits."""
+    """Over 20 splits NDCG@10 is .756 with eight constants, and .796 adaptively."""
     images, texts = np.load(REAL)
     embeddings = Embeddings(images, texts, np.arange(500), [str(row) for row in range(500)], [""] * 500)
     results = evaluate_splits(embeddings, lambda x, y: all_methods({}, x, y), splits=4)
