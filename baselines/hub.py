@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from i0t.errors import I0TError, first_line
+from i0t.encoders.hub import hub_calls, not_at_hand
+from i0t.errors import I0TError
 
 
 def from_hub(model_class: type[Any], name: str) -> Any:
@@ -14,12 +15,10 @@ def from_hub(model_class: type[Any], name: str) -> Any:
         I0TError: it is neither in the cache nor can be downloaded, or parameters are missing.
     """
     try:
-        model, info = model_class.from_pretrained(name, output_loading_info=True)
+        with hub_calls() as silence:
+            model, info = model_class.from_pretrained(name, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise I0TError(
-            f"{name}: can be neither found in the cache of the Hugging Face hub nor downloaded "
-            f"({first_line(error)[:160]}). Connect once, or use the authors' own file."
-        ) from None
+        raise I0TError(f"{not_at_hand(name, error, silence)} Or use the authors' own file.") from None
     strange = [key for key in info["unexpected_keys"] if not key.endswith("position_ids")]
     for what, keys in (("missing", info["missing_keys"]), ("left over", strange)):
         if keys:

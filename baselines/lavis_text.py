@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from tokenizers import BertWordPieceTokenizer
 
+from i0t.encoders.hub import hub_calls
 from i0t.encoders.text_batches import token_lengths
 from i0t.errors import I0TError, first_line
 
@@ -79,9 +80,10 @@ def _from_hub(name: str) -> str:
     from huggingface_hub import hf_hub_download
 
     try:
-        return hf_hub_download(name, VOCABULARY_FILE)
+        with hub_calls() as silence:
+            return hf_hub_download(name, VOCABULARY_FILE)
     except (OSError, ValueError) as error:  # no network, no such repository
         raise I0TError(
             f"BERT's vocabulary: no <data_dir>/{name}/{VOCABULARY_FILE} exists, and the hub cannot give {name} "
-            f"({first_line(error)[:160]}). Connect once, or put the file there."
+            f"({silence or first_line(error)[:160]}). Connect once, or put the file there."
         ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,25 +29,29 @@ def kinds_of_repository(name: str) -> list[str]:
     Raises:
         I0TError: the hub cannot be reached or has no such repository.
     """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
 
     cached = [kind for kind, mark in MARKS.items() if isinstance(try_to_load_from_cache(name, mark), str)]
     if cached:
         return _whole(cached)
-    kinds = []
-    for kind, mark in MARKS.items():
-        try:
-            with quiet():
-                hf_hub_download(name, mark)
-        except LocalEntryNotFoundError as error:  # no network
-            raise I0TError(not_at_hand(name, error)) from None
-        except EntryNotFoundError:
-            continue
-        except (OSError, ValueError) as error:  # no such repository, or not for everyone; no name of one
-            raise I0TError(not_at_hand(name, error)) from None
-        kinds.append(kind)
-    return _whole(kinds)
+    try:
+        with hub_calls() as silence:
+            return _whole([kind for kind, mark in MARKS.items() if _has(name, mark)])
+    except (OSError, ValueError) as error:  # no network; no such repository, or not for everyone; no name of one
+        raise I0TError(not_at_hand(name, error, silence)) from None
+
+
+def _has(repository: str, file: str) -> bool:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        hf_hub_download(repository, file)
+    except LocalEntryNotFoundError:  # no network
+        raise
+    except EntryNotFoundError:
+        return False
+    return True
 
 
 def _whole(kinds: list[str]) -> list[str]:
@@ -54,15 +59,65 @@ def _whole(kinds: list[str]) -> list[str]:
     return [kind for kind in kinds if kind != "hf" or "st" not in kinds]
 
 
-def not_at_hand(name: str, error: BaseException) -> str:
-    """The message for a repository or a part of it that could not be had."""
-    from huggingface_hub.constants import HF_HUB_CACHE
+def source_of(library: str, place: str, revision: str | None = None) -> dict[str, str]:
+    """The `source` of an encoder from a folder or a repository, with the commit that the cache has of it."""
+    from huggingface_hub import try_to_load_from_cache
 
+    source = {"library": library, "name": place}
+    repository = place.removeprefix("hf-hub:")
+    if os.path.isdir(repository) or ":" in repository:
+        return source
+    files = (try_to_load_from_cache(repository, mark, revision=revision) for mark in MARKS.values())
+    commits = {"revision": Path(file).parent.name for file in files if isinstance(file, str)}
+    return source | commits
+
+
+def not_at_hand(name: str, error: BaseException, silence: str) -> str:
+    """The message for a repository or a part of it that could not be had, with the `silence` of `hub_calls`."""
+    from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+
+    why = silence or ("HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else first_line(error)[:160].rstrip("."))
     return (
-        f"{name}: neither in the cache of the Hugging Face hub ({HF_HUB_CACHE}) nor can it be downloaded "
-        f"({first_line(error)[:160].rstrip('.')}). Run `hf download {name}` on a machine with a network and copy its "
-        "cache, or name a cache that has it with HF_HUB_CACHE=FOLDER, or give a folder with the files."
+        f"{name}: neither in the cache of the Hugging Face hub ({HF_HUB_CACHE}) nor can it be downloaded ({why}). Run "
+        f"`hf download {name}` on a machine with a network and copy its cache, or name a cache that has it with "
+        "HF_HUB_CACHE=FOLDER, or give a folder with the files."
     )
+
+
+@contextlib.contextmanager
+def hub_calls(needed: bool = True) -> Iterator[str]:
+    """Context for calls of libraries that may ask the hub: quiet, and from the cache alone if the hub does not answer.
+
+    Libraries would ask for each file on its own, six times in half a minute, also for files that the cache has.
+
+    Args:
+        needed: False for a model of a folder, which is loaded without the hub.
+
+    Yields:
+        Why the hub does not answer; "" if it does, or is not to be asked.
+    """
+    from huggingface_hub import constants
+
+    offline = constants.HF_HUB_OFFLINE
+    with quiet():
+        ask = needed and not offline
+        silence = _why_silent(constants.ENDPOINT, constants.HF_HUB_ETAG_TIMEOUT) if ask else ""
+        constants.HF_HUB_OFFLINE = offline or bool(silence)
+        try:
+            yield silence
+        finally:
+            constants.HF_HUB_OFFLINE = offline
+
+
+def _why_silent(endpoint: str, patience: float) -> str:
+    """Why the hub does not answer; "" if it does, whatever it says."""
+    from huggingface_hub import get_session
+
+    try:
+        get_session().head(endpoint, timeout=patience)
+    except Exception as error:  # its clients have errors of their own, which changed between versions
+        return f"{endpoint} does not answer: {first_line(error)[:120]}"
+    return ""
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ before they were stretched, if they were.
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from dataclasses import asdict
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.heads import NormHeads
-from i0t.encoders.hub import not_at_hand, quiet
+from i0t.encoders.hub import hub_calls, not_at_hand, source_of
 from i0t.encoders.tokenizer_files import with_folder
 from i0t.encoders.tokenizers import own_tokenizer, tokenizer_of
 from i0t.errors import I0TError, first_line
@@ -62,14 +63,14 @@ def load_pretrained(architecture: str, pretrained: str, name: str = "") -> Encod
         )
     say(f"Weights: open_clip {architecture}/{pretrained} (downloaded on first use).")
     try:
-        with quiet():
+        with hub_calls() as silence:
             model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=pretrained)
             tokenize = own_tokenizer(open_clip.get_tokenizer(architecture))
     except (RuntimeError, OSError) as error:
         raise I0TError(
             f"{architecture}/{pretrained}: weights or tokenizer can be neither found in the cache of the Hugging Face "
-            f"hub ({HF_HUB_CACHE}) nor downloaded ({first_line(error)[:160]}). Connect once, or copy the cache of a "
-            "machine that has them; without them start from the small model: --base tiny."
+            f"hub ({HF_HUB_CACHE}) nor downloaded ({silence or first_line(error)[:160]}). Connect once, or copy the "
+            "cache of a machine that has them; without them start from the small model: --base tiny."
         ) from None
     return Encoder(
         model,
@@ -86,21 +87,21 @@ def load_folder_or_repository(place: str, name: str = "") -> Encoder:
     Raises:
         I0TError: it is not there, is no model of open_clip, or holds no weights.
     """
-    where = place.partition(":")[2]
+    where, silence = place.partition(":")[2], ""
     try:
-        with quiet():
+        with hub_calls(_asks_hub(place)) as silence:
             model = open_clip.create_model(place, require_pretrained=True)
             config = open_clip.get_model_config(place)
             where = config["text_cfg"].get("hf_tokenizer_name") or where
             tokenize = own_tokenizer(open_clip.get_tokenizer(place))
     except (*CONFIGURATION_ERRORS, OSError) as error:  # open_clip wraps errors of the network in its own
-        if place.startswith("hf-hub:") and isinstance(error, (OSError, RuntimeError)):
-            raise I0TError(f"{name or place}: {not_at_hand(where, error)}") from None
+        if isinstance(error, (OSError, RuntimeError)) and (place.startswith("hf-hub:") or silence):
+            raise I0TError(f"{name or place}: {not_at_hand(where, error, silence)}") from None
         raise I0TError(f"{name or place}: not a folder of an open_clip model ({first_line(error)[:300]}).") from None
     settings = _plain(model.visual.preprocess_cfg)
     preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
     encoder = Encoder(model, preprocess, tokenize, {"model": config, "preprocess": settings}, name=name or place)
-    encoder.source = {"library": "open_clip", "name": place}
+    encoder.source = source_of("open_clip", place)
     return encoder.eval()
 
 
@@ -123,13 +124,15 @@ def build_encoder(
     """
     try:
         config = _without_downloads(architecture["model"])
-        tokenize = tokenizer_of(with_folder(config["text_cfg"], tokenizer))
-        tokenize.folder = tokenizer  # some tokenizers read their files again, in a worker
-        model = _model_class(config)(**config)
+        text_config = with_folder(config["text_cfg"], tokenizer)
+        with hub_calls(bool(_hub_names(text_config))) as silence:
+            tokenize = tokenizer_of(text_config)
+            tokenize.folder = tokenizer  # some tokenizers read their files again, in a worker
+            model = _model_class(config)(**config)
         settings = {"size": model.visual.image_size, **architecture.get("preprocess", {})}
         preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
     except OSError as error:  # the configuration names a text model or tokenizer of the hub
-        raise I0TError(not_at_hand(_hub_names(architecture["model"]["text_cfg"]), error)) from None
+        raise I0TError(not_at_hand(_hub_names(text_config), error, silence)) from None
     except CONFIGURATION_ERRORS as error:
         raise I0TError(
             f"{name or 'model'}: not an open_clip configuration ({error!r}). See configs/models/tiny.yaml."
@@ -195,9 +198,14 @@ def _model_class(config: dict[str, Any]) -> Any:
     return open_clip.CustomTextCLIP if custom else open_clip.CLIP
 
 
+def _asks_hub(place: str) -> bool:
+    """Whether a folder or repository of open_clip needs the hub; a folder has all but the sizes of a text model."""
+    return place.startswith("hf-hub:") or "hf_model_name" in open_clip.get_model_config(place)["text_cfg"]
+
+
 def _hub_names(text_config: dict[str, Any]) -> str:
     names = (text_config.get("hf_model_name"), text_config.get("hf_tokenizer_name"))
-    return ", ".join(dict.fromkeys(name for name in names if name))
+    return ", ".join(dict.fromkeys(name for name in names if name and not os.path.isdir(name)))
 
 
 def _plain(settings: Any) -> dict[str, Any]:

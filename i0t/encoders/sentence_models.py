@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from i0t.encoders.encoder import Encoder
-from i0t.encoders.hub import not_at_hand, quiet
+from i0t.encoders.hub import hub_calls, not_at_hand, source_of
 from i0t.encoders.transformers_text import HIDDEN
 from i0t.errors import I0TError, first_line
 
@@ -103,7 +103,7 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
     except ImportError:
         raise I0TError(f"{name}: needs the package sentence-transformers, which is not installed: {EXTRA}.") from None
     try:
-        with quiet():
+        with hub_calls(not os.path.isdir(place)) as silence:
             model = SentenceTransformer(
                 place,
                 device="cpu",
@@ -118,7 +118,7 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
                 f"trust it, write st:{place}:trust_remote_code=true."
             ) from None
         if isinstance(error, OSError) and not os.path.isdir(place):
-            raise I0TError(not_at_hand(place, error)) from None
+            raise I0TError(not_at_hand(place, error, silence)) from None
         raise I0TError(f"{name}: sentence-transformers cannot load it ({first_line(error)[:300]}).") from None
     fixed = {
         "image": _fixed_inputs(name, model, Image.new("RGB", (64, 48)), "image", {"pixel_values"}),
@@ -128,7 +128,7 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
     dim = int(model.get_embedding_dimension() or 0)
     architecture = {"family": "sentence-transformers", "model": {"embed_dim": dim}, "modules": str(model)}
     encoder = Encoder(wrapped, SentencePreprocess(model), SentenceTokenizer(model), architecture, name=name)
-    encoder.source = {"library": "sentence-transformers", "name": place}
+    encoder.source = source_of("sentence-transformers", place, revision)
     return encoder.eval()
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
 
 from i0t.encoders.encoder import Encoder
-from i0t.encoders.hub import not_at_hand, quiet
+from i0t.encoders.hub import hub_calls, not_at_hand, source_of
 from i0t.encoders.transformers_text import ModelTokenizer, text_rules
 from i0t.errors import I0TError, first_line
 
@@ -84,8 +84,8 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
     """
     name = name or place
     options = {CODE_OF_ITS_OWN: trust_remote_code, "revision": revision or "main"}
-    with quiet():
-        try:
+    try:
+        with hub_calls(not os.path.isdir(place)) as silence:
             config = AutoConfig.from_pretrained(place, **options)
             if config.model_type in REFUSED:
                 raise I0TError(f"{name}: {REFUSED[config.model_type]}.")
@@ -94,8 +94,8 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
             )
             _check(name, model, info["missing_keys"])
             tokenizer, images, defaults = _processors(place, options)
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
-            raise I0TError(_refusal(place, name, error)) from None
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        raise I0TError(_refusal(place, name, error, silence)) from None
     try:
         tokenize = ModelTokenizer(tokenizer, text_rules(model, tokenizer, defaults))
     except (I0TError, TypeError) as error:  # a tokenizer without a padding token
@@ -108,8 +108,7 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
         "config": {key: value for key, value in json.loads(config.to_json_string()).items() if key not in VOLATILE},
     }
     encoder = Encoder(wrapped, preprocess, tokenize, architecture, name=name)
-    commit = getattr(config, "_commit_hash", None)
-    encoder.source = {"library": "transformers", "name": place, **({"revision": commit} if commit else {})}
+    encoder.source = source_of("transformers", place, revision)
     return encoder.eval()
 
 
@@ -172,7 +171,7 @@ def _embed_dim(name: str, model: TransformersModel, tokenize: ModelTokenizer, pr
     return int(image.shape[1])
 
 
-def _refusal(place: str, name: str, error: Exception) -> str:
+def _refusal(place: str, name: str, error: Exception, silence: str) -> str:
     if isinstance(error, I0TError):
         return str(error)
     if CODE_OF_ITS_OWN in str(error):
@@ -181,5 +180,5 @@ def _refusal(place: str, name: str, error: Exception) -> str:
             f"it, write hf:{place}:{CODE_OF_ITS_OWN}=true."
         )
     if isinstance(error, OSError) and not os.path.isdir(place):
-        return not_at_hand(place, error)
+        return not_at_hand(place, error, silence)
     return f"{name}: transformers cannot load it ({first_line(error)[:300]})."

@@ -33,14 +33,14 @@ VISION = {**TOWER, "image_size": 32, "patch_size": 16}
 IMAGES = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
 
 
-def clip_tokenizer() -> Any:
+def clip_tokenizer(**special: str) -> Any:
     """Byte pairs as in CLIP; the end token is the padding, too."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {piece: row for row, piece in enumerate([*letters, *(f"{letter}</w>" for letter in letters)])}
     merges = [("a", "t</w>"), ("d", "o"), ("c", "at</w>"), ("o", "f</w>")]
     for piece in ["".join(pair) for pair in merges] + ["<|startoftext|>", "<|endoftext|>"]:
         vocabulary[piece] = len(vocabulary)
-    return tf.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
+    return tf.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT, **special)
 
 
 def bert_tokenizer() -> Any:
@@ -86,6 +86,13 @@ def siglip2_tokenizer() -> Any:
     )  # fmt: skip
 
 
+def tipsv2_tokenizer() -> Any:
+    """TIPSv2's: no token at start or end, so that an empty text has none at all."""
+    letters = sorted(set("".join(SENTENCES).lower()) | {"▁"})
+    vocabulary = {piece: row for row, piece in enumerate(["<pad>", "<unk>", *letters, "at", "cat"])}
+    return tf.Tipsv2Tokenizer(vocab=vocabulary, merges=[("a", "t"), ("c", "at")])
+
+
 def _clip_like(name: str, tokenizer: Any, **text: Any) -> Any:
     model, config = getattr(tf, f"{name}Model"), getattr(tf, f"{name}Config")
     end = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
@@ -123,6 +130,18 @@ def _groupvit(tokenizer: Any) -> Any:
     config = tf.GroupViTConfig(text_config=text, vision_config=vision, projection_dim=128,
                                projection_intermediate_dim=48)  # fmt: skip
     return tf.GroupViTModel(config)
+
+
+def _aimv2(tokenizer: Any) -> Any:
+    text = {**TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT}
+    text |= {"eos_token_id": tokenizer.eos_token_id}
+    return tf.Aimv2Model(tf.Aimv2Config(text_config=text, vision_config=VISION, projection_dim=128))
+
+
+def _tipsv2(tokenizer: Any) -> Any:
+    text = {**TOWER, "hidden_size": 128, "vocab_size": len(tokenizer), "max_position_embeddings": 64}
+    vision = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+    return tf.Tipsv2Model(tf.Tipsv2Config(text_config=text, vision_config=vision))
 
 
 def _of_two(tokenizer: Any) -> Any:
@@ -173,6 +192,26 @@ KINDS: dict[str, tuple[Any, Any, Any, Any]] = {
         lambda: tf.CLIPImageProcessor(**IMAGES),
         tf.CLIPProcessor,
     ),
+    "clip_of_old": (  # as OpenAI's and LAION's: a wrong end token in the configuration, padding that is a word, too
+        lambda: clip_tokenizer(pad_token="!"),
+        lambda tokenizer: _clip_like("CLIP", tokenizer, eos_token_id=2),
+        lambda: tf.CLIPImageProcessor(**IMAGES),
+        tf.CLIPProcessor,
+    ),
+    "aimv2": (clip_tokenizer, _aimv2, lambda: tf.CLIPImageProcessor(**IMAGES), tf.CLIPProcessor),
+    "owlvit": (
+        lambda: clip_tokenizer(pad_token="!"),
+        lambda tokenizer: _clip_like("OwlViT", tokenizer),
+        lambda: tf.OwlViTImageProcessor(size=SQUASH),
+        tf.OwlViTProcessor,
+    ),
+    "owlv2": (
+        lambda: clip_tokenizer(pad_token="!"),
+        lambda tokenizer: _clip_like("Owlv2", tokenizer),
+        lambda: tf.Owlv2ImageProcessor(size=SQUASH),
+        tf.Owlv2Processor,
+    ),
+    "tipsv2": (tipsv2_tokenizer, _tipsv2, lambda: tf.Tipsv2ImageProcessor(size=SQUASH), tf.Tipsv2Processor),
     "two_towers": (
         bert_tokenizer,
         _of_two,
