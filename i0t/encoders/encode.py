@@ -23,7 +23,7 @@ from i0t.digests import list_sha256, whole_letters
 from i0t.embeddings import Embeddings
 from i0t.encoders import EncodeOptions
 from i0t.encoders.cache import cached, image_key, text_key
-from i0t.encoders.precision import Fetched, autocast, resolve_precision
+from i0t.encoders.precision import Fetched, autocast, require_directions, resolve_precision
 from i0t.encoders.text_batches import are_full, pad_id_of, token_lengths
 from i0t.errors import I0TError, NoPictureError
 from i0t.features import l2_normalize
@@ -158,7 +158,7 @@ def encode_texts(
     features, _, from_cache = cached(
         options,
         key=lambda: text_key([*encoder.computed_with(options.precision), f"normalize={normalize}"], distinct, tokens),
-        encode=lambda: _features_of_tokens(encoder, tokens, options, normalize),
+        encode=lambda: _features_of_tokens(encoder, readable, tokens, options, normalize),
         what=f"{len(distinct)} texts, {encoder.name}",
     )
     row_of = {text: row for row, text in enumerate(distinct)}
@@ -215,13 +215,18 @@ def _features_of_images(
         raise NoPictureError(f"no image to encode: {len(images)} listed, {len(unreadable)} unreadable.", unreadable)
     kept = [row for row, error in enumerate(errors) if error is None]
     sha256 = list_sha256(digest for _, _, (_, digests) in parts for digest in digests)
-    return torch.cat(features_of_batches), {"kept": kept, "unreadable": unreadable, "images_sha256": sha256}
+    joined = require_directions(
+        torch.cat(features_of_batches),
+        resolve_precision(device, options.precision),
+        lambda row: f"{encoder.name}: image {images[kept[row]]}",
+    )
+    return joined, {"kept": kept, "unreadable": unreadable, "images_sha256": sha256}
 
 
 def _features_of_tokens(
-    encoder: Encoder, tokens: torch.Tensor, options: EncodeOptions, normalize: bool
+    encoder: Encoder, texts: list[str], tokens: torch.Tensor, options: EncodeOptions, normalize: bool
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Encode token ids (M, L) as features (M, D); a batch has texts of similar length, for models that cut it."""
+    """Encode texts of token ids (M, L) as features (M, D); a batch has similar lengths, for models that cut it."""
     features_of = encoder.features_of_tokens if normalize else encoder.raw_features_of_tokens
     by_length = token_lengths(tokens, pad_id_of(encoder.tokenize)).argsort(stable=True)
     own = _own_share(list(enumerate(by_length.split(options.batch_size))), options)
@@ -236,7 +241,8 @@ def _features_of_tokens(
     joined = torch.cat([part for _, part, _ in parts])
     features = joined.new_empty(len(tokens), joined.shape[1])
     features[torch.cat([rows for _, _, rows in parts])] = joined
-    return features, {}
+    precision = resolve_precision(encoder.device, options.precision)
+    return require_directions(features, precision, lambda row: f"{encoder.name}: text {texts[row]!r:.80}"), {}
 
 
 def _own_share(batches: Sequence[Any], options: EncodeOptions) -> Sequence[Any]:

@@ -68,8 +68,8 @@ def source_of(library: str, place: str, revision: str | None = None) -> dict[str
     if os.path.isdir(repository) or ":" in repository:
         return source
     files = (try_to_load_from_cache(repository, mark, revision=revision) for mark in MARKS.values())
-    commits = {"revision": Path(file).parent.name for file in files if isinstance(file, str)}
-    return source | commits
+    commits = [Path(file).parent.name for file in files if isinstance(file, str)]
+    return source | ({"revision": commits[0]} if commits else {})
 
 
 def not_at_hand(name: str, error: BaseException, silence: str) -> str:

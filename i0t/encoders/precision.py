@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -34,6 +35,30 @@ def autocast(device: torch.device, precision: str = AUTO) -> AbstractContextMana
     """Context for forward passes in a precision; weights are not converted."""
     dtype = DTYPES.get(resolve_precision(device, precision))
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def require_directions(features: torch.Tensor, precision: str, name: Callable[[int], str]) -> torch.Tensor:
+    """Return features (N, D) or (N, Q, D) if each has a direction.
+
+    Args:
+        features: as encoded.
+        precision: in which, resolved.
+        name: of the item of a row, for the error.
+
+    Raises:
+        I0TError: a vector is NaN, infinite or zero.
+    """
+    lengths = features.norm(dim=-1).reshape(len(features), -1)
+    bad = ~((lengths > 0) & lengths.isfinite()).all(dim=1)
+    if bool(bad.any()):
+        row = int(bad.int().argmax())
+        kind, why = "NaN or infinite", "weights are damaged: load them again"
+        if bool(lengths[row].isfinite().all()):
+            kind, why = "zero", "the model gives it no direction"
+        elif precision == "fp16":
+            why = "fp16 may overflow in this model: take precision bf16 or fp32"
+        raise I0TError(f"{name(row)}: its features are {kind} ({int(bad.sum())} of {len(bad)} items); {why}.")
+    return features
 
 
 class Fetched:

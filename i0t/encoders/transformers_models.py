@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
 
 from i0t.encoders.encoder import Encoder
@@ -27,6 +28,8 @@ REFUSED = {
     "blip": "transformers' BlipModel lacks BLIP's contrastive layers; take --model Salesforce/blip-itm-base-coco",
     "blip-2": "transformers' Blip2Model lacks BLIP-2's contrastive layers; take --model Salesforce/blip2-itm-vit-g",
 }
+# Families whose causal mask transformers drops for a batch without padding, unless attention is computed step by step.
+EAGER = ("aimv2",)
 VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")  # of a configuration: not the model
 CODE_OF_ITS_OWN = "trust_remote_code"
 
@@ -89,8 +92,9 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
             config = AutoConfig.from_pretrained(place, **options)
             if config.model_type in REFUSED:
                 raise I0TError(f"{name}: {REFUSED[config.model_type]}.")
+            attention = {"attn_implementation": "eager"} if config.model_type in EAGER else {}
             model, info = AutoModel.from_pretrained(
-                place, config=config, dtype=torch.float32, output_loading_info=True, **options
+                place, config=config, dtype=torch.float32, output_loading_info=True, **attention, **options
             )
             _check(name, model, info["missing_keys"])
             tokenizer, images, defaults = _processors(place, options)
@@ -158,16 +162,19 @@ def _embed_dim(name: str, model: TransformersModel, tokenize: ModelTokenizer, pr
     """D, from one picture and one text.
 
     Raises:
-        I0TError: they do not give one vector each, of the same length.
+        I0TError: they do not give one vector each, of the same length, or the text's depends on its batch.
     """
     try:
         image = model.encode_image(preprocess(Image.new("RGB", (64, 48)))[None])
         text = model.encode_text(tokenize(["a"]))
+        in_batch = model.encode_text(tokenize(["a", "a b c d e"]))[:1]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise I0TError(f"{name}: cannot encode one picture or one text alone ({first_line(error)[:200]}).") from error
     if image.ndim != 2 or image.shape != text.shape:
         shapes = f"{tuple(image.shape)} and {tuple(text.shape)}"
         raise I0TError(f"{name}: a picture and a text give features {shapes}, not one vector of the same length each.")
+    if float((F.normalize(in_batch, dim=-1) - F.normalize(text, dim=-1)).abs().max()) > 1e-3:
+        raise I0TError(f"{name}: a text's features depend on the other texts of its batch, so they mean nothing alone.")
     return int(image.shape[1])
 
 

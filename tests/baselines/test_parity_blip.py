@@ -187,7 +187,9 @@ def test_the_hub_is_used_only_by_name_and_its_absence_is_reported(monkeypatch, t
     with pytest.raises(I0TError, match=r"no <data_dir>/bert-base-uncased/vocab\.txt exists.*no network"):
         LavisTokenizer("bert-base-uncased", 512)
     monkeypatch.setattr(blip.BlipForImageTextRetrieval, "from_pretrained", no_network)
-    with pytest.raises(I0TError, match="blip-itm-base-coco: neither in the cache.*HF_HUB_OFFLINE is set.*authors' own file"):
+    with pytest.raises(
+        I0TError, match="blip-itm-base-coco: neither in the cache.*HF_HUB_OFFLINE is set.*authors' own file"
+    ):
         blip.load_hub("blip", "Salesforce/blip-itm-base-coco", tmp_path)
 
 

@@ -36,6 +36,12 @@ def pictures() -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
 
 
+@pytest.fixture(scope="session")
+def mixed_pictures(pictures: list[Image.Image]) -> list[Image.Image]:
+    """RGB of several sizes, grey and palette."""
+    return [*pictures, pictures[1].convert("L"), pictures[2].quantize(16)]
+
+
 @pytest.fixture
 def spoiled(pictures: list[Image.Image], tmp_path: Path) -> list[Path]:
     """Good images in rows 0, 2 and 6; the others are damaged in different ways."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from small_clip import TEXTS
 
 from evaluation import retrieval
@@ -15,7 +16,7 @@ from i0t.cli import add_common_flags, add_encoding_flags, encode_options
 from i0t.commands import gap, score
 from i0t.data.items import Items
 from i0t.encoders import PRECISIONS, EncodeOptions
-from i0t.encoders.encode import encode, encode_texts
+from i0t.encoders.encode import encode, encode_pictures, encode_texts
 
 PLAIN = EncodeOptions(batch_size=2, skip_unreadable=True, cache=False, progress=False)
 NAMES = [f"{row}.jpg" for row in range(7)]
@@ -179,3 +180,19 @@ def test_tokenizers_get_whole_letters_only(small):
     found = encode_texts(small, ["a \ud83d star", "a \ud83d\ude00 star", "ein Stern, groß"], PLAIN)
     assert seen == ["a \ufffd star", "a \U0001f600 star", "ein Stern, groß"]
     assert len(found.features) == 3
+
+
+@pytest.mark.parametrize(("value", "kind"), [(float("nan"), "NaN or infinite"), (0.0, "zero")])
+def test_features_without_a_direction_are_refused_and_not_kept(small, pictures, value, kind, tmp_path, monkeypatch):
+    """As of damaged weights, or of numbers that are too large for fp16."""
+    monkeypatch.setenv("I0T_CACHE", str(tmp_path))
+    with torch.no_grad():
+        small.model.text_projection.fill_(value)
+        small.model.visual.proj.fill_(value)
+    with pytest.raises(I0TError, match=rf"small: text 'a cat': its features are {kind} \(1 of 1 items\)"):
+        encode_texts(small, ["a cat"], replace(PLAIN, cache=True))
+    with pytest.raises(I0TError, match=rf"small: image .*: its features are {kind} \(5 of 5 items\)"):
+        encode_pictures(small, pictures, replace(PLAIN, cache=True))
+    assert not list(tmp_path.rglob("*.safetensors"))
+    with pytest.raises(I0TError, match="take precision bf16 or fp32" if kind != "zero" else "no direction"):
+        small.encode_texts(["a cat"], precision="fp16")

@@ -6,55 +6,23 @@ Run: python -m pytest tests/encoders/test_model_names.py
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
-import open_clip
 import pytest
-import torch
-from library_models import TEXTS, make, siglip_tokenizer
-from open_clip.push_to_hf_hub import save_for_hf
+from library_models import TEXTS, make
+from open_clip_models import documented, make_open_clip
 from small_clip import largest
-from torch.nn import functional as F
 
 from i0t import I0TError, load_encoder
 from i0t.encoders import EncodeOptions
-from i0t.encoders.checkpoint import load_checkpoint, save_checkpoint
 from i0t.encoders.encode import encode_texts
 
 PLAIN = EncodeOptions(cache=False, progress=False)
-VISION = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 32, "head_width": 16}
-SIGLIP_TEXT = {
-    "context_length": 24, "vocab_size": 100, "width": 32, "heads": 2, "layers": 1, "no_causal_mask": True,
-    "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6},
-    "hf_tokenizer_name": "somewhere/on-the-hub", "tokenizer_kwargs": {"clean": "canonicalize"},
-}  # fmt: skip
-SIGLIP = {
-    "embed_dim": 32, "init_logit_bias": -10, "custom_text": True, "vision_cfg": VISION, "text_cfg": SIGLIP_TEXT,
-}  # fmt: skip
-SQUASH = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic", "resize_mode": "squash"}
-
-
-def save_open_clip(folder: Path, config: dict[str, Any], tokenizer: Any, preprocess: dict[str, Any]) -> Path:
-    """A random model of open_clip, saved as its `push_to_hf_hub` saves it."""
-    from open_clip.model import set_model_preprocess_cfg
-
-    torch.manual_seed(3)
-    folder.mkdir(parents=True)
-    kind = {key: value for key, value in config.items() if key != "custom_text"}
-    model = (open_clip.CustomTextCLIP if "custom_text" in config else open_clip.CLIP)(**kind)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape)
-    set_model_preprocess_cfg(model, preprocess | {"size": 32})
-    save_for_hf(model, tokenizer, config, str(folder), safe_serialization=True)
-    return folder
 
 
 @pytest.fixture(scope="session")
 def siglip(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("open_clip")
-    return save_open_clip(root / "siglip", SIGLIP, siglip_tokenizer(root), SQUASH)
+    return make_open_clip("siglip", tmp_path_factory.mktemp("open_clip"))
 
 
 @pytest.fixture
@@ -79,16 +47,6 @@ def into_cache(cache: Path, name: str, *folders: Path) -> None:
             (snapshot / path.name).write_bytes(path.read_bytes())
 
 
-def documented(place: str, texts: list[str], pictures: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(image features, text features) by open_clip's own calls."""
-    model, preprocess = open_clip.create_model_from_pretrained(place)
-    tokenizer = open_clip.get_tokenizer(place)
-    model.eval()
-    with torch.no_grad():
-        images = model.encode_image(torch.stack([preprocess(picture) for picture in pictures]))
-        return F.normalize(images, dim=-1), F.normalize(model.encode_text(tokenizer(texts)), dim=-1)
-
-
 @pytest.mark.parametrize("name", ["local-dir:{0}", "{0}", "hf-hub:owner/name", "owner/name"])
 def test_open_clip_folders_and_repositories_give_open_clips_embeddings(name, siglip, cache, pictures, tmp_path):
     into_cache(cache, "owner/name", siglip)
@@ -100,18 +58,6 @@ def test_open_clip_folders_and_repositories_give_open_clips_embeddings(name, sig
         assert largest(encoder.encode_texts(TEXTS, batch_size=batch_size) - texts) <= 1e-6
     assert encode_texts(encoder, ["a cat", "", "cat " * 40], PLAIN).truncated == 1
     assert encoder.logit_bias is not None and encoder.name == name.format(siglip)
-
-
-def test_siglip_checkpoint_of_ours_tokenises_as_before(siglip, tmp_path, monkeypatch):
-    """Its tokenizer's settings are in the architecture (`clean: canonicalize`), its files in the checkpoint."""
-    encoder = load_encoder(siglip)
-    path = save_checkpoint(tmp_path / "a.safetensors", encoder, {})
-    again = load_checkpoint(path)
-    assert again.fingerprint == encoder.fingerprint
-    assert again.tokenize(TEXTS).equal(encoder.tokenize(TEXTS))
-    assert again.encode_texts(TEXTS).equal(encoder.encode_texts(TEXTS))
-    again.tokenize.clean_fn = lambda text: text
-    assert largest(again.encode_texts(TEXTS) - encoder.encode_texts(TEXTS)) > 1e-3, "canonicalisation shows"
 
 
 def test_weights_that_are_not_there_are_not_made_up(siglip, tmp_path):
@@ -196,25 +142,3 @@ def test_tokenizers_of_the_hub_are_missed_in_one_line(cache):
     """Random weights need no download, but the tokenizer does."""
     message = refusal("ViT-B-16-SigLIP/random")
     assert str(cache) in message and "timm/ViT-B-16-SigLIP" in message
-
-
-def test_coca_is_used_through_its_contrastive_towers(pictures):
-    encoder = load_coca()
-    with torch.no_grad():
-        image, text, *_ = encoder.model(
-            torch.stack([encoder.preprocess(p) for p in pictures[:2]]), encoder.tokenize(TEXTS[:2])
-        ).values()
-    assert largest(encoder.encode_images(pictures[:2]) - image) <= 1e-6
-    assert largest(encoder.encode_texts(TEXTS[:2]) - text) <= 1e-6
-
-
-def load_coca() -> Any:
-    from i0t.encoders.openclip import build_encoder
-
-    torch.manual_seed(0)
-    text = {"context_length": 76, "vocab_size": 49408, "layers": 1, "width": 32, "heads": 2, "embed_cls": True,
-            "output_tokens": True}  # fmt: skip
-    vision = {**VISION, "attentional_pool": True, "output_tokens": True}
-    decoder = {"context_length": 76, "vocab_size": 49408, "layers": 1, "width": 32, "heads": 2}
-    model = {"embed_dim": 32, "custom_text": True, "vision_cfg": vision, "text_cfg": text, "multimodal_cfg": decoder}
-    return build_encoder({"model": model}, name="coca")

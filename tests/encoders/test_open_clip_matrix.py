@@ -1,7 +1,7 @@
 """Architectures of open_clip with random weights: each loads, encodes, and reports no text as cut that is not.
 
-A few by default, with one layer; with I0T_MATRIX=all every one, with all its layers where they fit into 2 GB and with one
-layer otherwise (about half an hour on two cores, 4 GB of memory):
+A few by default, with one layer; with I0T_MATRIX=all every one, with all its layers where they fit into 2 GB and with
+one layer otherwise (about half an hour on two cores, 4 GB of memory):
 I0T_MATRIX=all python -m pytest tests/encoders/test_open_clip_matrix.py
 """
 
@@ -28,8 +28,10 @@ LARGEST = 2 * 1024**3  # bytes of float32 weights
 VOCABULARY = 49408  # CLIP's; no tokenizer here needs more
 # A ResNet, no causal mask and the last position (CLIPA), end tokens found by their id, CoCa, SigLIP with a ViT of timm,
 # other towers of timm, text models of transformers with and without a decoder.
-FEW = ("RN50", "ViT-L-14-CLIPA", "ViT-L-14-worldwide", "coca_ViT-B-32", "ViT-B-16-SigLIP", "convnext_tiny",
-       "MobileCLIP-S1", "PE-Core-T-16-384", "roberta-ViT-B-32", "mt5-base-ViT-B-32", "nllb-clip-base-siglip")  # fmt: skip
+FEW = (
+    "RN50", "ViT-L-14-CLIPA", "ViT-L-14-worldwide", "coca_ViT-B-32", "ViT-B-16-SigLIP", "convnext_tiny",
+    "MobileCLIP-S1", "PE-Core-T-16-384", "roberta-ViT-B-32", "mt5-base-ViT-B-32", "nllb-clip-base-siglip",
+)  # fmt: skip
 ALL = os.environ.get("I0T_MATRIX") == "all"
 ROBERTA = {"max_position_embeddings": 514, "layer_norm_eps": 1e-5}
 WIDE = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24}

@@ -20,7 +20,7 @@ from small_clip import largest
 from torch.nn import functional as F
 
 from i0t import Encoder, I0TError, load_encoder
-from i0t.encoders import EncodeOptions
+from i0t.encoders import EncodeOptions, transformers_models
 from i0t.encoders.encode import encode_texts
 from i0t.encoders.transformers_text import HIDDEN
 
@@ -40,14 +40,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return folder
 
 
-@pytest.fixture(scope="session")
-def mixed_pictures(pictures: list[Image.Image]) -> list[Image.Image]:
-    """RGB of several sizes, grey and palette."""
-    return [*pictures, pictures[1].convert("L"), pictures[2].quantize(16)]
+def texts_of(kind: str) -> list[str]:
+    """TEXTS; TIPSv2 has no token, and so no direction, for an empty text."""
+    return [text for text in TEXTS if text or kind != "tipsv2"]
 
 
 def documented(folder: Path, kind: str, images: list[Image.Image]) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """(image features, features of TEXTS), as the model's page in transformers' documentation computes them.
+    """(image features, features of `texts_of`), as the model's page in transformers' documentation computes them.
 
     Last, how many of the texts are longer than the context.
     """
@@ -55,7 +54,7 @@ def documented(folder: Path, kind: str, images: list[Image.Image]) -> tuple[torc
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     padding = "max_length" if kind.startswith("siglip") else True
     # SigLIP 2's authors lower-case; this tokenizer only says so.
-    texts = [text.lower() for text in TEXTS] if kind == "siglip2" else TEXTS
+    texts = [text.lower() if kind == "siglip2" else text for text in texts_of(kind)]
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
     inputs = tokenizer(texts, padding=padding, truncation=True, max_length=CONTEXT, return_tensors="pt")
     inputs.pop("token_type_ids", None)
@@ -71,22 +70,28 @@ def documented(folder: Path, kind: str, images: list[Image.Image]) -> tuple[torc
 def test_embeddings_are_those_of_the_documented_calls(kind, saved, mixed_pictures):
     encoder = load_encoder(f"hf:{saved(kind)}")
     images, texts, longer = documented(saved(kind), kind, mixed_pictures)
+    given = texts_of(kind)
     assert images.shape[1] == encoder.embed_dim and encoder.context_length == CONTEXT
     assert largest(images[0] - images[1]) > 1e-3 and largest(texts[0] - texts[1]) > 1e-3
     for batch_size in (1, 3, 64):
         assert largest(encoder.encode_images(mixed_pictures, batch_size=batch_size) - images) <= 1e-6
-        assert largest(encoder.encode_texts(TEXTS, batch_size=batch_size) - texts) <= 1e-6
-    backwards = encoder.encode_texts(TEXTS[::-1], batch_size=2).flip(0)
-    assert largest(backwards - texts) <= 1e-6
-    assert encode_texts(encoder, TEXTS, PLAIN).truncated == longer < 4
+        assert largest(encoder.encode_texts(given, batch_size=batch_size) - texts) <= 1e-6
+    assert largest(encoder.encode_texts(given[::-1], batch_size=2).flip(0) - texts) <= 1e-6
+    assert largest(encoder.encode_images(mixed_pictures[::-1], batch_size=2).flip(0) - images) <= 1e-6
+    assert encode_texts(encoder, given, PLAIN).truncated == longer < 4
     for precision in ("fp16", "bf16"):
         options = {"precision": precision}
-        assert largest(encoder.encode_texts(TEXTS, **options) - texts) <= 5e-3
+        assert largest(encoder.encode_texts(given, **options) - texts) <= 5e-3
         assert largest(encoder.encode_images(mixed_pictures, **options) - images) <= 5e-3
     model = transformers.AutoModel.from_pretrained(saved(kind), dtype=torch.float32)
-    scale = 1 / model.temperature if kind == "align" else model.logit_scale.exp()
+    scale = 1 / model.temperature if hasattr(model, "temperature") else model.logit_scale.exp()
     torch.testing.assert_close(encoder.logit_scale.detach(), scale.detach().reshape(()))
     assert (encoder.logit_bias is not None) == kind.startswith("siglip")
+
+
+def test_a_text_without_a_token_is_refused(saved):
+    with pytest.raises(I0TError, match=r"text '': its features are (zero|NaN)"):
+        load_encoder(saved("tipsv2")).encode_texts(["a cat", ""])
 
 
 def test_siglip_has_the_probability_of_its_own_logits(saved, pictures):
@@ -211,6 +216,13 @@ def test_a_text_model_is_no_dual_encoder(tmp_path):
         I0TError, match="BertModel is no dual encoder of images and texts: it has no get_image_features"
     ):
         load_encoder(tmp_path)
+
+
+def test_a_model_whose_texts_depend_on_their_batch_is_refused(saved, monkeypatch):
+    """As AIMv2's do with the attention that transformers takes by itself."""
+    monkeypatch.setattr(transformers_models, "EAGER", ())
+    with pytest.raises(I0TError, match="a text's features depend on the other texts of its batch"):
+        load_encoder(saved("aimv2"))
 
 
 def test_a_folder_without_a_part_says_which(saved, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import sentencepiece
@@ -64,15 +65,16 @@ def xlm_tokenizer() -> Any:
     return tf.XLMRobertaTokenizer(vocab=[(piece, -float(row)) for piece, row in pieces], model_max_length=CONTEXT)
 
 
-def siglip_tokenizer(folder: Path) -> Any:
+def siglip_tokenizer(inputs: tuple[str, ...] = ("input_ids",)) -> Any:
     """SigLIP's: sentencepiece without case and punctuation, padded with the end token 1, without a mask."""
-    text, prefix = folder / "sentences.txt", folder / "spiece"
-    text.write_text("\n".join(SENTENCES))
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(text), model_prefix=str(prefix), vocab_size=90, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
-        minloglevel=3, hard_vocab_limit=False,
-    )  # fmt: skip
-    return tf.SiglipTokenizer(f"{prefix}.model", model_max_length=CONTEXT, model_input_names=["input_ids"])
+    with TemporaryDirectory() as folder:
+        text, prefix = Path(folder) / "sentences.txt", Path(folder) / "spiece"
+        text.write_text("\n".join(SENTENCES))
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(text), model_prefix=str(prefix), vocab_size=90, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+            minloglevel=3, hard_vocab_limit=False,
+        )  # fmt: skip
+        return tf.SiglipTokenizer(f"{prefix}.model", model_max_length=CONTEXT, model_input_names=list(inputs))
 
 
 def siglip2_tokenizer() -> Any:
@@ -90,7 +92,7 @@ def tipsv2_tokenizer() -> Any:
     """TIPSv2's: no token at start or end, so that an empty text has none at all."""
     letters = sorted(set("".join(SENTENCES).lower()) | {"▁"})
     vocabulary = {piece: row for row, piece in enumerate(["<pad>", "<unk>", *letters, "at", "cat"])}
-    return tf.Tipsv2Tokenizer(vocab=vocabulary, merges=[("a", "t"), ("c", "at")])
+    return tf.Tipsv2Tokenizer(vocab=vocabulary, merges=[("a", "t"), ("c", "at")], model_max_length=CONTEXT)
 
 
 def _clip_like(name: str, tokenizer: Any, **text: Any) -> Any:
@@ -160,6 +162,12 @@ KINDS: dict[str, tuple[Any, Any, Any, Any]] = {
         tf.CLIPProcessor,
     ),
     "siglip": (siglip_tokenizer, _siglip, lambda: tf.SiglipImageProcessor(size=SQUASH), tf.SiglipProcessor),
+    "siglip_with_mask": (  # not the published one's: a mask goes to the model where a tokenizer makes one
+        lambda: siglip_tokenizer(("input_ids", "attention_mask")),
+        _siglip,
+        lambda: tf.SiglipImageProcessor(size=SQUASH),
+        tf.SiglipProcessor,
+    ),
     "siglip2": (siglip2_tokenizer, _siglip, lambda: tf.SiglipImageProcessor(size=SQUASH), tf.SiglipProcessor),
     "altclip": (
         xlm_tokenizer,
@@ -225,7 +233,7 @@ def make(kind: str, folder: Path) -> Path:
     """Save a model of a kind with its processor, in a folder of that name below `folder`."""
     make_tokenizer, make_model, make_images, processor = KINDS[kind]
     torch.manual_seed(sum(map(ord, kind)))
-    tokenizer = make_tokenizer(folder) if kind == "siglip" else make_tokenizer()
+    tokenizer = make_tokenizer()
     place = folder / kind
     jitter(make_model(tokenizer)).save_pretrained(place)
     processor(image_processor=make_images(), tokenizer=tokenizer).save_pretrained(place)
