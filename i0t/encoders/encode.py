@@ -24,7 +24,7 @@ from i0t.embeddings import Embeddings
 from i0t.encoders import EncodeOptions
 from i0t.encoders.cache import cached, image_key, text_key
 from i0t.encoders.precision import Fetched, autocast, require_directions, resolve_precision
-from i0t.encoders.text_batches import are_full, pad_id_of, token_lengths
+from i0t.encoders.text_batches import are_full, pad_id_of, require_known, token_lengths
 from i0t.errors import I0TError, NoPictureError
 from i0t.features import l2_normalize
 
@@ -183,7 +183,9 @@ def _tokenized(encoder: Encoder, texts: list[str], workers: int) -> torch.Tensor
     found = [chunk.clone() for chunk in loader]  # a tensor of a worker keeps a file open
     longest = max(chunk.shape[1] for chunk in found)  # a tokenizer may pad each chunk to its own longest
     pad_id = pad_id_of(encoder.tokenize)
-    return torch.cat([F.pad(chunk, (0, longest - chunk.shape[1]), value=pad_id) for chunk in found])
+    tokens = torch.cat([F.pad(chunk, (0, longest - chunk.shape[1]), value=pad_id) for chunk in found])
+    require_known(encoder.model, tokens, encoder.name)
+    return tokens
 
 
 def _features_of_images(

@@ -7,11 +7,20 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
+
+from safetensors import SafetensorError
 
 from i0t.errors import I0TError, first_line
 
 # The file that tells a kind of model, in the order in which kinds are listed.
 MARKS = {"hf-hub": "open_clip_config.json", "st": "modules.json", "hf": "config.json"}
+ADAPTER = "adapter_config.json"  # of PEFT: small changes of another model
+# What libraries raise for files that are missing, damaged, or not theirs.
+FOREIGN_ERRORS = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError,
+    TypeError, ValueError, UnpicklingError, SafetensorError,
+)  # fmt: skip
 LOUD = ("huggingface_hub", "root", "transformers", "sentence_transformers")
 
 
@@ -31,10 +40,11 @@ def kinds_of_repository(name: str) -> list[str]:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    cached = [kind for kind, mark in MARKS.items() if isinstance(try_to_load_from_cache(name, mark), str)]
-    if cached:
-        return _whole(cached)
+    silence = ""
     try:
+        cached = [kind for kind, mark in MARKS.items() if isinstance(try_to_load_from_cache(name, mark), str)]
+        if cached:
+            return _whole(cached)
         with hub_calls() as silence:
             return _whole([kind for kind, mark in MARKS.items() if _has(name, mark)])
     except (OSError, ValueError) as error:  # no network; no such repository, or not for everyone; no name of one
@@ -57,6 +67,39 @@ def _has(repository: str, file: str) -> bool:
 def _whole(kinds: list[str]) -> list[str]:
     """Leave out transformers' part of a model of sentence-transformers, whose other modules follow it."""
     return [kind for kind in kinds if kind != "hf" or "st" not in kinds]
+
+
+def require_no_adapter(place: str, name: str) -> None:
+    """Refuse a folder or repository with an adapter of PEFT: without PEFT libraries load the model without it.
+
+    Raises:
+        I0TError: with what to do.
+    """
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = os.path.isfile(os.path.join(place, ADAPTER)) if os.path.isdir(place) else _has(place, ADAPTER)
+    except LocalEntryNotFoundError:  # not in the cache, and the hub is silent
+        return
+    if found:
+        raise I0TError(
+            f"{name}: holds an adapter of PEFT ({ADAPTER}), which is not applied here. Merge it into its model, and "
+            "load the result: PeftModel.from_pretrained(MODEL, ADAPTER).merge_and_unload().save_pretrained(FOLDER)."
+        )
+
+
+def why(error: BaseException) -> str:
+    """A library's error in one line, without advice that refers to what is not shown or is not safe."""
+    if isinstance(error, UnpicklingError):
+        return "its .bin file is damaged or holds code, which is not run; take its weights as safetensors"
+    if isinstance(error, SafetensorError):
+        return f"its weights are damaged: {first_line(error)}; copy or download them again"
+    if "ignore_mismatched_sizes" in str(error):
+        return "its weights have other sizes than its config.json states"
+    if "model_proto must be specified" in str(error):
+        return "the file of its sentencepiece tokenizer is missing"
+    message = " ".join(str(error).split()) or type(error).__name__
+    return f"no {message}" if isinstance(error, KeyError) else message[:300].rstrip(".")
 
 
 def source_of(library: str, place: str, revision: str | None = None) -> dict[str, str]:

@@ -63,7 +63,9 @@ def load_encoder(name: str | Path, device: str = "cpu", roots: Roots | None = No
     """
     from i0t.encoders.names import USAGE, is_prefixed, load_named
 
-    text = str(name)
+    text = os.path.expanduser(str(name))
+    if "\n" in text or "\0" in text:
+        raise I0TError(f"{text!r}: not a name of a model: it has a line break or a zero byte.")
     if is_prefixed(text) and not os.path.isfile(text):
         encoder = load_named(text)
     elif os.path.isfile(_spec_file(text)) and not os.path.isfile(text):

@@ -20,13 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i0t.encoders.hub import MARKS, kinds_of_folder, kinds_of_repository
+from i0t.encoders.hub import MARKS, kinds_of_folder, kinds_of_repository, require_no_adapter
 from i0t.errors import I0TError
 
 if TYPE_CHECKING:
     from i0t.encoders.encoder import Encoder
 
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+REPOSITORY = re.compile(r"(?=.{3,96}$)\w[\w.-]*/\w[\w.-]*")
 OPTIONS = {"trust_remote_code": {"true": True, "false": False}, "revision": None}
 
 
@@ -49,6 +49,8 @@ def load_named(name: str) -> Encoder:
             raise I0TError(f"{name}: nothing behind {prefix}:. Write {USAGE[prefix]}.")
         return PREFIXES[prefix](rest, name)
     place, behind = _split(name)
+    if os.path.isdir(place):
+        require_no_adapter(place, name)
     found, tried = _candidates(place)
     if not found:
         raise I0TError(f"{name}: no such model. Tried: {'; '.join(tried)}.")
@@ -153,6 +155,7 @@ def _folder(place: str, name: str, mark: str) -> Path:
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise I0TError(f"{name}: no such folder, and no repository owner/name of the Hugging Face hub.")
+    require_no_adapter(str(folder), name)
     if not (folder / mark).is_file():
         kinds = [f"{kind}:{place}" for kind in kinds_of_folder(folder)]
         remedy = f"Load it as {' or '.join(kinds)}" if kinds else "It holds no model that we know"

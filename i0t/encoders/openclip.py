@@ -20,22 +20,12 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from i0t.encoders.encoder import Encoder
 from i0t.encoders.heads import NormHeads
-from i0t.encoders.hub import hub_calls, not_at_hand, source_of
+from i0t.encoders.hub import FOREIGN_ERRORS, hub_calls, not_at_hand, source_of, why
 from i0t.encoders.tokenizer_files import with_folder
 from i0t.encoders.tokenizers import own_tokenizer, tokenizer_of
 from i0t.errors import I0TError, first_line
 from i0t.paths import say
 
-# Raised by open_clip and torch if a configuration has wrong keys, types or sizes.
-CONFIGURATION_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 RANDOM = "random"  # tag for untrained weights
 
 
@@ -87,17 +77,20 @@ def load_folder_or_repository(place: str, name: str = "") -> Encoder:
     Raises:
         I0TError: it is not there, is no model of open_clip, or holds no weights.
     """
-    where, silence = place.partition(":")[2], ""
+    is_repository = place.startswith("hf-hub:")
+    asked, silence = "", ""
     try:
-        with hub_calls(_asks_hub(place)) as silence:
+        asked = place.removeprefix("hf-hub:") if is_repository else _text_model(open_clip.get_model_config(place))
+        with hub_calls(bool(asked)) as silence:
             model = open_clip.create_model(place, require_pretrained=True)
             config = open_clip.get_model_config(place)
-            where = config["text_cfg"].get("hf_tokenizer_name") or where
+            asked = (config["text_cfg"].get("hf_tokenizer_name") if is_repository else "") or asked
             tokenize = own_tokenizer(open_clip.get_tokenizer(place))
-    except (*CONFIGURATION_ERRORS, OSError) as error:  # open_clip wraps errors of the network in its own
-        if isinstance(error, (OSError, RuntimeError)) and (place.startswith("hf-hub:") or silence):
-            raise I0TError(f"{name or place}: {not_at_hand(where, error, silence)}") from None
-        raise I0TError(f"{name or place}: not a folder of an open_clip model ({first_line(error)[:300]}).") from None
+    except FOREIGN_ERRORS as error:
+        of_hub = (OSError, RuntimeError) if is_repository else OSError  # open_clip wraps errors of the network
+        if asked and isinstance(error, of_hub):
+            raise I0TError(f"{name or place}: {not_at_hand(asked, error, silence)}") from None
+        raise I0TError(f"{name or place}: open_clip cannot load it ({why(error)}).") from None
     settings = _plain(model.visual.preprocess_cfg)
     preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
     encoder = Encoder(model, preprocess, tokenize, {"model": config, "preprocess": settings}, name=name or place)
@@ -133,7 +126,7 @@ def build_encoder(
         preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
     except OSError as error:  # the configuration names a text model or tokenizer of the hub
         raise I0TError(not_at_hand(_hub_names(text_config), error, silence)) from None
-    except CONFIGURATION_ERRORS as error:
+    except FOREIGN_ERRORS as error:
         raise I0TError(
             f"{name or 'model'}: not an open_clip configuration ({error!r}). See configs/models/tiny.yaml."
         ) from None
@@ -198,9 +191,10 @@ def _model_class(config: dict[str, Any]) -> Any:
     return open_clip.CustomTextCLIP if custom else open_clip.CLIP
 
 
-def _asks_hub(place: str) -> bool:
-    """Whether a folder or repository of open_clip needs the hub; a folder has all but the sizes of a text model."""
-    return place.startswith("hf-hub:") or "hf_model_name" in open_clip.get_model_config(place)["text_cfg"]
+def _text_model(config: dict[str, Any]) -> str:
+    """The text model whose sizes open_clip reads from the hub; "" if it needs none, or has it in a folder."""
+    name = str(config["text_cfg"].get("hf_model_name", ""))
+    return "" if os.path.isdir(name) else name
 
 
 def _hub_names(text_config: dict[str, Any]) -> str:

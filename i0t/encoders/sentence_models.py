@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import nn
+from transformers import PreTrainedModel
 
 from i0t.encoders.encoder import Encoder
-from i0t.encoders.hub import hub_calls, not_at_hand, source_of
-from i0t.encoders.transformers_text import HIDDEN
-from i0t.errors import I0TError, first_line
+from i0t.encoders.hub import FOREIGN_ERRORS, hub_calls, not_at_hand, require_no_adapter, source_of, why
+from i0t.encoders.transformers_text import HIDDEN, require_words
+from i0t.errors import I0TError
 
 EXTRA = "pip install sentence-transformers"
 
@@ -65,6 +66,7 @@ class SentenceTokenizer:
     pad_id = HIDDEN
 
     def __init__(self, model: Any) -> None:
+        require_words(model.tokenizer)
         self.model = model
         self.prompt = model.prompts.get(model.default_prompt_name) or None
 
@@ -104,6 +106,7 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
         raise I0TError(f"{name}: needs the package sentence-transformers, which is not installed: {EXTRA}.") from None
     try:
         with hub_calls(not os.path.isdir(place)) as silence:
+            require_no_adapter(place, name)
             model = SentenceTransformer(
                 place,
                 device="cpu",
@@ -111,7 +114,9 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
                 revision=revision,
                 model_kwargs={"dtype": torch.float32},
             )
-    except (OSError, ValueError, ImportError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+    except I0TError:
+        raise
+    except FOREIGN_ERRORS as error:
         if "trust_remote_code" in str(error):
             raise I0TError(
                 f"{name}: needs Python code of its own repository, which is not run unasked. Read that code; if you "
@@ -119,7 +124,8 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
             ) from None
         if isinstance(error, OSError) and not os.path.isdir(place):
             raise I0TError(not_at_hand(place, error, silence)) from None
-        raise I0TError(f"{name}: sentence-transformers cannot load it ({first_line(error)[:300]}).") from None
+        raise I0TError(f"{name}: sentence-transformers cannot load it ({why(error)}).") from None
+    _require_weights(name, model)
     fixed = {
         "image": _fixed_inputs(name, model, Image.new("RGB", (64, 48)), "image", {"pixel_values"}),
         "text": _fixed_inputs(name, model, "a", "text", {"input_ids", "attention_mask"}),
@@ -127,9 +133,22 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
     wrapped = SentenceModel(model, fixed).eval()
     dim = int(model.get_embedding_dimension() or 0)
     architecture = {"family": "sentence-transformers", "model": {"embed_dim": dim}, "modules": str(model)}
-    encoder = Encoder(wrapped, SentencePreprocess(model), SentenceTokenizer(model), architecture, name=name)
+    try:
+        tokenize = SentenceTokenizer(model)
+    except I0TError as error:
+        raise I0TError(f"{name}: {error}") from None
+    encoder = Encoder(wrapped, SentencePreprocess(model), tokenize, architecture, name=name)
     encoder.source = source_of("sentence-transformers", place, revision)
     return encoder.eval()
+
+
+def _require_weights(name: str, model: nn.Module) -> None:
+    """Refuse a model of which transformers filled parts with random values; the package only warns of them."""
+    parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    values = [item for part in parts for item in part.named_parameters()]
+    filled = [key for key, value in values if not getattr(value, "_is_hf_initialized", False)]  # set by the loading
+    if filled:
+        raise I0TError(f"{name}: its weights lack {', '.join(sorted(filled)[:5])}, filled with random values.")
 
 
 def _fixed_inputs(name: str, model: Any, item: Any, modality: str, needed: set[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from i0t.encoders.clip_model import ClipModel
+from i0t.errors import I0TError
 
 Tokenize = Callable[[list[str]], torch.Tensor]  # texts to token ids (B, L)
 
@@ -39,6 +40,21 @@ def are_full(tokens: torch.Tensor, pad_id: int) -> torch.Tensor:
     """
     ends = tokens == pad_id
     return ~(ends[:, -2:].all(dim=1) | ends[:, :2].all(dim=1))
+
+
+def require_known(model: nn.Module, tokens: torch.Tensor, name: str) -> None:
+    """Refuse token ids (B, L) beyond the largest table of the model: on a card they would end the process.
+
+    Raises:
+        I0TError: the tokenizer is that of another model.
+    """
+    rows = [module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)]
+    largest = int(tokens.max())
+    if rows and largest >= max(rows):
+        raise I0TError(
+            f"{name}: its tokenizer gives the id {largest}, but its model has {max(rows)} tokens at most. Is it the "
+            "tokenizer of another model?"
+        )
 
 
 def text_length(model: ClipModel, tokens: torch.Tensor, pad_id: int = 0) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 import open_clip
 from open_clip.tokenizer import HFTokenizer
 
+from i0t.encoders.transformers_text import require_words
+
 END_OF_TEXT = 49407  # the largest id of CLIP's byte-pair vocabulary
 CLASS_TOKEN_LAST = "clips"  # open_clip's mode with start, end and class token
 
@@ -39,6 +41,7 @@ class HubTokenizer(HFTokenizer):  # type: ignore[misc]
     """open_clip's wrapper of a tokenizer of the Hugging Face hub (SigLIP, XLM-R, BERT, ...)."""
 
     def __init__(self, plain: HFTokenizer) -> None:
+        require_words(plain.tokenizer)
         self.__dict__.update(plain.__dict__)
 
     @property

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
 
 from i0t.encoders.encoder import Encoder
-from i0t.encoders.hub import hub_calls, not_at_hand, source_of
+from i0t.encoders.hub import FOREIGN_ERRORS, hub_calls, not_at_hand, require_no_adapter, source_of, why
+from i0t.encoders.text_batches import require_known
 from i0t.encoders.transformers_text import ModelTokenizer, text_rules
 from i0t.errors import I0TError, first_line
 
@@ -90,6 +91,7 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
     try:
         with hub_calls(not os.path.isdir(place)) as silence:
             config = AutoConfig.from_pretrained(place, **options)
+            require_no_adapter(place, name)
             if config.model_type in REFUSED:
                 raise I0TError(f"{name}: {REFUSED[config.model_type]}.")
             attention = {"attn_implementation": "eager"} if config.model_type in EAGER else {}
@@ -98,7 +100,7 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
             )
             _check(name, model, info["missing_keys"])
             tokenizer, images, defaults = _processors(place, options)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except FOREIGN_ERRORS as error:
         raise I0TError(_refusal(place, name, error, silence)) from None
     try:
         tokenize = ModelTokenizer(tokenizer, text_rules(model, tokenizer, defaults))
@@ -166,10 +168,13 @@ def _embed_dim(name: str, model: TransformersModel, tokenize: ModelTokenizer, pr
     """
     try:
         image = model.encode_image(preprocess(Image.new("RGB", (64, 48)))[None])
-        text = model.encode_text(tokenize(["a"]))
-        in_batch = model.encode_text(tokenize(["a", "a b c d e"]))[:1]
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise I0TError(f"{name}: cannot encode one picture or one text alone ({first_line(error)[:200]}).") from error
+        texts = tokenize(["a", "a b c d e"])
+        require_known(model, texts, name)
+        text, in_batch = model.encode_text(tokenize(["a"])), model.encode_text(texts)[:1]
+    except I0TError:
+        raise
+    except FOREIGN_ERRORS as error:
+        raise I0TError(f"{name}: cannot encode one picture or one text alone ({why(error)}).") from error
     if image.ndim != 2 or image.shape != text.shape:
         shapes = f"{tuple(image.shape)} and {tuple(text.shape)}"
         raise I0TError(f"{name}: a picture and a text give features {shapes}, not one vector of the same length each.")
@@ -188,4 +193,4 @@ def _refusal(place: str, name: str, error: Exception, silence: str) -> str:
         )
     if isinstance(error, OSError) and not os.path.isdir(place):
         return not_at_hand(place, error, silence)
-    return f"{name}: transformers cannot load it ({first_line(error)[:300]})."
+    return f"{name}: transformers cannot load it ({why(error)})."

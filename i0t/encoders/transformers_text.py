@@ -44,8 +44,9 @@ def text_rules(model: Any, tokenizer: Any, defaults: dict[str, Any]) -> TextRule
         defaults: arguments that its processor gives the tokenizer.
 
     Raises:
-        I0TError: the context length is not stated.
+        I0TError: the tokenizer has no words, or the context length is not stated.
     """
+    require_words(tokenizer)
     has_mask = "attention_mask" in tokenizer.model_input_names
     full = (
         not has_mask
@@ -58,6 +59,17 @@ def text_rules(model: Any, tokenizer: Any, defaults: dict[str, Any]) -> TextRule
     if not known:
         raise I0TError("neither model nor tokenizer states how many tokens a text may have (model_max_length).")
     return TextRules(min(known), full, has_mask, _forgets_case(tokenizer))
+
+
+def require_words(tokenizer: Any) -> None:
+    """Refuse a tokenizer of special tokens alone: transformers makes one where the files of a tokenizer are missing.
+
+    Raises:
+        I0TError: names the files.
+    """
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        files = ", ".join(sorted(set(tokenizer.vocab_files_names.values()) | {"tokenizer.json"}))
+        raise I0TError(f"its tokenizer knows no words: the files of it are missing ({files}).")
 
 
 class ModelTokenizer:

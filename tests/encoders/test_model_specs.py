@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from i0t import load_encoder
 from i0t.data.items import Items
+from i0t.encoders import hub
 from i0t.encoders.encode import encode
 from i0t.encoders.load import known_models
 from i0t.errors import I0TError
@@ -36,6 +37,12 @@ FILES = {
     "blip2": {"file": ("blip2_pretrained", "tensors"), "vision_file": ("blip2_pretrained", "eva")},
 }
 CHANGED = {"blip2": "blip2:vision_layers=3"}  # the generated image encoder has four blocks
+
+
+@pytest.fixture(autouse=True)
+def hub_that_answers(monkeypatch):
+    """The tests say what libraries get from it."""
+    monkeypatch.setattr(hub, "_why_silent", lambda *_: "")
 
 
 @pytest.fixture

@@ -62,8 +62,8 @@ def test_a_checkpoint_of_ours_has_the_same_tokens_and_embeddings(kind, saved, mi
     again = load_checkpoint(save_checkpoint(tmp_path / "a.safetensors", encoder, {}))
     assert again.fingerprint == encoder.fingerprint
     assert again.tokenize(TEXTS).equal(encoder.tokenize(TEXTS))
-    assert again.encode_texts(TEXTS).equal(encoder.encode_texts(TEXTS))
-    assert again.encode_images(mixed_pictures).equal(encoder.encode_images(mixed_pictures))
+    assert largest(again.encode_texts(TEXTS) - encoder.encode_texts(TEXTS)) <= 1e-6
+    assert largest(again.encode_images(mixed_pictures) - encoder.encode_images(mixed_pictures)) <= 1e-6
 
 
 # --- mistakes that are easy to make --------------------------------------------------------------

@@ -6,6 +6,7 @@ Run: python -m pytest tests/encoders/test_sentence_models.py
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 import transformers
 from library_models import CONTEXT, TEXTS, bert_tokenizer, make
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from small_clip import largest
 
 from i0t import I0TError, load_encoder
@@ -42,18 +44,34 @@ def clip(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["st:{0}", "{0}"])
-def test_sentence_embeddings_are_those_of_the_packages_encode(name, clip, pictures):
+def test_sentence_embeddings_are_those_of_the_packages_encode(name, clip, mixed_pictures):
     encoder = load_encoder(name.format(clip))
     model = st.SentenceTransformer(str(clip), device="cpu")
-    images, texts = (model.encode(items, convert_to_tensor=True).clone() for items in (pictures, TEXTS))
+    images, texts = (model.encode(items, convert_to_tensor=True).clone() for items in (mixed_pictures, TEXTS))
     assert encoder.source["library"] == "sentence-transformers" and encoder.embed_dim == images.shape[1]
-    for batch_size in (1, 64):
-        assert largest(encoder.encode_images(pictures, batch_size=batch_size) - images) <= 1e-6
+    for batch_size in (1, 3, 64):
+        assert largest(encoder.encode_images(mixed_pictures, batch_size=batch_size) - images) <= 1e-6
         assert largest(encoder.encode_texts(TEXTS, batch_size=batch_size) - texts) <= 1e-6
+    assert largest(encoder.encode_texts(TEXTS[::-1], batch_size=2).flip(0) - texts) <= 1e-6
+    for precision in ("fp16", "bf16"):
+        assert largest(encoder.encode_texts(TEXTS, precision=precision) - texts) <= 5e-3
+        assert largest(encoder.encode_images(mixed_pictures, precision=precision) - images) <= 5e-3
     longer = sum(len(model.tokenizer(text)["input_ids"]) > CONTEXT for text in TEXTS)
     assert encode_texts(encoder, TEXTS, PLAIN).truncated == longer == 2
-    assert encoder.encode_images([pictures[0].convert("L")]).shape == (1, encoder.embed_dim)
     assert float(encoder.logit_scale.detach()) > 1
+
+
+def test_weights_that_are_not_there_are_not_made_up(clip, tmp_path):
+    """The package fills them with random values; weights in half precision are no such case."""
+    shutil.copytree(clip, tmp_path / "cut")
+    tensors = load_file(clip / "model.safetensors")
+    half = {key: tensor.half() for key, tensor in tensors.items()}
+    save_file(half, tmp_path / "cut" / "model.safetensors", metadata={"format": "pt"})
+    assert load_encoder(tmp_path / "cut").embed_dim == 128
+    del tensors["text_projection.weight"]
+    save_file(tensors, tmp_path / "cut" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(I0TError, match=r"its weights lack text_projection\.weight"):
+        load_encoder(tmp_path / "cut")
 
 
 def test_prompts_and_shortened_vectors_are_the_models_own(clip, pictures, tmp_path):
