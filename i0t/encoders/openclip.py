@@ -122,6 +122,7 @@ def build_encoder(
             tokenize = tokenizer_of(text_config)
             tokenize.folder = tokenizer  # some tokenizers read their files again, in a worker
             model = _model_class(config)(**config)
+            _fill_decoder(model)
         settings = {"size": model.visual.image_size, **architecture.get("preprocess", {})}
         preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
     except OSError as error:  # the configuration names a text model or tokenizer of the hub
@@ -189,6 +190,13 @@ def _model_class(config: dict[str, Any]) -> Any:
     if custom and "multimodal_cfg" in config:
         return open_clip.CoCa
     return open_clip.CustomTextCLIP if custom else open_clip.CLIP
+
+
+def _fill_decoder(model: torch.nn.Module) -> None:
+    """Start the projection of CoCa's decoder, which open_clip leaves as the memory was: NaN, or other at every run."""
+    projection = getattr(getattr(model, "text_decoder", None), "text_projection", None)
+    if projection is not None:
+        torch.nn.init.normal_(projection, std=projection.shape[0] ** -0.5)
 
 
 def _text_model(config: dict[str, Any]) -> str:

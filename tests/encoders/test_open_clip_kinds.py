@@ -5,6 +5,7 @@ Run: python -m pytest tests/encoders/test_open_clip_kinds.py
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from i0t import Encoder, load_encoder
 from i0t.encoders import EncodeOptions
 from i0t.encoders.checkpoint import load_checkpoint, save_checkpoint
 from i0t.encoders.encode import encode_texts
+from i0t.encoders.openclip import build_encoder
 
 PLAIN = EncodeOptions(cache=False, progress=False)
 
@@ -117,3 +119,15 @@ def test_coca_is_used_through_its_contrastive_towers(saved, pictures):
         ).values()
     assert largest(encoder.encode_images(pictures[:2]) - image) <= 1e-6
     assert largest(encoder.encode_texts(TEXTS[:2]) - text) <= 1e-6
+
+
+def test_no_weight_of_a_new_model_is_left_as_the_memory_was(monkeypatch):
+    """As the projection of CoCa's decoder is by open_clip: a checkpoint of it would not load."""
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **options).fill_(float("nan")))
+    for kind in ("clip", "siglip", "coca"):
+        config = deepcopy(KINDS[kind][0])
+        for key in ("hf_tokenizer_name", "tokenizer_kwargs"):
+            config["text_cfg"].pop(key, None)
+        encoder = build_encoder({"model": config}, name=kind)
+        assert not [key for key, value in encoder.named_parameters() if not value.isfinite().all()]
