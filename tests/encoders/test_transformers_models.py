@@ -52,7 +52,7 @@ def documented(folder: Path, kind: str, images: list[Image.Image]) -> tuple[torc
     """
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    padding = "max_length" if kind.startswith("siglip") else True
+    padding = "max_length" if kind.startswith("siglip") or kind.endswith("without_mask") else True
     # SigLIP 2's authors lower-case; this tokenizer only says so.
     texts = [text.lower() if kind == "siglip2" else text for text in texts_of(kind)]
     processor = transformers.AutoImageProcessor.from_pretrained(folder)

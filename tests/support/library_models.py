@@ -44,14 +44,14 @@ def clip_tokenizer(**special: str) -> Any:
     return tf.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT, **special)
 
 
-def bert_tokenizer() -> Any:
+def bert_tokenizer(**settings: Any) -> Any:
     """Word pieces, padded with 0."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     trained = Tokenizer(WordPiece(unk_token="[UNK]"))
     trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(vocab_size=150, special_tokens=special, show_progress=False)
     trained.train_from_iterator([sentence.lower() for sentence in SENTENCES], trainer)
-    return tf.BertTokenizer(vocab=trained.get_vocab(), model_max_length=CONTEXT)
+    return tf.BertTokenizer(vocab=trained.get_vocab(), model_max_length=CONTEXT, **settings)
 
 
 def xlm_tokenizer() -> Any:
@@ -220,6 +220,12 @@ KINDS: dict[str, tuple[Any, Any, Any, Any]] = {
         tf.Owlv2Processor,
     ),
     "tipsv2": (tipsv2_tokenizer, _tipsv2, lambda: tf.Tipsv2ImageProcessor(size=SQUASH), tf.Tipsv2Processor),
+    "two_towers_without_mask": (  # its padding is seen
+        lambda: bert_tokenizer(model_input_names=["input_ids"]),
+        _of_two,
+        lambda: tf.ViTImageProcessor(size=SQUASH),
+        tf.VisionTextDualEncoderProcessor,
+    ),
     "two_towers": (
         bert_tokenizer,
         _of_two,
