@@ -129,7 +129,7 @@ def cluster(scheduler: str, workers: int) -> Iterator[Any]:
     try:
         import dask
         from distributed import Client, LocalCluster
-        from distributed.comm import resolve_address
+        from distributed.comm.addressing import resolve_address
     except ImportError:
         raise I0TError(f"--scheduler {scheduler}: Dask's `distributed` is not installed. {EXTRA}.") from None
     for name in ("distributed", "distributed.client"):  # which would tell of each worker that is lost and replaced
