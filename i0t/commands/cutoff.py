@@ -121,12 +121,11 @@ def _others(fitted: ScoreStandardizer, source: Embeddings, options: CutoffOption
     images, texts = (~rows for rows in fitted.fitted_rows(source))
     others = source
     if source.labels is None and not (images.all() and texts.all()):
-        what = (
-            f"{options.scores}: not fitted to {images.sum()} of {len(images)} images and {texts.sum()} of {len(texts)}"
-        )
+        fitted_to = f"{(~images).sum()} of these {len(images)} images and {(~texts).sum()} of {len(texts)} texts"
+        said = f"{options.scores}: fitted to {fitted_to}"
         if min(images.sum(), texts.sum()) < 4:
-            raise I0TError(f"{what} texts; a cutoff needs more. Give others, or fit with i0t scores --hold-out 0.5.")
-        say(f"{what} texts; the cutoffs are from these")
+            raise I0TError(f"{said}; too few others for a cutoff. Give others, or fit with i0t scores --hold-out 0.5.")
+        say(f"{said}; the cutoffs are from the others")
         others = source.subset(images, texts)
     overlap = fitted.overlap(others)
     if overlap:

@@ -160,12 +160,12 @@ def test_items_that_the_scores_were_fitted_to_are_left_out(tmp_path, capsys, mon
     capsys.readouterr()
     assert main([*flags, "--json", "out.json"]) == 0
     captured = capsys.readouterr()
-    assert "not fitted to 45 of 90 images and 90 of 180 texts; the cutoffs are from these" in captured.err
+    assert "fitted to 45 of these 90 images and 90 of 180 texts; the cutoffs are from the others" in captured.err
     expected = pair_scores(others, Scorer(fitted))[IMAGE_TEXT].unmatched
     assert json.loads(Path("out.json").read_text())["pairs"]["image-text"]["unmatched"] == sorted(expected.tolist())
     assert scores(["pairs.safetensors", "--output", "scores"]) == 0
     assert main(flags) == 2
-    assert "not fitted to 0 of 90 images and 0 of 180 texts; a cutoff needs more" in capsys.readouterr().err
+    assert "fitted to 90 of these 90 images and 180 of 180 texts; too few others for a" in capsys.readouterr().err
 
 
 def test_arrays_that_do_not_pair_up_hold_out_the_same_rows(tmp_path, capsys):
