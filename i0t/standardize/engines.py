@@ -144,8 +144,15 @@ def cluster(scheduler: str, workers: int) -> Iterator[Any]:
             "preload": __name__,
         }
         # Forked from a process that has only imported Dask: quicker to start, to stop and to replace than spawned ones.
+        # Dask's limit for malloc would map each block of vectors anew, which takes two to five times as long.
+        environment = dict(dask.config.get("distributed.nanny.pre-spawn-environ"))
+        environment.pop("MALLOC_TRIM_THRESHOLD_", None)
+        workers_by = {
+            "distributed.worker.multiprocessing-method": "forkserver",
+            "distributed.nanny.pre-spawn-environ": environment,
+        }
         with (
-            dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+            dask.config.set(workers_by),
             LocalCluster(n_workers=workers, **settings) as here,
             cluster(here.scheduler_address, 0) as client,
         ):

@@ -5,6 +5,7 @@ Run: python -m pytest tests/standardize/test_scheduler.py
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,7 +82,8 @@ def test_scheduler_a_killed_worker_loses_and_doubles_nothing(layout, tmp_path, m
 
 def test_scheduler_a_shard_that_always_kills_is_named(layout, mark, address):
     mark.with_name(ALWAYS).touch()
-    work = [item for item in _work(layout) if item[1].path.stem in ("img_emb_0", "img_emb_2", "text_emb_0")]
+    # Alone: Dask also counts a death against shards that wait for the same worker.
+    work = [item for item in _work(layout) if item[1].path.stem == "img_emb_2"]
     with pytest.raises(I0TError, match=r"^workers died at .*img_emb_2\.npy, one after another"):
         fit_shards(DyingStandardizer, work, Engine(scheduler=address))
     mark.with_name(ALWAYS).unlink()
@@ -103,6 +105,13 @@ def test_scheduler_command_gives_the_same_bits_and_names_bad_rows(layout, tmp_pa
     said = capsys.readouterr().err
     assert "text_emb_3.npy: text_features: row 4 holds NaN" in said
     assert not (tmp_path / "moved" / "text_emb" / "text_emb_3.npy").exists()
+
+
+def test_scheduler_local_workers_keep_memory_between_blocks(address):
+    """Dask sets a limit of malloc, with which every block of vectors is mapped anew: fitting took twice the time."""
+    with cluster(address, 0) as client:
+        found = client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_").values()
+    assert list(found) == [None, None]
 
 
 def test_scheduler_local_starts_its_own_workers(layout, tmp_path, capsys):
