@@ -114,11 +114,9 @@ def _sigterm_as_stop() -> Iterator[None]:
 
     def receive(*_: object) -> None:
         nonlocal first
-        now, forked = (
-            time.monotonic(),
-            os.getpid() != process,
-        )  # a forked child, such as a pool's worker, dies as it did
-        if forked or now > first + TOGETHER:  # a second one ends the program at once
+        now, forked = time.monotonic(), os.getpid() != process
+        # A forked child, such as a pool's worker, dies as it did; a later second one ends the program at once.
+        if forked or now > first + TOGETHER:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
         if now < first:

@@ -55,7 +55,6 @@ WORKING = {
     "evaluate_retrieval --model": "",
     "scripts/prepare_data.sh": "flickr30k --from . --data-dir . --data-dir-sub .",
     "python -m i0t.data.sample": "--output out --train 0 --flickr 0 --coco 0 --nocaps 0 --judged 0",
-    "python -m i0t.report": "two.safetensors",
     "table": "record.json",
     "train": "--base tiny",
 }

@@ -137,9 +137,9 @@ def _commands(advice: Advice, options: AdviseOptions) -> list[str]:
 def _flags_of(parameters: Mapping[str, Any]) -> str:
     """The flags that give a remover its parameters: its own, or --set for a remover of somebody else."""
     known = all_parameters()
-    own = [f"--{name.replace('_', '-')} {value}" for name, value in parameters.items() if name in known]
+    own = [part for name in parameters if name in known for part in (f"--{name.replace('_', '-')}", parameters[name])]
     others = [f"{name}={value}" for name, value in parameters.items() if name not in known]
-    return " ".join([*own, *(["--set", *others] if others else [])])
+    return shlex.join(map(str, [*own, *(["--set", *others] if others else [])]))
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ columns (k is 10, or --k)
             query's own modality, `other`: of the other, `both`: documents with an image and a text
   against the best rival    raw vectors, filters, fusion or quotas, whichever is best in each resample: an interval
             above 0 says better than all of them; below 0 it leans to the rivals, as the best of several is partly
-            lucky. A rival is compared with the others. Each row by itself: `i0t advise`
-            chooses among all rows
+            lucky. A rival is compared with the others. Each interval is of its row alone: to pick the best of all
+            rows, use `i0t advise`, whose intervals hold for all at once
   R@k       share of a query's relevant items in the top k
   texts in top k   share of texts in the top k of text queries and of image queries; below the table, among their
             relevant items
@@ -53,7 +53,7 @@ with --details
             of the others that are answered. "-" with fewer than 38 tested pairs
 In brackets the 95 % interval for other queries, after "±" half of it (bootstrap over images, paired for differences;
 not for other corpora or calibration items, and given the cutoffs). ±.000: all n images agree, and up to 3 / n of others
-may not. R@1 to nothing matches: among at most 2 000 pairs.
+may not. All of --details but R@k: among at most 2 000 pairs.
 
 documents (--documents): a document may own images and texts, as a listing its photograph and title. It is found once,
 at the rank of its best item. Further rivals: fusions that add up what it has in each list, and one index of the mean

@@ -146,7 +146,7 @@ OTHERS = {
         "Kinds in the top ten",
         "Share of the query's own kind among the first ten results. 100 %: images find only images, texts only texts, "
         "as with a large gap. Dashed: its share among the items that are relevant. With one relevant item a query, "
-        "nine of ten results are others, so even a good list need not be there.",
+        "nine of ten results are others, so a good list may lie far from it.",
         "",
         0,
         "%",

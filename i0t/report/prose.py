@@ -150,8 +150,9 @@ def _recall(measured: dict[str, Any]) -> str:
         return "Not defined without pairs."
     changes = []
     for direction, name in (("i2t", "image to text"), ("t2i", "text to image")):
-        change = measured["recall"][direction]["after"][3:]
-        changes.append(f"{name} {_signed(change[0])} points ({_verdict(change)})")
+        change, low, high = measured["recall"][direction]["after"][3:]
+        verdict = "more than chance" if low > 0 or high < 0 else "within chance"
+        changes.append(f"{name} {_signed(change)} points ({_signed(low)} to {_signed(high)}: {verdict})")
     counts = measured["counts"]
     return (
         f"{counts['tested_images']:,} images and {counts['tested_texts']:,} texts. Change with held-out means: "
@@ -163,19 +164,20 @@ def _search(found: dict[str, Any]) -> str:
     if "skipped" in found:
         return str(found["skipped"])
     rival, best = (found["methods"][found[which]] for which in ("rival", "best"))
-    fitted = sum(one["fitted"] for one in found["methods"])
+    fitted, (change, low, high) = sum(one["fitted"] for one in found["methods"]), best["against"]
     half = (
         " With one text per image no relevant item is of the query’s own kind, so only half of the question can be "
         "judged, and “other kind only” is right by construction."
         if math.isnan(best["own"])
         else ""
     )
+    verdict = f"{'' if low > 0 else 'not '}certainly better than every rival"
     return (
-        f"{found['groups']:,} images and their texts: {found['splits']} random halves are searched, the other halves "
-        f"fitted. Best of the {fitted} methods that are fitted, picked by these results: “{best['label']}” with "
-        f"{best['ndcg'][0]:.3f}; best of the rivals, which need no fitting: “{rival['label']}” with "
-        f"{rival['ndcg'][0]:.3f}. Difference {_signed(best['against'][0], 3)} ({_verdict(best['against'], 3)}, by an "
-        f"interval that holds for all of them at once).{half}"
+        f"{found['groups']:,} images and their texts, in {found['splits']} random splits: one half is searched, the "
+        f"other fitted on. Best of the {fitted} methods that are fitted, picked by these results: “{best['label']}” "
+        f"with {best['ndcg'][0]:.3f}; best of the rivals, which need no fitting: “{rival['label']}” with "
+        f"{rival['ndcg'][0]:.3f}. Difference {_signed(change, 3)} ({_signed(low, 3)} to {_signed(high, 3)}, an "
+        f"interval that holds for all of them at once): {verdict}.{half}"
     )
 
 
@@ -211,13 +213,6 @@ def method(
     if figures:
         lines.append(["Figures beside this page", ", ".join(path.name for path in figures)])
     return lines
-
-
-def _verdict(change: Sequence[float], digits: int = 1) -> str:
-    """The interval of a difference [value, low, high], and whether it is more than chance."""
-    _, low, high = change
-    verdict = "more than chance" if low > 0 or high < 0 else "within chance"
-    return f"{_signed(low, digits)} to {_signed(high, digits)}: {verdict}"
 
 
 def _signed(value: float, digits: int = 1) -> str:

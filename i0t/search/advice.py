@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -18,12 +19,12 @@ from i0t.metrics.resampling import random_split
 from i0t.search.methods import Method, label_of, scores_of
 from i0t.search.results import MethodResult, differences, joint_level, rivals_in
 from i0t.search.rivals import RULES
-from i0t.search.scores import FORMS, ScoreStandardizer
+from i0t.search.scores import FORMS, Form, ScoreStandardizer
 from i0t.search.splits import SplitRuns, first_pairs
 from i0t.standardize import GapRemover
 from i0t.standardize.registry import NONE, RemoverChoice
 
-PLAIN = "cosine"  # no form of scores
+PLAIN: Literal["cosine"] = "cosine"  # no form of scores
 FILTERS = ("own_kind", "other_kind")
 
 
@@ -32,7 +33,7 @@ class Candidate:
     """One remover with one form of scores."""
 
     choice: RemoverChoice = RemoverChoice(NONE)
-    form: str = PLAIN
+    form: Form | Literal["cosine"] = PLAIN
 
     @property
     def name(self) -> str:
@@ -50,8 +51,7 @@ class Candidate:
         remover: GapRemover | None = None if self.choice.name == NONE else self.choice.make()
         if self.form == PLAIN:
             return remover and remover.fit(images, texts)
-        form = next(known for known in FORMS if known == self.form)
-        return ScoreStandardizer(remover, form).fit({"image": images, "text": texts})
+        return ScoreStandardizer(remover, self.form).fit({"image": images, "text": texts})
 
 
 @dataclass

@@ -149,9 +149,10 @@ class MixedTask:
         return {kind: self.vectors(self.layout.queries[rows], kind) for kind, rows in self.asking.items()}
 
     def _by_vectors(self, remover: GapRemover | None, depth: int) -> Lists:
-        items = np.concatenate([self.images, self.texts])
+        sides = self.images, self.texts
         if remover is not None:
-            items = np.concatenate([remover.transform_image(self.images), remover.transform_text(self.texts)])
+            sides = remover.transform_image(self.images), remover.transform_text(self.texts)
+        items = np.concatenate(sides)
         index = VectorIndex(items[self.layout.corpus], self.index)
         self.description = index.description
         return index.search(items[self.layout.queries], depth)

@@ -54,7 +54,7 @@ def _matches_here(pattern: str) -> list[str]:
 
 def _by_number(path: Path) -> list[Any]:
     """Sort key that puts img_emb_10 after img_emb_9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
 @dataclass(frozen=True)

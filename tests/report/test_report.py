@@ -112,6 +112,10 @@ def test_mixed_search_on_the_page_is_that_of_search_eval(tmp_path, captions, cap
     note = prose.captions(measured)["search"]
     assert f"“{best['label']}” with {best['ndcg'][0]:.3f}" in note
     assert ("only half of the question can be judged" in note) == (captions == 1)
+    found = measured["search"]
+    found["methods"][found["best"]]["against"] = [-0.2, -0.3, -0.1]  # leans to the rivals: it does not say "worse"
+    note = prose.captions(measured)["search"]
+    assert "−0.200 (−0.300 to −0.100, an interval" in note and "not certainly better than every rival" in note
 
 
 def test_mixed_search_that_cannot_be_judged_says_why(monkeypatch):

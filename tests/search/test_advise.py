@@ -77,6 +77,7 @@ def test_the_commands_of_every_choice_run(tmp_path, monkeypatch, capsys, choice)
 
 def test_commands_give_parameters_by_flags_that_are_there():
     assert _flags_of({"shrinkage": 0.5, "part": 0.7, "whole": True}) == "--shrinkage 0.5 --set part=0.7 whole=True"
+    assert _flags_of({"name": "a b"}) == "--set 'name=a b'"
     assert _flags_of({}) == ""
 
 
