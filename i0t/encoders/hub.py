@@ -51,12 +51,12 @@ def kinds_of_repository(name: str) -> list[str]:
         raise I0TError(not_at_hand(name, error, silence)) from None
 
 
-def _has(repository: str, file: str) -> bool:
+def _has(repository: str, file: str, revision: str | None = None) -> bool:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        hf_hub_download(repository, file)
+        hf_hub_download(repository, file, revision=revision)
     except LocalEntryNotFoundError:  # no network
         raise
     except EntryNotFoundError:
@@ -69,7 +69,7 @@ def _whole(kinds: list[str]) -> list[str]:
     return [kind for kind in kinds if kind != "hf" or "st" not in kinds]
 
 
-def require_no_adapter(place: str, name: str) -> None:
+def require_no_adapter(place: str, name: str, revision: str | None = None) -> None:
     """Refuse a folder or repository with an adapter of PEFT: without PEFT libraries load the model without it.
 
     Raises:
@@ -78,7 +78,8 @@ def require_no_adapter(place: str, name: str) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        found = os.path.isfile(os.path.join(place, ADAPTER)) if os.path.isdir(place) else _has(place, ADAPTER)
+        is_here = os.path.isdir(place)
+        found = os.path.isfile(os.path.join(place, ADAPTER)) if is_here else _has(place, ADAPTER, revision)
     except LocalEntryNotFoundError:  # not in the cache, and the hub is silent
         return
     if found:

@@ -106,7 +106,7 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
         raise I0TError(f"{name}: needs the package sentence-transformers, which is not installed: {EXTRA}.") from None
     try:
         with hub_calls(not os.path.isdir(place)) as silence:
-            require_no_adapter(place, name)
+            require_no_adapter(place, name, revision)
             model = SentenceTransformer(
                 place,
                 device="cpu",

@@ -91,7 +91,7 @@ def load(place: str, name: str = "", trust_remote_code: bool = False, revision: 
     try:
         with hub_calls(not os.path.isdir(place)) as silence:
             config = AutoConfig.from_pretrained(place, **options)
-            require_no_adapter(place, name)
+            require_no_adapter(place, name, revision)
             if config.model_type in REFUSED:
                 raise I0TError(f"{name}: {REFUSED[config.model_type]}.")
             attention = {"attn_implementation": "eager"} if config.model_type in EAGER else {}

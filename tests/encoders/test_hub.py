@@ -17,6 +17,7 @@ from library_models import make
 from local_hub import COMMIT, local_hub
 
 from i0t import I0TError, load_encoder
+from i0t.encoders.hub import require_no_adapter
 
 LOAD = """
 import huggingface_hub
@@ -65,6 +66,14 @@ def test_what_needs_no_hub_does_not_ask_for_it(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: pytest.fail("asked"))
     assert "revision" not in load_encoder(f"hf:{make('clip', tmp_path)}").source
     load_encoder("tiny")
+
+
+def test_an_adapter_is_looked_for_in_the_revision_that_is_loaded(monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, revision: asked.append(revision))
+    with pytest.raises(I0TError, match="holds an adapter of PEFT"):
+        require_no_adapter("owner/name", "hf:owner/name:revision=abc", "abc")
+    assert asked == ["abc"]
 
 
 @pytest.mark.slow
