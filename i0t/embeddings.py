@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
@@ -31,6 +32,8 @@ FORMAT = "i0t-embeddings-1"
 TENSORS = ("image_features", "text_features", "image_of_text")
 HEADERS = ("image_ids", "texts", "metadata")
 MADE = "Write it again (docs/models.md)."  # remedy for a malformed file
+IMAGE_WORDS = re.compile("image|img|photo|picture|pixel", re.IGNORECASE)  # in names of files
+TEXT_WORDS = re.compile("text|txt|caption|title|sentence", re.IGNORECASE)
 PAIRED = "an Embeddings file (.safetensors), images.npy and texts.npy, or one .npy of shape (2, N, D)"
 
 
@@ -236,6 +239,18 @@ def load_embeddings(paths: str | Path | Sequence[str | Path], paired: bool = Tru
     )
 
 
+def _require_order(images: Path, texts: Path) -> None:
+    """Raise an error if the names of two files say that the texts are first, or if they are one file."""
+    if images.resolve() == texts.resolve():
+        raise I0TError(f"{images}: given as images and as texts. Give {PAIRED}.")
+    is_named = [[bool(word.search(path.stem)) for word in (IMAGE_WORDS, TEXT_WORDS)] for path in (images, texts)]
+    if is_named == [[False, True], [True, False]]:
+        raise I0TError(
+            f"{images} {texts}: by their names, the texts are first. Give the images first, or rename the files if "
+            "they are in order."
+        )
+
+
 def _of_arrays(paths: list[Path], paired: bool) -> Embeddings:
     arrays = [read_npy(path, "embeddings") for path in paths]
     if len(arrays) == 1 and (arrays[0].ndim != 3 or len(arrays[0]) != 2):
@@ -243,6 +258,8 @@ def _of_arrays(paths: list[Path], paired: bool) -> Embeddings:
             f"{paths[0]}: one .npy file must hold images and texts, (2, N, D), but its shape is {arrays[0].shape}. "
             "Give two files otherwise, images first."
         )
+    if len(paths) == 2:
+        _require_order(*paths)
     images, texts = arrays if len(arrays) == 2 else arrays[0]
     check_shape(images, f"{paths[0]}: images")
     check_shape(texts, f"{' and '.join(map(str, paths))}: texts", dim=images.shape[-1])

@@ -20,6 +20,8 @@ from i0t.paths import say
 from i0t.search.calibration import Estimate, PairScores, Scorer, pair_scores, rejection
 from i0t.search.pair_quality import LET_THROUGH
 from i0t.search.scores import ScoreStandardizer
+from i0t.standardize import MODALITIES
+from i0t.standardize.swapped import require_own_sides
 
 DESCRIPTION = """\
 Find the score above which at most a stated share of the pairs lie that do not match (false alarms), for image-text,
@@ -109,6 +111,7 @@ def _fitted_scores(options: CutoffOptions, source: Embeddings) -> ScoreStandardi
         return None
     fitted = ScoreStandardizer.load(options.scores)
     fitted.origin.require_same_model(source.origin, "these scores")
+    require_own_sides([fitted.mean(side) for side in MODALITIES], source, options.scores)
     return fitted
 
 

@@ -37,7 +37,7 @@ from i0t.search.score_arithmetic import (
     unit_float32,
 )
 from i0t.search.score_file import ScoreFile
-from i0t.standardize import MODALITIES, GapRemover, Overlap, fitted_origin
+from i0t.standardize import MODALITIES, GapRemover, Modality, Overlap, fitted_origin
 from i0t.standardize.overlap import ItemHashes, find_overlap, fitted_rows, item_hashes
 from i0t.standardize.saved_sums import REMEDY
 from i0t.standardize.second_moments import FullMoments
@@ -152,6 +152,10 @@ class ScoreStandardizer:
             merged._items = {name: held.merged(other._items[name]) for name, held in self._items.items()}
         merged.origin = Origin(merged=(self.origin, other.origin))
         return merged
+
+    def mean(self, kind: Modality) -> np.ndarray:
+        """(D,) float64, mean of the fitted unit vectors of a kind, not moved."""
+        return self._sums[kind].mean if self.remover is None else self.remover.mean(kind)
 
     def vectors(self, features: Any, kind: str, dim: int | None = None) -> Any:
         """(N, D) unit vectors, moved by the remover if there is one: what the index of this kind holds.

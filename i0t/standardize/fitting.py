@@ -11,7 +11,8 @@ from i0t.errors import I0TError
 from i0t.origin import Origin
 from i0t.reading import safetensors_format
 from i0t.standardize.registry import NONE, RemoverChoice, load_remover
-from i0t.standardize.remover import GapRemover
+from i0t.standardize.remover import MODALITIES, GapRemover
+from i0t.standardize.swapped import require_own_sides
 
 TEST, TRAIN = "test", "train"  # values of `fit_on`; "test" is the default split, too
 
@@ -73,7 +74,7 @@ def fit_to_files(
         flag: the program's flag for a remover, for errors.
 
     Raises:
-        I0TError: bad files, or files of another model.
+        I0TError: bad files, files of another model, or images and texts swapped.
     """
     vectors = vectors_to_fit(paths)
     fitted = {}
@@ -93,6 +94,7 @@ def fit_to_files(
                 remover.origin.require_same_model(embeddings.origin)
             except I0TError as error:
                 raise I0TError(f"{' '.join(map(str, paths))}: {error}") from None
+            require_own_sides([remover.mean(side) for side in MODALITIES], embeddings, " ".join(map(str, paths)))
     return fitted
 
 
