@@ -104,7 +104,10 @@ def save_open_clip(folder: Path, config: dict[str, Any], tokenizer: Any, preproc
     model_class = (
         open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP if custom else open_clip.CLIP
     )
-    model = jitter(model_class(**kind))
+    model = model_class(**kind)
+    if isinstance(model, open_clip.CoCa):  # open_clip leaves it as the memory was, NaN at times
+        torch.nn.init.normal_(model.text_decoder.text_projection)
+    jitter(model)
     set_model_preprocess_cfg(
         model, {**asdict(PreprocessCfg()), "size": config["vision_cfg"]["image_size"], **preprocess}
     )
