@@ -154,7 +154,8 @@ class ScoreStandardizer:
         return merged
 
     def mean(self, kind: Modality) -> np.ndarray:
-        """(D,) float64, mean of the fitted unit vectors of a kind, not moved."""
+        """(D,) float64, mean of the fitted unit vectors of a kind, not moved; raises as `scale`."""
+        self._require_fitted(kind)
         return self._sums[kind].mean if self.remover is None else self.remover.mean(kind)
 
     def vectors(self, features: Any, kind: str, dim: int | None = None) -> Any:
@@ -175,12 +176,7 @@ class ScoreStandardizer:
         Raises:
             I0TError: an unknown kind, fewer than three vectors of it, or cosines that do not vary.
         """
-        for name in (kind, other):
-            if self.counts.get(name, 0) < 3:
-                raise I0TError(
-                    f"scores: {self.counts.get(name, 0)} {name} vectors are fitted (kinds: {', '.join(self.kinds)}). "
-                    "Fit at least three of each kind, better a few hundred."
-                )
+        self._require_fitted(kind, other)
         pair = pair_scale(self._sums[kind], self._sums[other], kind == other)
         require_spread(pair, kind, other)
         return pair
@@ -283,6 +279,14 @@ class ScoreStandardizer:
     def _parameters(self) -> dict[str, Any]:
         moves = self.remover and {"remover": self.remover.name, "fitted": self.remover.fingerprint}
         return {"form": self.form, "share": self.share, **(moves or {})}
+
+    def _require_fitted(self, *kinds: str) -> None:
+        for kind in kinds:
+            if self.counts.get(kind, 0) < 3:
+                raise I0TError(
+                    f"scores: {self.counts.get(kind, 0)} {kind} vectors are fitted (kinds: {', '.join(self.kinds)}). "
+                    "Fit at least three of each kind, better a few hundred."
+                )
 
     def _require_modalities(self, kinds: Any) -> None:
         unknown = [kind for kind in kinds if kind not in MODALITIES]

@@ -191,3 +191,11 @@ def test_unpaired_arrays_and_too_few(tmp_path, capsys):
         main([*files, "--unpaired", "--false-alarms", "5"])
     with pytest.raises(I0TError, match="too few"):
         pair_scores(paired(3), Scorer())
+
+
+def test_scores_of_other_kinds_are_refused(tmp_path, capsys):
+    given = paired(40)
+    source, scores_file = given.save(tmp_path / "p.safetensors"), tmp_path / "s.safetensors"
+    ScoreStandardizer().fit({"image": given.image_features, "audio": given.text_features}).save(scores_file)
+    assert main([str(source), "--scores", str(scores_file)]) == 2
+    assert "scores: 0 text vectors are fitted (kinds: image, audio)" in capsys.readouterr().err
