@@ -18,6 +18,7 @@ from i0t.files import check_outputs, write_json
 from i0t.metrics.cutoff import conformal_cutoff, least_scores
 from i0t.paths import say
 from i0t.search.calibration import Estimate, PairScores, Scorer, pair_scores, rejection
+from i0t.search.pair_doubts import pair_doubts
 from i0t.search.pair_quality import LET_THROUGH
 from i0t.search.scores import ScoreStandardizer
 from i0t.standardize import MODALITIES
@@ -93,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
     options = parse(argv)
     source = load_embeddings(options.source, options.paired)
+    for doubt in pair_doubts(source):
+        say(doubt)
     standardizer = _fitted_scores(options, source)
     if standardizer is not None:
         source = _others(standardizer, source, options)

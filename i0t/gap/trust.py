@@ -111,6 +111,16 @@ def chance_of_nearer(items: UnitPairs, seed: int = 0) -> float:
     return float(1 + nearer) / (1 + SHUFFLES)
 
 
+def doubt_of_order(items: UnitPairs, seed: int = 0) -> list[str]:
+    """One line if the rows of images and texts seem not to belong together, or too few say that they do."""
+    if not len(items.pairs) or items.n_groups < FEWEST or (chance := chance_of_nearer(items, seed)) <= UNLIKELY:
+        return []
+    return [
+        f"matched pairs are no nearer than shuffled ones (permutation test, p = {chance:.2f}): check that row i of the "
+        "images belongs to row i of the texts; if it does, this model does not match them"
+    ]
+
+
 def trust_lines(image_features: Any, text_features: Any, pairs: Any = None, seed: int = 0) -> list[str]:
     """Return one line per reason to doubt a gap. Arguments are those of `modality_gap`."""
     return doubts_of(UnitPairs.of(image_features, text_features, pairs), seed)
@@ -129,11 +139,7 @@ def doubts_of(items: UnitPairs, seed: int = 0) -> list[str]:
             f"too few {what} to tell this from zero: {n_groups} {what}, and the interval of the centroid distance "
             "reaches 0"
         )
-    if len(items.pairs) and n_groups >= FEWEST and (chance := chance_of_nearer(items, seed)) > UNLIKELY:
-        lines.append(
-            f"matched pairs are no nearer than shuffled ones (permutation test, p = {chance:.2f}): check that row i of "
-            "the images belongs to row i of the texts"
-        )
+    lines += doubt_of_order(items, seed)
     if n_groups < FEW:
         lines.append(f"rough: error bars from fewer than {FEW} {what} are themselves uncertain")
     if items.is_large:

@@ -26,6 +26,7 @@ from i0t.scoring.pairs import ScoredPair
 from i0t.scoring.percentiles import Calibration, calibrate
 from i0t.scoring.resume import PartialScores, Rows
 from i0t.scoring.scorer import PairScorer
+from i0t.search.pair_doubts import pair_doubts
 from i0t.standardize.registry import RemoverChoice
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def _score_here(folder: Path, options: ScoreOptions) -> tuple[Rows, dict[str, An
     encoder, note = scoring_model(options.model, roots, folder, options.device, options.encoding.workers, options.seed)
     say(f"model: {model_line(encoder.name, note)}")
     embeddings = _calibration_embeddings(encoder, roots, options)
+    for doubt in pair_doubts(embeddings, options.seed):
+        say(f"calibration: {doubt}")
     calibration = calibrate(embeddings, options.choice.make, options.seed)
     protocol = {**_protocol(encoder, embeddings, calibration, options), "model_note": note}
     rows, partial = _score(encoder, calibration, protocol, options)

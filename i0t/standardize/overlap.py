@@ -137,8 +137,13 @@ def find_overlap(fitted: Mapping[str, ItemHashes], embeddings: Embeddings) -> Ov
 def fitted_rows(fitted: Mapping[str, ItemHashes], embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray]:
     """(N,) and (M,) bool, whether an image's or a text's vector is known to be fitted; up to `CAP` are known."""
     sides = {"image_vectors": embeddings.image_features, "text_vectors": embeddings.text_features}
-    images, texts = (np.isin(_hashes(_rows(features)), fitted[kind].hashes) for kind, features in sides.items())
+    images, texts = (np.isin(row_hashes(features), fitted[kind].hashes) for kind, features in sides.items())
     return images, texts
+
+
+def row_hashes(features: np.ndarray) -> np.ndarray:
+    """(N,) uint64 hashes of vectors (N, D) or (N, Q, D), as float32."""
+    return _hashes(_rows(features))
 
 
 def _share(fitted: ItemHashes, evaluated: ItemHashes) -> tuple[float, float]:
