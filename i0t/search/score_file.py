@@ -22,8 +22,7 @@ from i0t.origin import Origin, read_origin
 from i0t.reading import check_json, json_entry, read_safetensors
 from i0t.reading.arrays import check_tensor, require_entries, with_checksum
 from i0t.standardize import GapRemover
-from i0t.standardize.overlap import KINDS as ITEM_KINDS
-from i0t.standardize.overlap import ItemHashes, read_items
+from i0t.standardize.overlap import ItemHashes, item_tensors, read_items
 from i0t.standardize.registry import REMOVERS, remover_class
 from i0t.standardize.saved import FittedFile
 from i0t.standardize.saved_sums import REMEDY, SLACK, check_sums
@@ -53,9 +52,7 @@ class ScoreFile:
         for kind, held in self.sums.items():
             tensors |= {f"{kind}_{name}": np.ascontiguousarray(held.sums[name]) for name in SUMS}
         tensors |= {f"{kind}_cohort": vectors for kind, vectors in self.cohorts.items()}
-        if self.items:
-            tensors |= {f"items_{kind}": self.items[kind].hashes for kind in ITEM_KINDS}
-            tensors["items_counts"] = np.array([self.items[kind].count for kind in ITEM_KINDS], dtype=np.int64)
+        tensors |= item_tensors(self.items)
         own: dict[str, str] | None = None
         if self.remover is not None:
             parts, own = self.remover.fitted_file().content()

@@ -156,6 +156,14 @@ def _share(fitted: ItemHashes, evaluated: ItemHashes) -> tuple[float, float]:
     return share, missed
 
 
+def item_tensors(items: Mapping[str, ItemHashes]) -> dict[str, np.ndarray]:
+    """Hashes as tensors of a file, for `read_items`; none if the items are unknown."""
+    if not items:
+        return {}
+    counts = np.array([items[kind].count for kind in KINDS], dtype=np.int64)
+    return {**{f"items_{kind}": items[kind].hashes for kind in KINDS}, "items_counts": counts}
+
+
 def read_items(path: str | Path, tensors: Mapping[str, np.ndarray]) -> dict[str, ItemHashes]:
     """Read the hashes of the fitted items, if they are known; raises an error if they cannot be."""
     items: dict[str, ItemHashes] = {}

@@ -16,7 +16,7 @@ from i0t.files import atomic_path
 from i0t.origin import Origin, read_origin
 from i0t.reading import check_json, json_entry, read_safetensors
 from i0t.reading.arrays import open_tensors, require_entries, with_checksum
-from i0t.standardize.overlap import KINDS, ItemHashes, read_items
+from i0t.standardize.overlap import ItemHashes, item_tensors, read_items
 from i0t.standardize.saved_sums import REMEDY, check_statistics
 
 FORMAT = "i0t-means-1"
@@ -38,10 +38,7 @@ class FittedFile:
 
     def content(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """Tensors and header of the file."""
-        tensors = {**self.tensors, "counts": self.counts}
-        if self.items:
-            tensors |= {f"items_{kind}": self.items[kind].hashes for kind in KINDS}
-            tensors["items_counts"] = np.array([self.items[kind].count for kind in KINDS], dtype=np.int64)
+        tensors = {**self.tensors, "counts": self.counts, **item_tensors(self.items)}
         content = {"remover": self.remover, "parameters": self.parameters, "provenance": self.origin.as_dict()}
         return tensors, {"format": FORMAT, **{key: json.dumps(value) for key, value in content.items()}}
 
