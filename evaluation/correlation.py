@@ -67,6 +67,10 @@ class Correlation(Task):
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Compute correlations, reference-free and reference-based, and count ratings."""
         rated = RatedRows(dataset, embeddings, self.formula.prefix, self.average_ratings)
+        if not rated.n_used:
+            raise I0TError(
+                f"{dataset.source}: none of its {len(dataset.ratings)} ratings is of an image that could be read."
+            )
         candidates = embeddings.text_features[rated.candidates]  # (R, D)
         scores = self.formula.reference_free(embeddings.image_features[rated.images], candidates)
         with_references = self.formula.with_references(scores, rated.best_reference_cosines(embeddings))

@@ -14,11 +14,12 @@ import pytest
 from evaluation.correlation import Correlation
 from i0t.data.ratings import RatedCaptions
 from i0t.embeddings import Embeddings
+from i0t.errors import I0TError
 
 TEXTS = ["a dog", "a cat", "a bird"]
 
 
-def measured(ratings: list[float], same_texts: bool = False) -> dict[str, float]:
+def measured(ratings: list[float], same_texts: bool = False, read: bool = True) -> dict[str, float]:
     rng = np.random.default_rng(0)
     images = rng.normal(size=(2, 8))
     texts = rng.normal(size=(1 if same_texts else 3, 8)).repeat(3 if same_texts else 1, axis=0)
@@ -37,7 +38,10 @@ def measured(ratings: list[float], same_texts: bool = False) -> dict[str, float]
         ratings=ratings,
     )
     task = Correlation()
-    embeddings = Embeddings(images, texts, np.array([0, 1, -1]), names, [task.formula.prefix + text for text in TEXTS])
+    encoded = names if read else ["c.jpg", "d.jpg"]
+    embeddings = Embeddings(
+        images, texts, np.array([0, 1, -1]), encoded, [task.formula.prefix + text for text in TEXTS]
+    )
     return task.measure(embeddings, dataset, seed=0)[0]
 
 
@@ -56,3 +60,8 @@ def test_what_is_constant_is_told(capsys, ratings, same_texts, sentences):
     assert len(lines) == len(sentences)
     for line, sentence in zip(lines, sentences, strict=True):
         assert sentence in line and "tau is nan" in line
+
+
+def test_no_rated_image_is_one_line():
+    with pytest.raises(I0TError, match=r"ratings\.json: none of its 3 ratings is of an image that could be read"):
+        measured([0.1, 0.5, 0.9], read=False)
