@@ -53,6 +53,16 @@ def merged(found: Sequence[Lists]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return one, two, three
 
 
+def first_of(found: tuple[np.ndarray, np.ndarray, np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Keep the first k of merged lists, and all ties with the k-th: what lies below may have better items unseen."""
+    kinds, ids, scores = found
+    kth = scores[:, [min(k, scores.shape[1]) - 1]]
+    kept = (scores >= kth) & np.isfinite(scores)
+    length = max(1, int(kept.sum(axis=1).max()))
+    ids = np.where(kept, ids, -1 if ids.dtype.kind in "iu" else None)
+    return kinds[:, :length], ids[:, :length], np.where(kept, scores, -np.inf)[:, :length]
+
+
 def best_parts(found: Lists, document_of: np.ndarray) -> Lists:
     """Keep the best item of each document (C,): a document scores the maximum over its parts.
 

@@ -13,7 +13,7 @@ import numpy as np
 from i0t.errors import I0TError
 from i0t.metrics.ranking import score_blocks
 from i0t.search.index import VectorIndex, check_k
-from i0t.search.lists import Lists, best_of, by_rows, merged
+from i0t.search.lists import Lists, best_of, by_rows, first_of, merged
 from i0t.search.score_arithmetic import standardized
 from i0t.search.scores import ScoreStandardizer
 from i0t.search.serve import Ask, Found, OneList, extreme_scales, search_kinds
@@ -60,7 +60,7 @@ class MixedIndex:
             return search_kinds(self.standardizer, queries, query_kind, stores, k, limits)
         vectors = self.standardizer.vectors(queries, query_kind)
         lists = [self._best(vectors, query_kind, kind, k) for kind in self._moved]
-        return OneList(*merged(lists), depth=max(map(len, self._moved.values())), exact=True)
+        return OneList(*first_of(merged(lists), k), depth=max(map(len, self._moved.values())), exact=True)
 
     def scales(self, kind: str, query_kind: str) -> np.ndarray:
         """(C, 2) scales of the items against a kind of query, for the adaptive form."""

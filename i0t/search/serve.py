@@ -20,7 +20,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 from i0t.errors import I0TError
 from i0t.search.index import check_k
-from i0t.search.lists import merged
+from i0t.search.lists import first_of, merged
 from i0t.search.score_arithmetic import standardized
 from i0t.search.scores import ScoreStandardizer
 
@@ -65,11 +65,11 @@ Ask = Callable[[np.ndarray, int], Found]  # from (A, D) moved unit vectors and N
 
 @dataclass(frozen=True)
 class OneList:
-    """Items of all kinds, best first.
+    """The first k items of all kinds, best first, and all ties with the k-th.
 
     Attributes:
-        kinds: (A, L) kind of each item, as its place in the mapping of stores.
-        ids: (A, L).
+        kinds: (A, L) kind of each item, as its place in the mapping of stores; L is k, unless items tie or are fewer.
+        ids: (A, L); -1, or None if ids are no whole numbers, where there are fewer items.
         scores: (A, L) standardised, in descending order; -inf where there are fewer items.
         depth: number N of items that each store was asked for.
         exact: whether no other item can be in the top k; None if unknown.
@@ -124,10 +124,11 @@ def search_kinds(
             lists.append((found.ids, standardized(found.cosines, of_query, of_items)))
             if limits is not None and found.cosines.shape[1] >= depth:
                 bounds.append(_bound(found.cosines[:, -1], of_query, limits[kind]))
-        result = OneList(*merged(lists), depth, exact)
+        all_found = merged(lists)
+        result = OneList(*first_of(all_found, k), depth, exact)
         if is_constant or limits is None or not bounds:
             return result
-        last = result.scores[:, min(k, result.scores.shape[1]) - 1]
+        last = all_found[2][:, min(k, all_found[2].shape[1]) - 1]
         if (np.max(bounds, axis=0) < last - ROUNDING).all():
             return result
         if depth >= most:

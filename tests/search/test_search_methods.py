@@ -29,6 +29,7 @@ from i0t.search import (
     offset_queries,
     search_kinds,
 )
+from i0t.search.lists import first_of
 from i0t.search.results import all_intervals, best_rival, differences, intervals, rivals_in
 from i0t.search.rivals import RULES
 from i0t.search.score_arithmetic import standardized
@@ -175,6 +176,23 @@ def test_ties_of_copies_come_back_together():
         found = MixedIndex(fitted, {"image": images, "text": texts}).search(texts[:1], "text", k=3)
         sizes = np.unique(found.scores[np.isfinite(found.scores)], return_counts=True)[1]
         assert set(sizes) == {25}
+
+
+def test_a_list_ends_with_its_kth_item_and_what_ties_with_it():
+    """Below the top k, items of a kind that was not asked deeply enough would be missing."""
+    kinds = np.array([[0, 1, 1, 0], [1, 0, 0, 1]])
+    ids = np.array([[7, 8, 9, 6], [1, 2, 3, 4]])
+    scores = np.array([[5.0, 4.0, 4.0, 1.0], [3.0, 2.0, -np.inf, -np.inf]])
+    found = first_of((kinds, ids, scores), 2)
+    assert found[1].tolist() == [[7, 8, 9], [1, 2, -1]]
+    assert found[2].tolist() == [[5.0, 4.0, 4.0], [3.0, 2.0, -np.inf]]
+    assert first_of((kinds, ids.astype(str), scores), 2)[1].tolist() == [["7", "8", "9"], ["1", "2", None]]
+    for form in FORMS:
+        fitted = ScoreStandardizer(form=form).fit(dict(zip(("image", "text"), gapped(50))))
+        items = dict(zip(("image", "text"), gapped(80, seed=2)))
+        for index in ("flat", "Flat"):
+            found_list = MixedIndex(fitted, items, index).search(gapped(9, seed=3)[1], "text", k=4)
+            assert found_list.ids.shape == found_list.scores.shape == (9, 4)
 
 
 def test_a_few_extreme_scales_bound_all_items():
