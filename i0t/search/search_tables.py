@@ -37,7 +37,7 @@ def results_table(results: dict[str, MethodResult], protocol: dict[str, Any], de
 
 def _kinds(k: int) -> dict[str, str]:
     """Columns by metric: quality by kind, and what fills the list."""
-    shares = dict(zip(TEXT_SHARES, (f"texts in\ntop {k} of\ntexts", "\n\nof images")))
+    shares = dict(zip(TEXT_SHARES, (f"texts in\ntop {k}\nof texts", "\n\nof images")))
     return {**{f"ndcg_{kind}": f"NDCG {kind}" for kind in KINDS}, "recall": f"R@{k}", **shares}
 
 
