@@ -59,7 +59,8 @@ def first_of(found: tuple[np.ndarray, np.ndarray, np.ndarray], k: int) -> tuple[
     kth = scores[:, [min(k, scores.shape[1]) - 1]]
     kept = (scores >= kth) & np.isfinite(scores)
     length = max(1, int(kept.sum(axis=1).max()))
-    ids = np.where(kept, ids, -1 if ids.dtype.kind in "iu" else None)
+    nothing: Any = -1 if ids.dtype.kind in "iu" else None
+    ids = np.where(kept, ids, nothing)
     return kinds[:, :length], ids[:, :length], np.where(kept, scores, -np.inf)[:, :length]
 
 
