@@ -224,7 +224,7 @@ def test_program_with_documents(tmp_path, capsys):
         tmp_path / "p.safetensors"
     )
     flags = [str(path), "--documents", "pairs", "--removers", "z_score", "--output", str(tmp_path / "out")]
-    assert main([*flags, "--splits", "2", "--k", "1000", "--details"]) == 0
+    assert main([*flags, "--splits", "2", "--k", "1000"]) == 0
     printed = capsys.readouterr().out
     assert "NDCG both" in printed and all(len(line) <= 100 for line in printed.splitlines()[:-1])
     record = json.loads(Path(printed.splitlines()[-1]).read_text())
