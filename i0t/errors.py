@@ -1,5 +1,7 @@
 """Exceptions whose messages are for users."""
 
+from textwrap import shorten
+
 
 class I0TError(ValueError):
     """Bad input: the message names the file, row or value, and says what to do.
@@ -29,6 +31,14 @@ class NoPictureError(I0TError):
         self.unreadable = unreadable
 
 
-def first_line(error: BaseException) -> str:
-    r"""Return the first line of an error's message, or its type if the message is empty (as of EOFError)."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
+def first_line(error: BaseException, most: int | None = None) -> str:
+    r"""Return the first line of an error's message, or its type if the message is empty (as of EOFError).
+
+    With `most`, a line of more characters is cut between two words.
+
+    Example:
+        >>> first_line(OSError("Please try again.\\nTrace: ..."), 12)
+        'Please ...'
+    """
+    line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
+    return line if most is None else shorten(line, most, placeholder=" ...")

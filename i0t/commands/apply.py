@@ -203,12 +203,13 @@ def apply(options: ApplyOptions) -> None:
     moved = remover.transform_embeddings(source, check_overlap=False, in_float64=True)
     ensure_folder(folder)
     exact, single = (largest_difference(transform, source, moved, kind) for kind in (np.float64, np.float32))
-    written = _write(folder, moved, is_npy=Path(options.vectors[0]).suffix == ".npy")
-    written.append((transform.save(folder / TRANSFORM), f"{source.image_features.shape[-1]} dimensions, float64"))
+    with only_writer(folder / LEDGER):  # vectors of one run and the transform of another would not fit together
+        written = _write(folder, moved, is_npy=Path(options.vectors[0]).suffix == ".npy")
+        written.append((transform.save(folder / TRANSFORM), f"{source.image_features.shape[-1]} dimensions, float64"))
     print(tabulate(written, headers=["written", ""]))
     print(
-        f"\n{remover!r}, fitted on {remover.n_images_} images and {remover.n_texts_} texts. Matrix and bias give these "
-        f"vectors up to {exact:.0e}, in float32 up to {single:.0e}.\n"
+        f"\n{remover!r}, fitted on {remover.n_images_} images and {remover.n_texts_} texts.\n"
+        f"Matrix and bias give these vectors up to {exact:.0e}, in float32 up to {single:.0e}.\n"
         "Queries: normalise, multiply by the matrix of the modality, add its bias, normalise."
     )
 

@@ -22,6 +22,7 @@ from i0t.cli import (
 from i0t.files import check_outputs
 from i0t.metrics.caption_scores import PREFIX
 from i0t.paths import TENSORS
+from i0t.reading import has_words
 from i0t.scoring.models import DATASETS, SAMPLE
 from i0t.scoring.output import scores_table
 from i0t.scoring.pairs import all_pairs, read_pairs
@@ -123,6 +124,8 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give --image and --caption, or --pairs FILE")
     if not arguments.pairs and len(arguments.image) + len(arguments.caption) < 2:
         parser.error("one item cannot be compared: give two or more --image or --caption")
+    if not all(map(has_words, arguments.caption)):
+        parser.error("--caption: a text of which nothing shows")
     if arguments.images and not arguments.pairs:
         parser.error("--images is the folder of the images in --pairs FILE")
     named = arguments.calibrate_on

@@ -13,6 +13,7 @@ from tabulate import tabulate
 from i0t.cli import Parser, add_remover_flags, program, remover_choices, share_number
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.files import check_outputs, ensure_folder, write_npy
+from i0t.locks import only_writer
 from i0t.search.scores import FORMS, Form, ScoreStandardizer
 from i0t.standardize import MODALITIES
 from i0t.standardize.registry import NONE, RemoverChoice
@@ -94,10 +95,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for kind in (MODALITIES if options.form == "adaptive" else ())
     }
     ensure_folder(folder)
-    rows = [[fitted.save(written[SCORES]), f"form {options.form}, fitted on {fitted.counts}"]]
-    for kind, values in scales.items():
-        write_npy(written[SCALES[kind]], values.astype(np.float32))
-        rows.append([written[SCALES[kind]], f"{values.shape} float32"])
+    fitted_on = " and ".join(f"{count} {kind}s" for kind, count in fitted.counts.items())
+    with only_writer(written[SCORES]):  # scores of one run and scales of another would not fit together
+        rows = [[fitted.save(written[SCORES]), f"form {options.form}, fitted on {fitted_on}"]]
+        for kind, values in scales.items():
+            write_npy(written[SCALES[kind]], values.astype(np.float32))
+            rows.append([written[SCALES[kind]], f"{values.shape} float32"])
     print(tabulate(rows, headers=["written", ""]))
     return 0
 

@@ -120,7 +120,7 @@ def not_at_hand(name: str, error: BaseException, silence: str) -> str:
     """The message for a repository or a part of it that could not be had, with the `silence` of `hub_calls`."""
     from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 
-    why = silence or ("HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else first_line(error)[:160].rstrip("."))
+    why = silence or ("HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else first_line(error, 160).rstrip("."))
     return (
         f"{name}: neither in the cache of the Hugging Face hub ({HF_HUB_CACHE}) nor can it be downloaded ({why}). Run "
         f"`hf download {name}` on a machine with a network and copy its cache, or name a cache that has it with "

@@ -59,7 +59,7 @@ def load_pretrained(architecture: str, pretrained: str, name: str = "") -> Encod
     except (RuntimeError, OSError) as error:
         raise I0TError(
             f"{architecture}/{pretrained}: weights or tokenizer can be neither found in the cache of the Hugging Face "
-            f"hub ({HF_HUB_CACHE}) nor downloaded ({silence or first_line(error)[:160]}). Connect once, or copy the "
+            f"hub ({HF_HUB_CACHE}) nor downloaded ({silence or first_line(error, 160)}). Connect once, or copy the "
             "cache of a machine that has them; without them start from the small model: --base tiny."
         ) from None
     return Encoder(

@@ -31,6 +31,13 @@ NPY_ERRORS = (  # of NumPy, for a header that is damaged in one way or another
     ValueError,
     tokenize.TokenError,
 )
+OURS = {  # formats of the project's files, for one that is given in place of another
+    "i0t-embeddings-1": "an Embeddings file",
+    "i0t-means-1": "a fitted gap remover",
+    "i0t-scores-1": "standardised scores, of `i0t scores`",
+    "i0t-transform-1": "the transform of queries, of `i0t apply`",
+    "i0t-checkpoint-1": "a checkpoint of a model",
+}
 KINDS = {"f": "floating-point numbers", "iu": "whole numbers", "u": "whole numbers (uint64)"}
 
 
@@ -97,6 +104,8 @@ def require_format(path: str | Path, header: Mapping[str, str], held: list[str],
     found = header.get("format")
     if found != file_format:
         listed = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
+        if found in OURS:
+            raise I0TError(f"{path}: not {what}, but {OURS[found]}.")
         raise I0TError(
             f"{path}: not {what} (format {found!r:.40}, expected {file_format!r}), not ours: it holds the tensors "
             f"{listed or '(none)'}."

@@ -51,7 +51,10 @@ def scores_table(rows: Rows, protocol: dict[str, Any]) -> str:
         lines.append(f"... {len(rows)} pairs in all; --csv FILE writes all. Means: {_means(rows, labels)}.")
     errors = [row["error"] for row in rows if row["error"]]
     lines += [f"not scored: {error}" for error in dict.fromkeys(errors)][:SHOWN]
-    sample = " of the built-in sample, drawn shapes" if protocol["calibration_is_built_in_sample"] else ""
+    is_sample = protocol["calibration_is_built_in_sample"]
+    sample = (
+        " of the built-in sample: drawn shapes,\nwhich say nothing of photographs (--calibrate-on)" if is_sample else ""
+    )
     lines.append(f"\nModel: {model_line(protocol['model'], protocol['model_note'])}.")
     lines.append(f"Percentiles among {protocol['calibration_pairs']} pairs of {protocol['calibration']}{sample}.")
     if "false_alarms" in protocol:
@@ -70,7 +73,7 @@ def _cutoff_line(protocol: dict[str, Any]) -> str:
     ends = ", ".join(f"{kind} {value:.3f}" for kind, value in cutoffs.items())
     return (
         f"*: above the cutoff that about {100 * share:g} % of the pairs that do not match exceed\n"
-        f"({ends}). p: share of them with such a score or a higher one."
+        f"({ends}).\np: share of them with such a score or a higher one."
     )
 
 

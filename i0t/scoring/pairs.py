@@ -82,10 +82,12 @@ def _rows_of_csv(path: Path) -> list[tuple[str, dict[str, Any]]]:
         with io.StringIO(read_text(path, "pairs to score"), newline="") as stream:
             reader = csv.reader(stream, strict=True, skipinitialspace=True)  # else quotes after a blank stay
             header = next(reader, [])
+            _check_commas(header, path)
             _check_columns(header, f"{path}: line 1")
             named = sum(bool(name.strip()) for name in header)
             if not set(header) & set(COLUMNS):
-                raise I0TError(f"{path}: its first line names none of the columns. {FORM}.")
+                why = "its first line names none of the columns" if header else "is empty"
+                raise I0TError(f"{path}: {why}. {FORM}.")
             start = reader.line_num + 1
             for cells in reader:
                 unnamed = any(cell.strip() for name, cell in zip(header, cells) if not name.strip())
@@ -108,6 +110,13 @@ def _rows_of_csv(path: Path) -> list[tuple[str, dict[str, Any]]]:
             'double quotes within a quoted text: "a ""dog""".'
         ) from None
     return rows
+
+
+def _check_commas(header: list[str], path: Path) -> None:
+    """Refuse a first line whose names are parted by something else: spreadsheets may write semicolons or tabs."""
+    for mark, name in {";": "semicolons", "\t": "tabs"}.items():
+        if len(header) == 1 and {part.strip() for part in header[0].split(mark)} & {*COLUMNS} and mark in header[0]:
+            raise I0TError(f"{path}: line 1: its columns are parted by {name}. Save it with commas.")
 
 
 def _check_columns(names: list[str], place: str) -> None:

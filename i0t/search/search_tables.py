@@ -83,10 +83,15 @@ def _compared(results: dict[str, MethodResult], k: int) -> str:
     return method_table(columns)
 
 
+def _of_splits(protocol: dict[str, Any]) -> str:
+    splits = protocol.get("splits")
+    return f", mean of {splits} random splits" if splits and splits > 1 else ", one random split" if splits else ""
+
+
 def _notes(results: dict[str, MethodResult], protocol: dict[str, Any]) -> str:
     """Tell what was searched and fitted, and what the tables cannot tell."""
     result = next(iter(results.values()))
-    means, times = result.mean(), f", mean of {protocol['splits']} random splits" if "splits" in protocol else ""
+    means, times = result.mean(), _of_splits(protocol)
     relevant = {who: means[f"relevant_{name}"] for name, who in zip(TEXT_SHARES, ("text queries", "image queries"))}
     asked = " and ".join(f"{100 * share:.0f} % for {who}" for who, share in relevant.items() if not np.isnan(share))
     leak = {True: " - these items are evaluated: a leak", None: " - whether they overlap is unknown"}

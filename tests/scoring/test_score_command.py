@@ -60,6 +60,9 @@ def test_csv_and_json_lists_read_alike(tmp_path):
     [
         ("picture,words\na.jpg,b\n", "its first line names none of the columns"),
         ("image,caption\n", "no row to score"),
+        ("", "is empty. Columns: image and caption"),
+        ("image;caption\na.jpg;a dog, asleep\n", "line 1: its columns are parted by semicolons. Save it with commas"),
+        ("image\tcaption\na.jpg\tx\n", "line 1: its columns are parted by tabs"),
         ("image,caption\na.jpg,b\nc.jpg,\n", "row 2 .line 3.: 1 images and 0 texts"),
         ('image,caption,references\na.jpg,b,"[1, 2]"\n', "row 1 .line 2.: references is"),
         ('image,caption,references\na.jpg,b,"[oops"\n', "row 1 .line 2.: not valid JSON .references"),
@@ -286,6 +289,7 @@ def test_pairs_above_the_cutoff_are_marked(tmp_path):
         protocol = {**about, "calibration_pairs": 60, "false_alarms": share, "cutoffs": cutoffs}
         shown = scores_table(found, protocol)
         assert ("* above" not in shown) and ("0.032 *" in shown) == (share == 0.1)
+        assert max(map(len, shown.splitlines())) <= 100
         assert ("not decidable with 60 pairs: 200 images with a text are needed" in shown) == (share == 0.01)
     write_csv(tmp_path / "s.csv", found)
     assert [row["p_value"] for row in csv.DictReader((tmp_path / "s.csv").open())] == ["1.0", str(1 / 31)]
@@ -541,6 +545,7 @@ def test_sample_model_is_trained_once_and_says_so(run, pictures, tmp_path, monke
     [
         [],
         ["--caption", "alone"],
+        ["--caption", "a dog", "--caption", " "],
         ["--pairs", "list.csv", "--image", "a.jpg"],
         ["--images", "folder"],
         ["--image", "a.jpg", "--caption", "x", "--images", "folder"],

@@ -15,12 +15,21 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from i0t import embeddings as of_embeddings
 from i0t.commands.apply import main
+from i0t.commands.scores import main as scores
 from i0t.embeddings import Embeddings, load_embeddings
+from i0t.encoders import checkpoint as of_checkpoints
 from i0t.errors import I0TError
+from i0t.locks import only_writer
+from i0t.reading.arrays import OURS
 from i0t.search import VectorTransform
+from i0t.search import score_file as of_scores
+from i0t.search import transform as of_transforms
 from i0t.standardize import RunningStandardizer, Standardizer, Whitening, ZScore
+from i0t.standardize import saved as of_means
 from i0t.standardize.registry import fitting_names, make_remover, own_names
+from i0t.standardize.shard_processes import LEDGER
 
 DIM = 24
 
@@ -168,8 +177,23 @@ def test_bad_input_is_reported_in_one_line_and_loses_nothing(index_files, tmp_pa
 def test_a_file_of_something_else_is_refused(tmp_path):
     images, texts = cone(50, 0, 1.0), cone(60, 1, -1.0)
     path = ZScore().fit(images, texts).save(tmp_path / "fitted.safetensors")
-    with pytest.raises(I0TError, match="not a file of `i0t apply`"):
+    with pytest.raises(I0TError, match="not a file of `i0t apply`, but a fitted gap remover.$"):
         VectorTransform.load(path)
+    for module in (of_embeddings, of_scores, of_transforms, of_checkpoints, of_means):
+        assert module.FORMAT in OURS
+
+
+def test_two_runs_into_one_folder_are_told_apart(index_files, tmp_path, capsys):
+    """Else the vectors of one could lie beside the transform, or the scales, of the other."""
+    for program, name in ((main, LEDGER), (scores, "scores.safetensors")):
+        (out := tmp_path / f"of_{name}").mkdir()
+        flags = ["--fit-on", *index_files, "--output", str(out)]
+        with only_writer(out / name):
+            assert program([*index_files, *flags]) == 2
+        assert "another run is writing it" in capsys.readouterr().err
+        assert not [*out.glob("[!.]*")]
+        assert program([*index_files, *flags]) == 0
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= 100 + len(str(tmp_path))
 
 
 def test_flags_without_effect_are_refused(index_files, capsys):
