@@ -84,8 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
     parser = Parser(prog="python -m benchmarks.same_numbers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, help="`COMMAND --help` explains each")
-    recording = commands.add_parser("record", help="run the programs and keep what they write")
-    comparison = commands.add_parser("compare", help="compare two recorded folders")
+    what = {"record": "run the programs and keep what they write", "compare": "compare two recorded folders"}
+    recording, comparison = (commands.add_parser(name, help=text, description=text) for name, text in what.items())
     recording.add_argument("folder", type=Path, help="new folder for all results")
     recording.add_argument("--checkout", type=Path, default=Path(__file__).parents[1], help="default: this one")
     comparison.add_argument("first", type=Path, help="recorded before")

@@ -55,6 +55,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         texts = {key: as_called_here(text) for key, text in options.items() if isinstance(text, str)}
+        if what := texts.get("description", "").removeprefix("Program: "):  # as a module's docstring begins
+            texts["description"] = what[0].upper() + what[1:]
         super().__init__(**{"formatter_class": HelpFormatter, **options, **texts})
         text = "on an unexpected error, show where it arose, for a report of it (or set I0T_TRACEBACK=1)"
         self.add_argument(TRACEBACK_FLAG, action="store_true", default=argparse.SUPPRESS, help=text)

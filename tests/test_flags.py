@@ -26,9 +26,10 @@ def program(request) -> tuple:
     return reached(request.param)
 
 
-def test_every_flag_has_help_that_fits(program, monkeypatch):
+def test_every_program_says_what_it_does_and_its_flags_have_help_that_fits(program, monkeypatch):
     for part in parts(program[0]):
         assert isinstance(part, Parser)
+        assert part.description and part.description[0].isupper() and not part.description.startswith("Program")
         assert not [action.dest for action in part._actions if not action.help]
         monkeypatch.setenv("COLUMNS", "100")
         assert not [line for line in part.format_help().splitlines() if len(line) > 100], part.prog

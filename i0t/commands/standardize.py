@@ -17,6 +17,14 @@ from i0t.standardize.registry import RemoverChoice, load_remover
 from i0t.standardize.remover import GapRemover
 from i0t.standardize.shard_processes import Work, fit_shards
 
+FIT = """\
+Fit a gap remover to shards of images and of texts, which need not pair up. Each process holds one block of vectors, and
+sums."""
+MERGE = """\
+Join fitted files of different shards: the result is that of one fit to all shards. The same shards twice are refused."""
+APPLY = """\
+Move shards with a fitted file, and write the transform of queries beside them, as `i0t apply` does. Shards that were
+written before are skipped, so that the same command goes on after a stop."""
 EPILOG = """\
 Files are .npy (N, D), .safetensors or Parquet with a column of lists; patterns must be quoted.
   i0t standardize fit --images 'a/img_emb/*.npy' --texts 'a/text_emb/*.npy' --output a.safetensors
@@ -27,9 +35,9 @@ Files are .npy (N, D), .safetensors or Parquet with a column of lists; patterns 
 def _parser() -> Parser:
     parser = Parser(prog="i0t standardize", description=__doc__, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True, help="`COMMAND --help` explains each")
-    fit = commands.add_parser("fit", help="fit a remover to shards", epilog=EPILOG)
-    merge = commands.add_parser("merge", help="join fitted files of several machines, exactly")
-    apply = commands.add_parser("apply", help="as `i0t apply`, with a fitted file")
+    fit = commands.add_parser("fit", help="fit a remover to shards", description=FIT, epilog=EPILOG)
+    merge = commands.add_parser("merge", help="join fitted files of several machines, exactly", description=MERGE)
+    apply = commands.add_parser("apply", help="as `i0t apply`, with a fitted file", description=APPLY)
     merge.add_argument("files", nargs="+", metavar="FILE", help="written by fit or merge")
     apply.add_argument("statistics", metavar="FILE", help="written by fit or merge")
     for command in (fit, apply):
