@@ -21,7 +21,7 @@ FIT = """\
 Fit a gap remover to shards of images and of texts, which need not pair up. Each process holds one block of vectors, and
 sums."""
 MERGE = """\
-Join fitted files of different shards: the result is that of one fit to all shards. The same shards twice are refused."""
+Join fitted files of different shards: the result is that of one fit to all. The same shards twice are refused."""
 APPLY = """\
 Move shards with a fitted file, and write the transform of queries beside them, as `i0t apply` does. Shards that were
 written before are skipped, so that the same command goes on after a stop."""
