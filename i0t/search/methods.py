@@ -165,6 +165,8 @@ class MixedTask:
             found = np.where(rows >= 0, own[rows], -1), cosines
             places, cosines = found if documents is None else best_parts(found, documents)
             scores = RULES[SUMS.get(rule, rule)](cosines, of_items == kind, k).astype(np.float64)
+            if summed is not None:  # what a store did not return takes nothing from a sum
+                scores[:, FUSED:] = np.where(np.isfinite(scores), scores.clip(0), scores)[:, FUSED:]
             lists.append((np.where(np.isfinite(scores), places, -1), scores))
         self.description = next(iter(self._raw.values())).description
         _, places, scores = merged(lists)

@@ -75,6 +75,18 @@ def test_a_document_of_many_items_does_not_fill_the_list(method):
     assert task.quality(method, k=2)["recall"] == 1.0
 
 
+@pytest.mark.parametrize("method", ["min_max_sum", "dbsf_sum"])
+def test_an_item_that_a_store_would_not_return_takes_nothing_from_a_sum(method):
+    """Of A the photograph is the best one, and the title is below the best hundred; B has the second photograph."""
+    images = np.array([at(value) for value in (0.9, 0.89, 0.1)])
+    texts = np.array([*(at(value) for value in np.linspace(0.99, 0.98, 165)), at(0.1), at(1.0)])
+    documents = np.array([0, 1, 2, *[3] * 60, *range(63, 168), 0])
+    layout = MixedLayout(3, np.arange(169), np.array([169]), np.array([[0, 0]]), np.ones(1), documents=documents)
+    places, scores = MixedTask(images, texts, layout).rank(method, depth=3, k=3)
+    of_a, of_b = (scores[0][np.isin(places[0], items)].max() for items in ([0, 168], [1]))
+    assert of_a > of_b
+
+
 def test_quality_of_documents_by_hand(listings):
     found = {name: values[0] for name, values in listings.quality(None, k=2).items()}
     ideal = 2 + 1 / np.log2(3)
