@@ -36,6 +36,7 @@ EPILOG = """\
 columns (k is 10, or --k)
   NDCG@k    mean over queries; its ideal ranks all relevant items, returned or not. `own`: for relevant items of the
             query's own modality, `other`: of the other, `both`: documents with an image and a text
+  against raw   paired difference to raw vectors
   against the best rival    raw vectors, filters, fusion or quotas, whichever is best in each resample: an interval
             above 0 says better than all of them; below 0 it leans to the rivals, as the best of several is partly
             lucky. A rival is compared with the others. Each interval is of its row alone: to pick the best of all
@@ -56,11 +57,13 @@ In brackets the 95 % interval for other queries, after "±" half of it (bootstra
 not for other corpora or calibration items, and given the cutoffs). ±.000: all n images agree, and up to 3 / n of others
 may not. All of --details but R@k: among at most 2 000 pairs.
 
-documents (--documents): a document may own images and texts, as a listing its photograph and title. It is found once,
-at the rank of its best item. Further rivals: fusions that add up what it has in each list, and one index of the mean
-vectors of documents. pairs: an image with its texts. Without --qrels (several texts per image): a third of the images
-are in the index with one text, the others as before. ids: images and texts of one id. A file: .json {"document":
-["item", ...]}, or two columns, tab separated: document, item.
+documents (--documents)
+  A document may own images and texts, as a listing its photograph and title. It is found once, at the rank of its best
+    item. Further rivals: fusions that add up what it has in each list, and one index of the mean vectors of documents.
+  pairs     an image with its texts. Without --qrels (several texts per image), a third of the images are in the index
+            with one text, the others as before
+  ids       images and texts of one id, with --qrels
+  FILE      with --qrels: .json {"document": ["item", ...]}, or two columns, tab separated: document, item
 
 judgments (--qrels): a TREC file; a BEIR .tsv; .json {"query": {"document": grade}}; .parquet with query_id, doc_id,
 relevance. Ids are image_ids, entries of the metadata's list text_ids, image:ROW and text:ROW, or names of documents.
