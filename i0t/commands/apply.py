@@ -28,6 +28,7 @@ from i0t.standardize.registry import RemoverChoice, load_remover, name_in_file
 from i0t.standardize.saved import remover_named_in
 from i0t.standardize.shard_processes import LEDGER, Work, apply_shards
 from i0t.standardize.shards import Shard, find_shards
+from i0t.standardize.swapped import require_own_shards
 
 DESCRIPTION = """\
 Move the vectors of an index so that images and texts can be searched together, and write the transform of
@@ -193,6 +194,8 @@ def apply(options: ApplyOptions) -> None:
         remover = fit_to_files([options.choice], options.fit_on, sources, flag=options.flag)[options.choice.name]
     transform = VectorTransform.of(remover)
     if source is None:
+        means = {modality: remover.mean(modality) for modality in MODALITIES}
+        require_own_shards(means, options.shards, " ".join(options.fit_on))
         ensure_folder(folder)
         with only_writer(folder / LEDGER):
             _move_shards(remover, options, folder, targets)

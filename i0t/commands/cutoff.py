@@ -114,7 +114,7 @@ def _fitted_scores(options: CutoffOptions, source: Embeddings) -> ScoreStandardi
         return None
     fitted = ScoreStandardizer.load(options.scores)
     fitted.origin.require_same_model(source.origin, "these scores")
-    require_own_sides([fitted.mean(side) for side in MODALITIES], source, options.scores)
+    require_own_sides({side: fitted.mean(side) for side in MODALITIES}, source, options.scores)
     return fitted
 
 

@@ -17,7 +17,7 @@ from i0t.locks import only_writer
 from i0t.search.scores import FORMS, Form, ScoreStandardizer
 from i0t.standardize import MODALITIES
 from i0t.standardize.registry import NONE, RemoverChoice
-from i0t.standardize.swapped import mean_vectors, require_own_sides
+from i0t.standardize.swapped import require_own_sides, side_means
 
 DESCRIPTION = """\
 Fit standardised scores, which rank images and texts in one list, to vectors without labels, and write them, with the
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = load_embeddings(options.source, paired=False)
     cohorts = load_embeddings(options.fit_on, paired=False) if options.fit_on else source
     cohorts.origin.require_same_model(source.origin, "the vectors of --fit-on", "the index")
-    require_own_sides(mean_vectors(cohorts), source, " ".join(options.fit_on or options.source))
+    require_own_sides(side_means(cohorts), source, " ".join(options.fit_on or options.source))
     remover = None if options.choice.name == NONE else options.choice.make()
     fitted = ScoreStandardizer(remover, options.form).fit_embeddings(_without(cohorts, options.hold_out))
     features = {"image": source.image_features, "text": source.text_features}

@@ -20,6 +20,7 @@ from i0t.results.comparison import (
 from i0t.results.record import with_interval
 
 WIDTH = 100
+NAME_WIDTH = 12  # of a metric at the head of its column
 
 
 def dataset_table(records: Sequence[Content], metrics: Sequence[str] = (), style: str = "simple") -> str:
@@ -46,7 +47,8 @@ def dataset_table(records: Sequence[Content], metrics: Sequence[str] = (), style
             )
         rows.setdefault(key, (figures, record))
     wrapped = [field.replace("data ", "data\n").replace("_per_", "\nper ") for field in fields]
-    headers = ["model", "gap removed", "means of", *wrapped, "CD", *names]
+    shown_names = [_wrapped(name) for name in names] if style == "simple" else names
+    headers = ["model", "gap removed", "means of", *wrapped, "CD", *shown_names]
     body = [
         [*key, figures[0], *(with_interval(record["metrics"], name) for name in names)]
         for key, (figures, record) in rows.items()
@@ -65,6 +67,12 @@ def dataset_table(records: Sequence[Content], metrics: Sequence[str] = (), style
     same = "; ".join(f"{key}: {shown_value(shared, key)}" for key in shared)
     same = textwrap.fill(f"All rows: {same}.", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     return f"{records[0]['task']}, {records[0]['dataset']}\n{table}{note}\n{same}"
+
+
+def _wrapped(name: str) -> str:
+    """A metric's name in lines of at most `NAME_WIDTH` characters, if its words are no longer."""
+    lines = textwrap.wrap(name.replace("_", "_ "), NAME_WIDTH, break_long_words=False)
+    return "\n".join(line.replace("_ ", "_") for line in lines)
 
 
 def joined_table(records: Sequence[Content], metrics: Sequence[str] = (), style: str = "simple") -> str:

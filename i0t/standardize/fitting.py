@@ -94,7 +94,7 @@ def fit_to_files(
                 remover.origin.require_same_model(embeddings.origin)
             except I0TError as error:
                 raise I0TError(f"{' '.join(map(str, paths))}: {error}") from None
-            require_own_sides([remover.mean(side) for side in MODALITIES], embeddings, " ".join(map(str, paths)))
+            require_own_sides({side: remover.mean(side) for side in MODALITIES}, embeddings, " ".join(map(str, paths)))
     return fitted
 
 

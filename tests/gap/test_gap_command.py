@@ -147,7 +147,9 @@ def test_output_is_a_record_of_what_json_holds(files, tmp_path, capsys):
         assert record[part] == found[part]
     assert record["config"]["model"]["name"] == "tiny" and record["config"]["flags"]["bootstrap"] == 100
     assert set(record["headline"]) <= set(record["metrics"])
+    capsys.readouterr()
     assert records_as_table([str(path)]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
 
 
 def test_report_and_table_have_the_same_numbers(files, tmp_path, capsys):

@@ -14,8 +14,11 @@ from i0t.commands.apply import main as apply
 from i0t.commands.cutoff import main as cutoff
 from i0t.commands.scores import main as scores
 from i0t.commands.search_eval import main as search_eval
+from i0t.commands.standardize import main as standardize
 from i0t.embeddings import load_embeddings
 from i0t.errors import I0TError
+from i0t.standardize.shards import Shard
+from i0t.standardize.swapped import require_own_shards
 
 DIM = 16
 
@@ -54,6 +57,26 @@ def test_swapped_sides_are_refused_and_nothing_is_written(pairs, capsys, program
     assert not [*Path("out").glob("*")]
     right = argv.replace("b.npy a.npy", "a.npy b.npy").replace("d.npy c.npy", "c.npy d.npy")
     assert program(of(right)) == 0
+
+
+@pytest.mark.parametrize("swapped", ["--images d.npy --texts c.npy", "--images d.npy", "--texts c.npy"])
+def test_swapped_shards_are_refused(pairs, capsys, swapped):
+    assert standardize(of("fit --images a.npy --texts b.npy --output fitted")) == 0
+    assert standardize(of("apply fitted", swapped, "--output out")) == 2
+    assert "swapped" in capsys.readouterr().err and not Path("out").exists()
+    assert apply(of(swapped, "--fit-on a.npy b.npy --output out")) == 2
+    right = swapped.replace("--images d", "--images c").replace("--texts c", "--texts d")
+    assert standardize(of("apply fitted", right, "--output out")) == 0
+
+
+def test_chance_and_an_empty_shard_are_not_taken_for_swapped(pairs):
+    """The mean of a few vectors may lie anywhere."""
+    rng = np.random.default_rng(1)
+    for name, n in (("a", 4), ("b", 0)):
+        np.save(f"{name}.npy", rng.normal(size=(n, DIM)).astype("float32"))
+    few = np.load("a.npy")
+    fitted = {"image": np.zeros(DIM), "text": (few / np.linalg.norm(few, axis=1, keepdims=True)).mean(axis=0)}
+    require_own_shards(fitted, [("image", Shard(Path("a.npy"))), ("text", Shard(Path("b.npy")))], "x")
 
 
 def test_without_a_gap_nothing_is_taken_for_swapped(pairs):
