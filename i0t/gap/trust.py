@@ -117,7 +117,7 @@ def doubt_of_order(items: UnitPairs, seed: int = 0) -> list[str]:
         return []
     return [
         f"matched pairs are no nearer than shuffled ones (permutation test, p = {chance:.2f}): check that row i of the "
-        "images belongs to row i of the texts; if it does, this model does not match them"
+        "images belongs to row i of the texts (or image_of_text); if it does, this model does not match them"
     ]
 
 

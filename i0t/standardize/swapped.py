@@ -49,7 +49,8 @@ def require_own_shards(fitted: Means, work: Sequence[tuple[Modality, Shard]], fi
             with np.errstate(all="ignore"):
                 own[modality] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).mean(axis=0)
             sizes[modality] = len(vectors)
-    _require(fitted, own, sizes, " ".join(str(shard.path) for shard in first.values()), fitted_on)
+    files = " ".join(f"--{modality}s {shard.path}" for modality, shard in first.items())
+    _require(fitted, own, sizes, files, fitted_on)
 
 
 def side_means(embeddings: Embeddings) -> dict[Modality, np.ndarray]:
