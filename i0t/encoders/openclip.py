@@ -125,6 +125,8 @@ def build_encoder(
             _fill_decoder(model)
         settings = {"size": model.visual.image_size, **architecture.get("preprocess", {})}
         preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
+    except I0TError as error:  # of the tokenizer
+        raise I0TError(f"{name or 'model'}: {error}") from None
     except OSError as error:  # the configuration names a text model or tokenizer of the hub
         raise I0TError(not_at_hand(_hub_names(text_config), error, silence)) from None
     except FOREIGN_ERRORS as error:

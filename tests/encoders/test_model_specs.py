@@ -250,3 +250,12 @@ def test_unavailable_weights_are_reported_with_the_remedy(monkeypatch, capsys, e
     for part in ("ViT-B-32-quickgelu/openai", str(error).splitlines()[0], "cache", "--base tiny"):
         assert part in message
     assert capsys.readouterr().out == ""
+
+
+def test_a_tokenizer_without_words_is_no_fault_of_the_configuration(monkeypatch):
+    def wordless(*_: Any) -> None:
+        raise I0TError("its tokenizer knows no words: the files of it are missing.")
+
+    monkeypatch.setattr("i0t.encoders.openclip.tokenizer_of", wordless)
+    with pytest.raises(I0TError, match=r"^tiny: its tokenizer knows no words"):
+        load_encoder("tiny")
