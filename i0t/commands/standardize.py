@@ -111,7 +111,9 @@ def _digests(origin: Origin) -> list[str]:
 
 
 def _say_fitted(remover: GapRemover, path: Path) -> None:
-    print(f"{remover!r}: {remover.n_images_} images, {remover.n_texts_} texts, {remover.fingerprint}\n{path}")
+    print(
+        f"{remover!r}: {remover.n_images_} images, {remover.n_texts_} texts, fingerprint {remover.fingerprint}\n{path}"
+    )
 
 
 if __name__ == "__main__":
