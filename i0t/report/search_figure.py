@@ -61,7 +61,7 @@ def _draw_shares(axes: Axes, found: dict[str, Any]) -> None:
         share = 100 * np.array([one["own_share"][kind] for one in found["methods"]])
         axes.plot(share, rows, marker, color=colour, markersize=4.5, label=f"{kind} queries")
         axes.axvline(100 * found["relevant"][kind], color=colour, linewidth=0.9, linestyle=(0, dashes), zorder=0)
-    axes.plot([], [], color=UNMATCHED_COLOUR, linewidth=0.9, linestyle=(0, (2, 2)), label="of relevant items")
+    axes.plot([], [], color=UNMATCHED_COLOUR, linewidth=0.9, linestyle=(0, (2, 2)), label="relevant")
     axes.set(xlabel=f"own kind in the top {found['k']}, %", xlim=(-3, 103))
     _legend_above(axes)
 
@@ -71,8 +71,8 @@ def _legend_above(axes: Axes) -> None:
         loc="lower left",
         bbox_to_anchor=(-0.02, 0.98),
         ncols=3,
-        fontsize=7.5,
+        fontsize=7,
         handlelength=1.4,
         handletextpad=0.4,
-        columnspacing=1.0,
+        columnspacing=0.8,
     )
