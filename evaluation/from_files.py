@@ -13,7 +13,8 @@ from i0t.cli import resolve_roots
 from i0t.data.datasets import Dataset, census, datasets_of, load_dataset, shown, unit_of, within
 from i0t.embeddings import Embeddings, load_embeddings
 from i0t.errors import I0TError
-from i0t.paths import configured_roots
+from i0t.gap.pair_doubts import pair_doubts
+from i0t.paths import configured_roots, say
 
 FIVE = 5  # captions per image, the other protocol of retrieval
 
@@ -35,6 +36,8 @@ def read_for_task(
     name = _dataset_name(embeddings, task, names)
     dataset = load_dataset(name, resolve_roots(*data_dirs), partial) if task.needs_data else None
     task.check(embeddings, dataset)
+    for doubt in [] if task.needs_data else pair_doubts(embeddings):
+        say(doubt)
     known: dict[str, Any] = {"dataset": name, "files": list(embeddings.files)}
     known["features_sha256"] = embeddings.features_sha256
     if dataset is None and name in datasets_of(task.kind):

@@ -12,11 +12,11 @@ from typing import Any
 from i0t.cli import Parser, add_remover_flags, not_negative, positive, program, remover_choices
 from i0t.commands.scores import SCORES
 from i0t.embeddings import PAIRED, load_embeddings
+from i0t.gap.pair_doubts import pair_doubts
 from i0t.paths import say
 from i0t.search.advice import PLAIN, Advice, advise
 from i0t.search.method_tables import Columns, cells, method_table
 from i0t.search.methods import label_of
-from i0t.search.pair_doubts import pair_doubts
 from i0t.search.pair_quality import ALARMS
 from i0t.search.results import MethodResult, differences
 from i0t.standardize.registry import NONE, RemoverChoice, all_parameters, own_names

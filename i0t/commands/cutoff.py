@@ -15,10 +15,10 @@ from i0t.cli import Parser, not_negative, program, share_number
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
 from i0t.errors import I0TError
 from i0t.files import check_outputs, write_json
+from i0t.gap.pair_doubts import pair_doubts
 from i0t.metrics.cutoff import conformal_cutoff, least_scores
 from i0t.paths import say
 from i0t.search.calibration import Estimate, PairScores, Scorer, pair_scores, rejection
-from i0t.search.pair_doubts import pair_doubts
 from i0t.search.pair_quality import LET_THROUGH
 from i0t.search.scores import ScoreStandardizer
 from i0t.standardize import MODALITIES

@@ -14,9 +14,9 @@ from i0t.cli import Parser, add_remover_flags, positive, program, remover_choice
 from i0t.embeddings import PAIRED, Embeddings, load_embeddings
 from i0t.files import ensure_folder, file_stem, write_json
 from i0t.gap import centroid_distance
+from i0t.gap.pair_doubts import pair_doubts
 from i0t.paths import TENSORS, say
 from i0t.search.evaluate import SPLITS, SearchOptions, evaluate, items_sha256
-from i0t.search.pair_doubts import pair_doubts
 from i0t.search.results import MethodResult, all_intervals, differences, rivals_in
 from i0t.search.search_tables import results_table
 from i0t.standardize import fitted_origin

@@ -16,6 +16,7 @@ from i0t.embeddings import Embeddings, load_embeddings
 from i0t.encoders import EncodeOptions
 from i0t.errors import I0TError
 from i0t.files import ensure_folder, write_json
+from i0t.gap.pair_doubts import pair_doubts
 from i0t.locks import only_writer
 from i0t.origin import Origin
 from i0t.paths import Roots, say
@@ -26,7 +27,6 @@ from i0t.scoring.pairs import ScoredPair
 from i0t.scoring.percentiles import Calibration, calibrate
 from i0t.scoring.resume import PartialScores, Rows
 from i0t.scoring.scorer import PairScorer
-from i0t.search.pair_doubts import pair_doubts
 from i0t.standardize.registry import RemoverChoice
 
 if TYPE_CHECKING:

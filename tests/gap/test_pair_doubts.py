@@ -1,6 +1,6 @@
 """Rows in another order and copies are named by every program that measures known pairs.
 
-Run: python -m pytest tests/search/test_pair_doubts.py
+Run: python -m pytest tests/gap/test_pair_doubts.py
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evaluation.retrieval import main as retrieval
 from i0t.commands.advise import main as advise
 from i0t.commands.cutoff import main as cutoff
 from i0t.commands.search_eval import main as search_eval
 from i0t.embeddings import Embeddings
-from i0t.search.pair_doubts import copies_of_others, pair_doubts
+from i0t.gap.pair_doubts import copies_of_others, pair_doubts
 
 
 def embeddings(images: np.ndarray, texts: np.ndarray, owner: np.ndarray | None = None) -> Embeddings:
@@ -44,7 +45,7 @@ def test_matching_pairs_without_copies_are_not_doubted(sides):
     assert pair_doubts(embeddings(images, texts, np.full(120, -1))) == []  # no pairs are known
 
 
-@pytest.mark.parametrize("program", [search_eval, advise, cutoff])
+@pytest.mark.parametrize("program", [search_eval, advise, cutoff, retrieval])
 def test_programs_name_what_makes_their_numbers_wrong(sides, tmp_path, monkeypatch, capsys, program):
     monkeypatch.chdir(tmp_path)
     images, texts = sides
@@ -54,8 +55,9 @@ def test_programs_name_what_makes_their_numbers_wrong(sides, tmp_path, monkeypat
     for name, side in {"right": texts, "order": texts[::-1], "copies": copied}.items():
         np.save(f"{name}.npy", side)
         quick = {search_eval: ["--splits", "1", "--removers", "i0t_post"], advise: ["--splits", "1"]}.get(program, [])
-        where = ["--output", "out"] if program is search_eval else []
-        assert program(["a.npy", f"{name}.npy", *quick, *where]) == 0
+        where = ["--output", "out"] if program in (search_eval, retrieval) else []
+        source = ["--embeddings"] if program is retrieval else []
+        assert program([*source, "a.npy", f"{name}.npy", *quick, *where]) == 0
         said = capsys.readouterr().err
         assert ("no nearer than shuffled ones" in said) == (name == "order")
         assert ("30 of 120 texts are copies of texts of other pairs" in said) == (name == "copies")
