@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 RRF_K = 60  # Cormack, Clarke and Buettcher 2009
+BELOW = 4  # places a cosine below all others
 FUSED = 100  # best items of each modality whose scores say what is usual, in score fusions
 
 
@@ -55,8 +56,8 @@ def _scaled(scores: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray
 
 
 def equal_quotas(scores: np.ndarray, is_own: bool, k: int) -> np.ndarray:
-    """Take half of the places for each modality, and order these items by cosine."""
-    return np.where(_rank(scores) <= (k + is_own) // 2, scores, -np.inf)
+    """Take half of the places for each modality, and order these items by cosine; the others follow."""
+    return np.where(_rank(scores) <= (k + is_own) // 2, scores, scores - BELOW)
 
 
 # From the descending cosines (A, L) of one modality, whether it is the query's own, and k, to scores for one list.

@@ -80,7 +80,7 @@ def small_task() -> MixedTask:
         ("rank_fusion", [[0, 3], [1, 4], [2, 5]]),  # sets are ties
         ("min_max", [[0, 3], [1, 4], [2, 5]]),  # each list from 1 to 0
         ("dbsf", [[0, 3], [1, 4], [2, 5]]),
-        ("quotas", [[3], [4], [0], [1]]),  # for k = 4
+        ("quotas", [[3], [4], [0], [1], [5], [2]]),  # for k = 4
     ],
 )
 def test_rivals_rank_as_their_rule_says(small_task, rule, expected):

@@ -140,6 +140,7 @@ def test_configs_that_cannot_be_written_are_a_warning_after_the_training(configs
     assert f"--base {last}" in said.err and str(last) in said.out
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard's writer
 @pytest.mark.parametrize("what", ["save_state", "save_checkpoint"])
 def test_full_disk_leaves_the_state_before_whole(configs, tmp_path, capsys, monkeypatch, what):
     """The disk fills up at the state or the checkpoint of step 4; the run that goes on ends with the same bits."""
